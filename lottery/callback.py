@@ -1,0 +1,210 @@
+"""`LotteryTicket`: the Lightning callback that turns one `fit` into many rounds."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, Literal
+
+from lottery.lightning import Fit
+from lottery.namespaces import callback_bases
+from lottery.pruning import Pruning
+from lottery.retraining import Rewind
+from lottery.rounds import Options, Rounds
+from lottery.steps import Step
+from lottery.ticket import Ticket
+
+_Callback: Any = type("_Callback", callback_bases(), {})
+
+
+class LotteryTicket(_Callback):
+    """Iterative magnitude pruning with rewinding, whole, inside one `trainer.fit`.
+
+    The Trainer describes one round: `max_epochs`, early stopping, schedulers, logging. This callback repeats that
+    training on fewer weights, stores every round under `dirpath`, and goes on from there when the script runs again.
+
+    Args:
+        rounds: rounds of pruning after the dense round 0. 0 trains once and changes nothing.
+        pruning: what goes each round: a fraction of the surviving weights, a list of densities, or a `Pruning`.
+        rewind: what each round starts from: a step of round 0 ("init", "500it", "2ep"), or a `Rewind` for learning-rate
+            rewinding, fine-tuning, or another optimizer state.
+        dirpath: the run directory; default ``checkpoints/lottery`` under the Trainer's `default_root_dir`.
+        seed: seed of the random streams of rounds 1, 2, ...; default: derived from the streams when round 0 begins.
+        monitor: metric that chooses the best step of a round; default: that of the first EarlyStopping or
+            ModelCheckpoint that has one.
+        mode: "min" or "max", which values of `monitor` are better; default: "min" if its name contains "loss",
+            "error" or "perplexity", else "max".
+        keep: "last" keeps the trained weights of the latest round, "all" those of every round. Masks, initial and
+            rewind weights are always kept.
+        test_each_round: also run the test data at the best and the last step of each round.
+        save_every: how often the round in progress is saved: seconds, or a step such as "100it" or "1ep".
+        ticket: a `Ticket` (or its file) to start from, in place of the module's own weights.
+
+    Raises:
+        ValueError: an argument is out of range; the message says which and what it may be.
+
+    Example::
+
+        trainer = Trainer(max_epochs=30, callbacks=[LotteryTicket(rounds=12, rewind="500it", dirpath="checkpoints/a")])
+        trainer.fit(module, datamodule)
+        Run("checkpoints/a").table()
+
+    Source: Frankle & Carbin, "The Lottery Ticket Hypothesis: Finding Sparse, Trainable Neural Networks", ICLR 2019;
+    rewinding: Frankle et al., "Stabilizing the Lottery Ticket Hypothesis", 2019.
+    """
+
+    def __init__(
+        self,
+        rounds: int = 10,
+        pruning: float | list[float] | Pruning = 0.2,
+        rewind: str | Rewind = "init",
+        dirpath: str | os.PathLike[str] | None = None,
+        *,
+        seed: int | None = None,
+        monitor: str | None = None,
+        mode: Literal["min", "max"] | None = None,
+        keep: Literal["last", "all"] = "last",
+        test_each_round: bool = False,
+        save_every: float | str = 60.0,
+        ticket: Ticket | str | os.PathLike[str] | None = None,
+    ) -> None:
+        super().__init__()
+        if isinstance(rounds, bool) or not isinstance(rounds, int) or rounds < 0:
+            raise ValueError(f"rounds={rounds!r} must be a whole number, 0 or more")
+        if mode not in (None, "min", "max"):
+            raise ValueError(f"mode={mode!r}; choose 'min' or 'max'")
+        if keep not in ("last", "all"):
+            raise ValueError(f"keep={keep!r}; choose 'last' or 'all'")
+        self.rounds = rounds
+        self.pruning = Pruning.of(pruning)
+        if self.pruning.densities is not None and len(self.pruning.densities) < rounds:
+            raise ValueError(
+                f"rounds={rounds}, but there are only {len(self.pruning.densities)} densities"
+            )
+        self.rewind = Rewind.of(rewind)
+        self.dirpath = dirpath
+        self.seed = seed
+        self.monitor = monitor
+        self.mode = mode or _mode_of(monitor)
+        self.keep = keep
+        self.test_each_round = test_each_round
+        self.save_every = _interval(save_every)
+        self.ticket = (
+            ticket
+            if ticket is None or isinstance(ticket, Ticket)
+            else Ticket.load(ticket)
+        )
+        self._rounds: Rounds | None = None
+        self._fit: Fit | None = None
+        self._resume: dict[str, Any] | None = None
+
+    # Lightning's hooks
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        if stage != "fit":
+            return
+        self._leave()
+        others = [
+            c
+            for c in trainer.callbacks
+            if type(c).__name__ == type(self).__name__ and c is not self
+        ]
+        if others:
+            raise ValueError(
+                "a Trainer takes one LotteryTicket; this one has several. Give each run its own Trainer."
+            )
+        fit = Fit(trainer, self._drive, self._at_boundary, self.state_key, _Callback)
+        self._rounds, self._fit = Rounds(self._options(trainer), fit), fit
+        fit.install()
+
+    def on_load_checkpoint(
+        self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]
+    ) -> None:
+        self._resume = checkpoint
+
+    def on_after_backward(self, trainer: Any, pl_module: Any) -> None:
+        if self._rounds is not None and not pl_module.automatic_optimization:
+            self._rounds.mask_gradients()  # before the module clips them
+
+    def on_before_optimizer_step(
+        self, trainer: Any, pl_module: Any, optimizer: Any
+    ) -> None:
+        if self._rounds is not None:
+            self._rounds.mask_gradients()
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        if self._rounds is not None and not trainer.sanity_checking:
+            self._rounds.validated = True
+
+    def on_exception(
+        self, trainer: Any, pl_module: Any, exception: BaseException
+    ) -> None:
+        self._leave()
+
+    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        if stage == "fit":
+            self._leave()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {} if self._rounds is None else self._rounds.state()
+
+    # copies of this object start without a fit
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_rounds": None, "_fit": None, "_resume": None}
+
+    def _drive(self) -> None:
+        assert self._rounds is not None
+        resume, self._resume = self._resume, None
+        self._rounds.run(resume)
+
+    def _at_boundary(self, position: str) -> None:
+        assert self._rounds is not None
+        self._rounds.at_boundary(position)
+
+    def _leave(self) -> None:
+        if self._fit is not None:
+            self._fit.uninstall()
+        self._rounds, self._fit, self._resume = None, None, None
+
+    def _options(self, trainer: Any) -> Options:
+        dirpath = self.dirpath
+        if trainer.fast_dev_run:
+            dirpath = tempfile.mkdtemp(prefix="lottery-fast-dev-run-")
+        elif dirpath is None:
+            dirpath = Path(trainer.default_root_dir) / "checkpoints" / "lottery"
+        return Options(
+            rounds=self.rounds,
+            pruning=self.pruning,
+            rewind=self.rewind,
+            dirpath=Path(dirpath),
+            seed=self.seed,
+            monitor=self.monitor,
+            mode=self.mode,
+            keep=self.keep,
+            test_each_round=self.test_each_round,
+            save_every=self.save_every,
+            ticket=self.ticket,
+        )
+
+
+def _mode_of(monitor: str | None) -> Literal["min", "max"]:
+    return (
+        "min"
+        if monitor and any(word in monitor for word in ("loss", "error", "perplexity"))
+        else "max"
+    )
+
+
+def _interval(value: float | str) -> float | Step:
+    if isinstance(value, str):
+        step = Step.parse(value)
+        if bool(step.epochs) == bool(step.iterations):
+            raise ValueError(
+                f"save_every={value!r}; write seconds (60), steps ('100it') or epochs ('1ep')"
+            )
+        return step
+    if not value >= 0:
+        raise ValueError(f"save_every={value!r} must not be negative")
+    return float(value)

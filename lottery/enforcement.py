@@ -1,0 +1,85 @@
+"""Pruned weights stay at zero: their gradients are masked before clipping, they themselves after every step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from lottery.masks import Masks
+
+
+class Enforcement:
+    """Masks at work on the parameters of a module while optimizers train it; a context manager.
+
+    Parameters that are kept whole cost nothing.
+
+    Args:
+        masks: the masks.
+        parameters: the module's parameters by name.
+        optimizers: every optimizer that steps them.
+
+    Example:
+        >>> layer = torch.nn.Linear(2, 1)
+        >>> optimizer = torch.optim.SGD(layer.parameters(), lr=1.0)
+        >>> with Enforcement(Masks({"weight": torch.tensor([[True, False]])}), {"weight": layer.weight}, [optimizer]):
+        ...     layer(torch.ones(1, 2)).sum().backward()
+        ...     optimizer.step()
+        >>> layer.weight[0, 1].item()
+        0.0
+    """
+
+    def __init__(
+        self,
+        masks: Masks,
+        parameters: Mapping[str, Tensor],
+        optimizers: Iterable[Optimizer],
+    ) -> None:
+        self._parameters = [
+            parameters[name] for name, mask in masks.items() if not mask.all()
+        ]
+        self._factors = [
+            mask.to(parameters[name]) for name, mask in masks.items() if not mask.all()
+        ]  # of the parameters' dtype: mixed dtypes would take torch's slow path
+        self._optimizers = list(optimizers)
+        self._handles: list[Any] = []
+
+    def __enter__(self) -> Enforcement:  # noqa: PYI034 (typing.Self is of Python 3.11)
+        self.mask_weights()
+        if self._parameters:
+            self._handles = [
+                o.register_step_post_hook(lambda *_: self.mask_weights())
+                for o in self._optimizers
+            ]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def mask_weights(self) -> None:
+        """Set pruned weights to zero."""
+        if self._parameters:
+            with torch.no_grad():
+                torch._foreach_mul_(self._parameters, self._factors)
+
+    def mask_gradients(self) -> None:
+        """Set the gradients of pruned weights to zero; parameters without a gradient are passed over."""
+        gradients, factors = [], []
+        for parameter, factor in zip(self._parameters, self._factors, strict=True):
+            gradient = parameter.grad
+            if gradient is None:
+                continue
+            if gradient.is_sparse:
+                gradient = parameter.grad = gradient.coalesce()
+                rows = gradient.indices()
+                gradient.values().mul_(factor[tuple(rows)])
+            else:
+                gradients.append(gradient)
+                factors.append(factor)
+        if gradients:
+            with torch.no_grad():
+                torch._foreach_mul_(gradients, factors)

@@ -1,0 +1,6 @@
+"""Benchmark models: small classifiers that the recipes train."""
+
+from lottery.models.classifier import Classifier
+from lottery.models.mlp import MLP, LeNet300
+
+__all__ = ["MLP", "Classifier", "LeNet300"]

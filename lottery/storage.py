@@ -1,0 +1,254 @@
+"""The files of a run: written whole or not at all, hashed, by one process at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import io
+import json
+import os
+import socket
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lottery.masks import Masks
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+LOCK = "run.lock"
+LAST = "last.ckpt"
+
+
+class StorageError(RuntimeError):
+    """A file or directory of a run is missing, damaged, foreign or in use. The message says which and what to do."""
+
+
+class Directory:
+    """A directory whose manifest names every finished file with its size and hash.
+
+    Files in the manifest never change, so a reader needs no lock. `commit` writes files and then the manifest; what
+    a crash leaves behind outside the manifest counts as not written. Checkpoints (`write_checkpoint`) are the
+    exception: they are replaced while a round goes on, and carry their checksums inside.
+
+    Args:
+        path: the directory; made by the first `commit`.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    # reading
+
+    def files(self) -> dict[str, dict[str, Any]]:
+        """Every finished file, with `size` and `sha256`."""
+        try:
+            text = (self.path / MANIFEST).read_text()
+        except FileNotFoundError:
+            return {}
+        try:
+            manifest = json.loads(text)
+        except ValueError:
+            raise self._damaged(MANIFEST, "is not JSON") from None
+        if manifest.get("format", 0) > FORMAT:
+            raise StorageError(
+                f"{self.path} was written by a newer version of lottery (format {manifest['format']}, this one reads"
+                f" up to {FORMAT}). Update: pip install -U lottery-tickets"
+            )
+        return manifest["files"]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.files()
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a finished file, verified.
+
+        Raises:
+            StorageError: it is missing, or its size or hash differs from the manifest's.
+        """
+        entry = self.files().get(name)
+        if entry is None:
+            raise StorageError(
+                f"{self.path / name} does not exist (it is not in {MANIFEST})"
+            )
+        try:
+            data = (self.path / name).read_bytes()
+        except FileNotFoundError:
+            raise self._damaged(name, "is missing") from None
+        if len(data) != entry["size"]:
+            raise self._damaged(
+                name, f"has {len(data)} bytes instead of {entry['size']}"
+            )
+        if hashlib.sha256(data).hexdigest() != entry["sha256"]:
+            raise self._damaged(
+                name, "does not have the contents that were written (its hash differs)"
+            )
+        return data
+
+    def read_json(self, name: str) -> Any:
+        return json.loads(self.read(name))
+
+    def read_tensors(self, name: str) -> dict[str, Tensor]:
+        return decode_tensors(self.read(name))
+
+    def read_masks(self, name: str) -> Masks:
+        data = self.read(name)
+        return Masks.unpack(
+            decode_tensors(data), json.loads(decode_metadata(data)["shapes"])
+        )
+
+    def read_checkpoint(self, name: str) -> dict[str, Any]:
+        """A Lightning checkpoint of the run's own, with plain contents only.
+
+        Raises:
+            StorageError: it is missing or damaged.
+        """
+        path = self.path / name
+        try:
+            with zipfile.ZipFile(path) as archive:
+                broken = archive.testzip()
+            if broken is not None:
+                raise self._damaged(name, f"has a wrong checksum in {broken}")
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except FileNotFoundError:
+            raise self._damaged(name, "is missing") from None
+        except (zipfile.BadZipFile, EOFError, OSError) as error:
+            raise self._damaged(name, f"cannot be read ({error})") from None
+
+    def _damaged(self, name: str, what: str) -> StorageError:
+        ways = "Restore it from a copy, or start the run again in a new dirpath."
+        if name == LAST:
+            ways = "Delete it and run again: the round in progress starts over, with the same results."
+        return StorageError(f"{self.path / name} {what}. {ways}")
+
+    # writing
+
+    def commit(self, files: Mapping[str, bytes]) -> None:
+        """Write files, then name them in the manifest: all of them count, or none."""
+        entries = self.files()
+        for name, data in files.items():
+            self._replace(name, data)
+            entries[name] = {
+                "size": len(data),
+                "sha256": hashlib.sha256(data).hexdigest(),
+            }
+        self._write_manifest(entries)
+
+    def write_checkpoint(self, name: str, checkpoint: Mapping[str, Any]) -> None:
+        """Replace a checkpoint by a newer one; a reader sees the old one or the new one."""
+        buffer = io.BytesIO()
+        torch.save(dict(checkpoint), buffer)
+        self._replace(name, buffer.getbuffer())
+
+    def remove(self, *names: str) -> None:
+        """Take files out of the manifest, then delete them."""
+        entries = self.files()
+        if any(entries.pop(name, None) for name in names):
+            self._write_manifest(entries)
+        for name in names:
+            (self.path / name).unlink(missing_ok=True)
+
+    def _write_manifest(self, entries: Mapping[str, Any]) -> None:
+        self._replace(MANIFEST, encode_json({"format": FORMAT, "files": entries}))
+
+    def _replace(self, name: str, data: bytes | memoryview) -> None:
+        write(self.path / name, data)
+
+    @contextlib.contextmanager
+    def locked(self, writing: bool = True) -> Iterator[None]:
+        """Hold the directory for writing. The lock goes with the process, however that ends.
+
+        Args:
+            writing: False for the other ranks of a distributed fit, which only read.
+
+        Raises:
+            StorageError: another process holds it; the message names it.
+        """
+        if not writing:
+            yield
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        with open(self.path / LOCK, "a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                raise StorageError(
+                    f"{self.path} is being written by another process ({file.read().strip() or 'unknown'})."
+                    " Wait for it, stop it, or use another dirpath."
+                ) from None
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            file.flush()
+            yield
+
+
+def write(path: Path, data: bytes | memoryview) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        StorageError: the disk is full, or the path cannot be written; what was there before is intact.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise StorageError(
+            f"could not write {path}: {error.strerror or error}. What was written before is intact; try again once"
+            " there is room and permission."
+        ) from error
+    _sync_directory(path.parent)
+
+
+def encode_json(value: Any) -> bytes:
+    return (json.dumps(value, indent=1) + "\n").encode()
+
+
+def encode_tensors(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> bytes:
+    """Tensors as one safetensors file in memory."""
+    from safetensors.torch import save
+
+    plain = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+    return save(plain, metadata=dict(metadata) if metadata else None)
+
+
+def encode_masks(masks: Masks) -> bytes:
+    """Masks as one safetensors file in memory, one bit per weight."""
+    return encode_tensors(
+        masks.pack(),
+        {"shapes": json.dumps({n: list(m.shape) for n, m in masks.items()})},
+    )
+
+
+def decode_tensors(data: bytes) -> dict[str, Tensor]:
+    from safetensors.torch import load
+
+    return load(data)
+
+
+def decode_metadata(data: bytes) -> dict[str, str]:
+    """The text metadata of a safetensors file in memory."""
+    size = int.from_bytes(data[:8], "little")
+    return json.loads(data[8 : 8 + size]).get("__metadata__", {})
+
+
+def _sync_directory(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
