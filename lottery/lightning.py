@@ -110,7 +110,7 @@ class Fit:
     @property
     def epoch(self) -> int:
         """Epochs of the round that are complete."""
-        return self.trainer.fit_loop.epoch_progress.current.completed
+        return self.trainer.fit_loop.epoch_progress.current.processed
 
     @property
     def is_writer(self) -> bool:
@@ -159,7 +159,7 @@ class Fit:
 
     def metrics(self) -> dict[str, Tensor]:
         """The metrics known to callbacks; a value is the same object until it is logged again."""
-        return dict(self.trainer._logger_connector._callback_metrics)
+        return dict(self.trainer.callback_metrics)
 
     def monitored(self) -> tuple[str, str] | None:
         """Metric and mode of the first EarlyStopping or ModelCheckpoint that has one."""
@@ -178,10 +178,10 @@ class Fit:
     def reached_its_end(self) -> bool:
         """Whether the round ran to the Trainer's own limits, rather than being stopped."""
         loop = self.trainer.fit_loop
-        return 0 <= loop.max_steps <= self.global_step or (
-            self.max_epochs >= 0
-            and loop.epoch_progress.current.processed >= loop.max_epochs
-        )
+        if 0 <= loop.max_steps <= self.global_step:
+            return True
+        whole_epoch = loop.epoch_loop._num_ready_batches_reached()
+        return 0 <= loop.max_epochs <= self.epoch and whole_epoch
 
     def time_limit(self) -> float:
         """Seconds that `Trainer(max_time=...)` allows, infinity where it is not given."""
@@ -330,31 +330,34 @@ class Fit:
             self.trainer.fit_loop.setup_data()
             self._enter = lambda: self._restore_streams(state["now"])
 
-    def adopt(self, own: Mapping[str, Any]) -> None:
+    def adopt(self, random: Mapping[str, Any], metrics: Mapping[str, Tensor]) -> bool:
         """Go on from a checkpoint that Lightning itself has restored from `ckpt_path`.
 
         Args:
-            own: "streams": what `streams_state` returned when it was saved; empty for a checkpoint from elsewhere.
+            random: what `streams_state` returned when it was saved.
+            metrics: what `metrics` returned then.
+
+        Returns:
+            Whether it was saved at the very end of an epoch, so that Lightning goes on with the next one.
         """
-        if not own:
-            return
         loop = self.trainer.fit_loop
-        progress = loop.epoch_loop.batch_progress
-        state = own["streams"]
+        batches, epochs = loop.epoch_loop.batch_progress, loop.epoch_progress.current
         stateful = bool(loop._combined_loader_states_to_load)
         self._drop_loaders()
         if (
-            state["iterator"] is not None
-            and progress.current.ready
-            and not progress.is_last_batch
+            random["iterator"] is not None
+            and batches.current.ready
+            and not batches.is_last_batch
         ):
             self._make_iterator_again(
-                state["iterator"], 0 if stateful else progress.current.ready
+                random["iterator"], 0 if stateful else batches.current.ready
             )
         else:
             loop.setup_data()
             self._iterator_is_stale = True
-        self._enter = lambda: self._restore_streams(state["now"])
+        self.trainer._logger_connector._callback_metrics = dict(metrics)
+        self._enter = lambda: self._restore_streams(random["now"])
+        return epochs.processed > epochs.completed
 
     def streams_state(self) -> dict[str, Any]:
         """The random streams now, and those from which the current epoch's iterator was made."""
@@ -373,6 +376,7 @@ class Fit:
         )
         if states is not None:
             loop._combined_loader._load_state_dicts(states)
+            self._tell_round()
             iter(fetcher)
         else:
             if origin["kind"] == "iterate":
@@ -570,6 +574,12 @@ class Fit:
 
     # what the extended loops call
 
+    def _tell_round(self) -> None:
+        """Tell the round to loaders whose order depends on it."""
+        for loader in self._train_loaders():
+            if hasattr(loader, "set_round"):
+                loader.set_round(self.round)
+
     def _note_iterator(self, kind: Literal["build", "iterate"]) -> None:
         self._iterator_origin = {"kind": kind, **self._capture_streams()}
 
@@ -605,9 +615,7 @@ class _FitLoop:
             self.lottery._note_iterator("build")
         super().setup_data()  # type: ignore[misc]
         if building:
-            for loader in self.lottery._train_loaders():
-                if hasattr(loader, "set_round"):
-                    loader.set_round(self.lottery.round)
+            self.lottery._tell_round()
 
     def on_advance_start(self) -> None:
         if not self.lottery.enter():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -15,7 +16,7 @@ class Masks(Mapping[str, Tensor]):
     Masks are values: nothing changes one after it is made.
 
     Args:
-        masks: parameter name to boolean tensor. Tensors are moved to the CPU.
+        masks: parameter name to boolean tensor. Tensors are copied, to the CPU.
 
     Raises:
         TypeError: a tensor is not boolean.
@@ -32,7 +33,9 @@ class Masks(Mapping[str, Tensor]):
                 raise TypeError(
                     f"the mask of {name!r} has dtype {mask.dtype}; a mask is boolean, True = kept"
                 )
-        self._masks = {name: mask.detach().cpu() for name, mask in masks.items()}
+        self._masks = {
+            name: mask.detach().to("cpu", copy=True) for name, mask in masks.items()
+        }
 
     @classmethod
     def ones(cls, parameters: Mapping[str, Tensor]) -> Masks:
@@ -82,7 +85,10 @@ class Masks(Mapping[str, Tensor]):
 
     def densities(self) -> dict[str, float]:
         """Density of each parameter."""
-        return {name: int(mask.sum()) / mask.numel() for name, mask in self.items()}
+        return {
+            name: int(mask.sum()) / mask.numel() if mask.numel() else 1.0
+            for name, mask in self.items()
+        }
 
     def nested_in(self, other: Mapping[str, Tensor]) -> bool:
         """Whether every weight kept here is also kept in `other`."""
@@ -135,11 +141,21 @@ class Masks(Mapping[str, Tensor]):
     def unpack(
         cls, packed: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]
     ) -> Masks:
-        """The inverse of `pack`, given the shape of each parameter."""
+        """The inverse of `pack`, given the shape of each parameter.
+
+        Raises:
+            ValueError: a shape is missing, or does not go with the number of bytes.
+        """
 
         def bits(name: str) -> Tensor:
-            count = int(np.prod(shapes[name]))
+            shape = tuple(shapes.get(name, (-1,)))
+            count = math.prod(shape)
+            if min(shape, default=0) < 0 or packed[name].numel() != -(-count // 8):
+                raise ValueError(
+                    f"the packed mask of {name!r} has {packed[name].numel()} bytes, which is not its shape"
+                    f" {shapes.get(name)}"
+                )
             flat = np.unpackbits(packed[name].numpy(), count=count)
-            return torch.from_numpy(flat.astype(bool)).reshape(tuple(shapes[name]))
+            return torch.from_numpy(flat.astype(bool)).reshape(shape)
 
         return cls({name: bits(name) for name in packed})

@@ -97,9 +97,10 @@ def _is_weight(module: nn.Module, name: str, parameter: Tensor) -> bool:
         return _WEIGHT.fullmatch(parametrized["of"]) is not None and parametrized[
             "part"
         ] in ("", "1")
-    owner, _, attribute = name.rpartition(".")
-    if type(module.get_submodule(owner)).__name__.endswith(
-        ("Norm", "Norm1d", "Norm2d", "Norm3d")
-    ):
+    path, _, attribute = name.rpartition(".")
+    owner = module.get_submodule(path)
+    if type(owner).__name__.endswith(("Norm", "Norm1d", "Norm2d", "Norm3d")):
         return False
+    if attribute.endswith("_g") and hasattr(owner, f"{attribute[:-2]}_v"):
+        return False  # the magnitudes of the older weight norm
     return _WEIGHT.fullmatch(attribute) is not None

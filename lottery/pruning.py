@@ -64,9 +64,11 @@ class Pruning:
                 f"scope={self.scope!r}; the scopes are 'global' and 'layerwise'"
             )
         if self.densities is not None:
-            object.__setattr__(
-                self, "densities", tuple(float(d) for d in self.densities)
-            )
+            if isinstance(self.densities, (int, float)):
+                raise ValueError(
+                    f"densities={self.densities!r} must be a list: the density of each round"
+                )
+            object.__setattr__(self, "densities", tuple(self.densities))
             for density in self.densities:
                 _check_fraction("densities", density)
             if list(self.densities) != sorted(set(self.densities), reverse=True):
@@ -122,7 +124,7 @@ class Pruning:
             round: 1, 2, ...; it picks from `densities`.
 
         Raises:
-            ValueError: a score is NaN or infinite, a parameter would lose its last weight, or nothing would change.
+            ValueError: a score is NaN or infinite, or a parameter would lose its last weight.
         """
         for name in masks:
             if not torch.isfinite(scores[name][masks[name]]).all():

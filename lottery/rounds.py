@@ -221,25 +221,42 @@ class Rounds:
         self.record = Record(*self._monitor())
         self._seen, self._epoch_start = {}, 0
         saved = self._saved_state(round)
-        if saved is not None:
-            own = self._own(saved) or {}
-            self.record = Record(**own["record"]) if own else self.record
-            self._epoch_start = own.get("epoch_start", 0)
-            if STATE in saved:
-                self.fit.begin(saved)
-            else:
-                self.fit.adopt(own)
+        if saved is not None and STATE in saved:
+            self._take_progress(self._own(saved))
+            self.fit.begin(saved)
             self._seen = self.fit.metrics()
+        elif saved is not None:
+            self._adopt(self._own(saved))
         elif round > 0:
-            self.fit.begin(
-                self._start_of(round),
-                seed=streams.derive(self._seed, "round", round),
-                seconds=self._spent(),
-            )
-            if self.options.rewind.rule == "fine-tune":
-                self.fit.rest_schedulers()
+            seed = streams.derive(self._seed, "round", round)
+            self.fit.begin(self._start_of(round), seed=seed, seconds=self._spent())
+        if round > 0 and self.options.rewind.rule == "fine-tune":
+            self.fit.rest_schedulers()
         self._saved_at = (time.monotonic(), self.fit.global_step, self.fit.epoch)
         console.round_started(self, resumed=saved is not None)
+
+    def _take_progress(self, own: dict[str, Any]) -> None:
+        self.record = Record(**own["record"])
+        self._epoch_start = own["epoch_start"]
+
+    def _adopt(self, own: dict[str, Any] | None) -> None:
+        """Go on from a checkpoint of the user's, which Lightning has restored."""
+        if own is None:
+            return
+        self._take_progress(own)
+        epoch_is_over = self.fit.adopt(own["streams"], own["metrics"])
+        self._seen = {
+            name: value
+            for name, value in self.fit.metrics().items()
+            if name not in own["fresh"]
+        }
+        if epoch_is_over:
+            self._note_epoch()
+        if self._at_rewind_point():
+            raise StorageError(
+                f"ckpt_path is not before the rewind point {str(self._rewind_step)!r}, which is not stored in"
+                f" {self.directory.path} yet. Leave out ckpt_path: the run goes on from where it was last saved."
+            )
 
     def _train(self) -> None:
         """Train once, as the user's Trainer says, on the weights that are left."""
@@ -373,13 +390,11 @@ class Rounds:
     def at_boundary(self, position: str) -> None:
         """Note metrics, store the rewind point when it comes, and save the state from time to time."""
         fit = self.fit
-        if position != "batch" or self.validated:
-            self._note_metrics()
-            self.validated = False
         if position != "batch":
-            if fit.epoch <= self._rewind_step.epochs:
-                self._epoch_start = fit.global_step
-            self._check_monitor()
+            self._note_epoch()
+        elif self.validated:
+            self._note_metrics()
+        self.validated = False
         if position == "end" or not fit.can_capture():
             return
         if self._at_rewind_point():
@@ -388,15 +403,23 @@ class Rounds:
             self._write(LAST, position)
             self._saved_at = (time.monotonic(), fit.global_step, fit.epoch)
 
+    def _note_epoch(self) -> None:
+        self._note_metrics()
+        if self.fit.epoch <= self._rewind_step.epochs:
+            self._epoch_start = self.fit.global_step
+        self._check_monitor()
+
     def _note_metrics(self) -> None:
-        metrics = self.fit.metrics()
-        fresh = scalars(
-            {k: v for k, v in metrics.items() if self._seen.get(k) is not v}
-        )
-        self._seen = metrics
+        fresh = scalars(self._fresh())
+        self._seen = self.fit.metrics()
         best = self.record.add(self.fit.global_step, self.fit.epoch, fresh)
         if best and self.options.test_each_round:
             self.record.best_test = self.fit.evaluate("test")
+
+    def _fresh(self) -> dict[str, Any]:
+        """The metrics that were logged since they were last noted."""
+        metrics = self.fit.metrics()
+        return {k: v for k, v in metrics.items() if self._seen.get(k) is not v}
 
     def _check_monitor(self) -> None:
         monitor = self.options.monitor
@@ -443,5 +466,7 @@ class Rounds:
             "shapes": {name: list(mask.shape) for name, mask in self.masks.items()},
             "record": self.record.state(),
             "epoch_start": self._epoch_start,
+            "metrics": self.fit.metrics(),
+            "fresh": list(self._fresh()),
             "streams": self.fit.streams_state(),
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_TEXT = re.compile(r"(?:(?P<epochs>\d+)ep)?(?:(?P<iterations>\d+)it)?")
+_TEXT = re.compile(r"(?:(?P<epochs>[0-9]+)ep)?(?:(?P<iterations>[0-9]+)it)?")
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,9 @@ class Step:
         epochs: whole epochs from the start of the round, at least 0.
         iterations: optimizer steps after those epochs, at least 0.
 
+    Raises:
+        ValueError: a number is negative.
+
     Example:
         >>> Step.parse("2ep50it")
         Step(epochs=2, iterations=50)
@@ -25,6 +28,10 @@ class Step:
 
     epochs: int = 0
     iterations: int = 0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 0 or self.iterations < 0:
+            raise ValueError(f"{self!r} lies before the start of the round")
 
     @classmethod
     def parse(cls, text: str | Step) -> Step:

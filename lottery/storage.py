@@ -12,7 +12,7 @@ import socket
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
@@ -46,19 +46,30 @@ class Directory:
     # reading
 
     def files(self) -> dict[str, dict[str, Any]]:
-        """Every finished file, with `size` and `sha256`."""
+        """Every finished file, with `size` and `sha256`; none where there is no directory.
+
+        Raises:
+            StorageError: the manifest is damaged, or of a newer format.
+        """
         try:
-            text = (self.path / MANIFEST).read_text()
+            manifest = json.loads((self.path / MANIFEST).read_bytes())
+            newer = manifest["format"] > FORMAT
         except FileNotFoundError:
             return {}
-        try:
-            manifest = json.loads(text)
-        except ValueError:
-            raise self._damaged(MANIFEST, "is not JSON") from None
-        if manifest.get("format", 0) > FORMAT:
+        except OSError as error:
+            raise self._damaged(
+                MANIFEST, f"cannot be read ({error.strerror})"
+            ) from None
+        except (ValueError, KeyError, TypeError):
+            raise self._damaged(MANIFEST, "is not a manifest in JSON") from None
+        if newer:
             raise StorageError(
                 f"{self.path} was written by a newer version of lottery (format {manifest['format']}, this one reads"
                 f" up to {FORMAT}). Update: pip install -U lottery-tickets"
+            )
+        if manifest.get("sha256") != _hash_of_entries(manifest.get("files")):
+            raise self._damaged(
+                MANIFEST, "does not have the contents that were written"
             )
         return manifest["files"]
 
@@ -80,6 +91,8 @@ class Directory:
             data = (self.path / name).read_bytes()
         except FileNotFoundError:
             raise self._damaged(name, "is missing") from None
+        except OSError as error:
+            raise self._damaged(name, f"cannot be read ({error.strerror})") from None
         if len(data) != entry["size"]:
             raise self._damaged(
                 name, f"has {len(data)} bytes instead of {entry['size']}"
@@ -112,12 +125,15 @@ class Directory:
         try:
             with zipfile.ZipFile(path) as archive:
                 broken = archive.testzip()
-            if broken is not None:
-                raise self._damaged(name, f"has a wrong checksum in {broken}")
-            return torch.load(path, map_location="cpu", weights_only=True)
         except FileNotFoundError:
             raise self._damaged(name, "is missing") from None
-        except (zipfile.BadZipFile, EOFError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 (damaged zip headers raise errors of many kinds)
+            raise self._damaged(name, f"cannot be read ({error})") from None
+        if broken is not None:
+            raise self._damaged(name, f"has a wrong checksum in {broken}")
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except (RuntimeError, OSError, EOFError) as error:
             raise self._damaged(name, f"cannot be read ({error})") from None
 
     def _damaged(self, name: str, what: str) -> StorageError:
@@ -148,13 +164,19 @@ class Directory:
     def remove(self, *names: str) -> None:
         """Take files out of the manifest, then delete them."""
         entries = self.files()
-        if any(entries.pop(name, None) for name in names):
-            self._write_manifest(entries)
+        left = {name: entry for name, entry in entries.items() if name not in names}
+        if left != entries:
+            self._write_manifest(left)
         for name in names:
             (self.path / name).unlink(missing_ok=True)
 
     def _write_manifest(self, entries: Mapping[str, Any]) -> None:
-        self._replace(MANIFEST, encode_json({"format": FORMAT, "files": entries}))
+        manifest = {
+            "format": FORMAT,
+            "sha256": _hash_of_entries(entries),
+            "files": entries,
+        }
+        self._replace(MANIFEST, encode_json(manifest))
 
     def _replace(self, name: str, data: bytes | memoryview) -> None:
         write(self.path / name, data)
@@ -167,13 +189,19 @@ class Directory:
             writing: False for the other ranks of a distributed fit, which only read.
 
         Raises:
-            StorageError: another process holds it; the message names it.
+            StorageError: another process holds it (the message names it), or the directory cannot be written.
         """
         if not writing:
             yield
             return
-        self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / LOCK, "a+") as file:
+        with contextlib.ExitStack() as stack:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                file = stack.enter_context(_lock_file(self.path / LOCK))
+            except OSError as error:
+                raise StorageError(
+                    f"{self.path} cannot be written: {error.strerror}. Use another dirpath."
+                ) from error
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -202,6 +230,7 @@ def write(path: Path, data: bytes | memoryview) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        _sync_directory(path.parent)
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -209,7 +238,6 @@ def write(path: Path, data: bytes | memoryview) -> None:
             f"could not write {path}: {error.strerror or error}. What was written before is intact; try again once"
             " there is room and permission."
         ) from error
-    _sync_directory(path.parent)
 
 
 def encode_json(value: Any) -> bytes:
@@ -244,6 +272,32 @@ def decode_metadata(data: bytes) -> dict[str, str]:
     """The text metadata of a safetensors file in memory."""
     size = int.from_bytes(data[:8], "little")
     return json.loads(data[8 : 8 + size]).get("__metadata__", {})
+
+
+def _hash_of_entries(entries: Any) -> str:
+    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
+
+
+_locks: set[IO[str]] = set()
+
+
+@contextlib.contextmanager
+def _lock_file(path: Path) -> Iterator[IO[str]]:
+    """Open a lock file, not for forked processes: a data loader's worker may outlive its parent."""
+    with open(path, "a+") as file:
+        _locks.add(file)
+        try:
+            yield file
+        finally:
+            _locks.discard(file)
+
+
+def _close_locks() -> None:
+    while _locks:
+        _locks.pop().close()
+
+
+os.register_at_fork(after_in_child=_close_locks)
 
 
 def _sync_directory(path: Path) -> None:

@@ -11,7 +11,7 @@ from lottery.data.in_memory import InMemory, Split, Splits
 class Digits(InMemory):
     """1797 handwritten digits of 8 x 8 pixels, in [0, 1]; nothing is downloaded.
 
-    The stratified splits hold 1079 training, 359 validation and 359 test samples.
+    The stratified splits hold 1078 training, 359 validation and 360 test samples.
 
     Args:
         batch_size: Training samples per batch.

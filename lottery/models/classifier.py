@@ -55,12 +55,17 @@ class Classifier(LightningModule, ABC):
             return optimizer
         return [optimizer], [self.lr_scheduler(optimizer)]
 
-    def on_train_epoch_start(self) -> None:
-        self._epoch_sums = torch.zeros(3, device=self.device)
+    def on_train_start(self) -> None:
+        # A checkpoint is loaded before the module moves to its device.
+        self._epoch_sums = self._epoch_sums.to(self.device)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         loss, hits = self._loss_and_hits(batch)
         # Summed here, because two `self.log` calls cost a third of a LeNet step.
+        # Begun anew here, because Lightning leaves out `on_train_epoch_start` when it
+        # resumes from the last batch of the epoch before.
+        if batch_idx == 0:
+            self._epoch_sums = torch.zeros(3, device=self.device)
         samples = len(batch[1])
         self._epoch_sums[0] += loss.detach() * samples
         self._epoch_sums[1] += hits

@@ -1,0 +1,361 @@
+"""The pruning decision: from scores and masks to the next masks."""
+
+from fnmatch import fnmatchcase
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lottery import Masks, Pruning
+
+settings.register_profile("shared machine", deadline=None)
+settings.load_profile("shared machine")
+
+dtypes = st.sampled_from([torch.float16, torch.bfloat16, torch.float32, torch.float64])
+shapes = st.lists(st.integers(1, 4), min_size=1, max_size=3).map(tuple)
+names = st.sampled_from(["fc1.weight", "fc2.weight", "conv.weight", "out.weight"])
+fractions = st.floats(0.01, 0.99)
+scopes = st.sampled_from(["global", "layerwise"])
+patterns = st.sampled_from(["*", "fc*", "fc1.weight", "out.*", "conv.weight", "*1*"])
+
+
+@st.composite
+def networks(draw, distinct=False):
+    """Scores and masks of a few layers: few different scores, so mostly ties, unless distinct."""
+    layers = draw(st.dictionaries(names, shapes, min_size=1))
+    counts = {name: torch.Size(shape).numel() for name, shape in layers.items()}
+    total = sum(counts.values())
+    if distinct:
+        values = draw(st.permutations(range(total)))
+    else:
+        values = draw(st.lists(st.integers(0, 4), min_size=total, max_size=total))
+    kept = draw(st.lists(st.booleans(), min_size=total, max_size=total))
+    dtype = draw(dtypes)
+    scores, masks = {}, {}
+    for name, shape in layers.items():
+        own, values = values[: counts[name]], values[counts[name] :]
+        bits, kept = kept[: counts[name]], kept[counts[name] :]
+        scores[name] = torch.tensor(own, dtype=dtype).reshape(shape)
+        masks[name] = torch.tensor(bits).reshape(shape)
+    return scores, Masks(masks)
+
+
+@st.composite
+def prunings(draw, names):
+    groups = draw(st.dictionaries(patterns, fractions, max_size=3))
+    groups = {
+        pattern: amount
+        for pattern, amount in groups.items()
+        if any(fnmatchcase(name, pattern) for name in names)
+    }
+    return Pruning(draw(fractions), draw(scopes), groups, allow_empty=True)
+
+
+def pools_in_plain_words(pruning, names):
+    """A parameter belongs to the first group that matches it; layerwise, each is alone."""
+    pools = {}
+    for name in names:
+        matching = [p for p in pruning.groups if fnmatchcase(name, p)]
+        pattern = matching[0] if matching else None
+        amount = pruning.groups.get(pattern, pruning.amount)
+        key = name if pruning.scope == "layerwise" else pattern
+        pools.setdefault(key, ([], amount))[0].append(name)
+    return list(pools.values())
+
+
+# Laws
+
+
+@given(st.data(), networks())
+def test_exactly_the_rounded_fraction_of_each_pool_goes(data, network):
+    scores, masks = network
+    pruning = data.draw(prunings(scores))
+    following = pruning.next_masks(scores, masks, round=1)
+    for members, amount in pools_in_plain_words(pruning, list(masks)):
+        before = sum(int(masks[name].sum()) for name in members)
+        after = sum(int(following[name].sum()) for name in members)
+        assert before - after == round(amount * before)
+
+
+@given(st.data(), networks())
+def test_the_smallest_go_first_and_among_equals_the_first(data, network):
+    scores, masks = network
+    pruning = data.draw(prunings(scores))
+    following = pruning.next_masks(scores, masks, round=1)
+    for members, amount in pools_in_plain_words(pruning, list(masks)):
+        ranked = sorted(
+            (scores[name].flatten()[i].item(), position, i)
+            for position, name in enumerate(members)
+            for i in masks[name].flatten().nonzero().flatten().tolist()
+        )
+        gone = ranked[: round(amount * len(ranked))]
+        for position, name in enumerate(members):
+            expected = masks[name].flatten().clone()
+            expected[[i for _, p, i in gone if p == position]] = False
+            assert torch.equal(following[name].flatten(), expected)
+
+
+@given(st.data(), networks())
+def test_what_was_pruned_never_returns_however_large_its_score(data, network):
+    scores, masks = network
+    huge = {name: s.masked_fill(~masks[name], 6e4) for name, s in scores.items()}
+    pruning = data.draw(prunings(scores))
+    following = pruning.next_masks(huge, masks, round=1)
+    assert following.nested_in(masks)
+    assert following == pruning.next_masks(scores, masks, round=1)
+
+
+@given(st.data(), networks())
+def test_the_scores_of_what_was_pruned_may_be_anything(data, network):
+    scores, masks = network
+    broken = {
+        n: s.masked_fill(~masks[n], data.draw(st.sampled_from([torch.nan, torch.inf])))
+        for n, s in scores.items()
+    }
+    pruning = data.draw(prunings(scores))
+    assert pruning.next_masks(broken, masks, 1) == pruning.next_masks(scores, masks, 1)
+
+
+@given(st.data(), networks(), dtypes)
+def test_the_decision_is_the_same_in_every_precision(data, network, dtype):
+    scores, masks = network
+    pruning = data.draw(prunings(scores))
+    converted = {name: score.to(dtype) for name, score in scores.items()}
+    assert pruning.next_masks(converted, masks, 1) == pruning.next_masks(
+        scores, masks, 1
+    )
+
+
+@given(st.data(), networks())
+def test_layers_of_different_precision_are_compared_by_value(data, network):
+    scores, masks = network
+    pruning = data.draw(prunings(scores))
+    mixed = {name: score.to(data.draw(dtypes)) for name, score in scores.items()}
+    assert pruning.next_masks(mixed, masks, 1) == pruning.next_masks(scores, masks, 1)
+
+
+@given(st.data(), networks(distinct=True))
+def test_the_order_of_parameters_does_not_matter_where_scores_differ(data, network):
+    scores, masks = network
+    pruning = data.draw(prunings(scores))
+    order = data.draw(st.permutations(list(masks)))
+    shuffled = Masks({name: masks[name] for name in order})
+    assert pruning.next_masks(scores, shuffled, 1) == pruning.next_masks(
+        scores, masks, 1
+    )
+
+
+@given(networks(), st.lists(fractions, min_size=1, max_size=5, unique=True), scopes)
+def test_densities_say_how_much_is_left_of_each_pool(network, densities, scope):
+    scores, masks = network
+    masks = Masks.ones(masks)
+    densities = sorted(densities, reverse=True)
+    pruning = Pruning(densities=densities, scope=scope, allow_empty=True)
+    for round_number, density in enumerate(densities, start=1):
+        following = pruning.next_masks(scores, masks, round_number)
+        assert following.nested_in(masks)
+        for members, _ in pools_in_plain_words(pruning, list(masks)):
+            left = sum(int(following[name].sum()) for name in members)
+            total = sum(following[name].numel() for name in members)
+            assert left == round(density * total)
+        masks = following
+
+
+@given(networks(), fractions)
+def test_a_density_above_that_of_the_masks_takes_nothing(network, density):
+    scores, masks = network
+    following = Pruning(densities=[density], allow_empty=True).next_masks(
+        scores, masks, 1
+    )
+    assert following.kept == min(masks.kept, round(density * masks.total))
+
+
+@given(st.data(), networks())
+def test_the_decision_changes_neither_scores_nor_masks(data, network):
+    scores, masks = network
+    before = {name: score.clone() for name, score in scores.items()}
+    copy = Masks(masks)
+    data.draw(prunings(scores)).next_masks(scores, masks, 1)
+    assert masks == copy
+    assert all(torch.equal(scores[name], before[name]) for name in scores)
+
+
+@given(networks(), fractions, st.integers(1, 9))
+def test_many_rounds_are_nested_and_leave_what_repeated_rounding_leaves(
+    network, amount, rounds
+):
+    scores, masks = network
+    masks = Masks.ones(masks)
+    left = masks.total
+    for round_number in range(1, rounds + 1):
+        following = Pruning(amount, allow_empty=True).next_masks(
+            scores, masks, round_number
+        )
+        left -= round(amount * left)
+        assert following.nested_in(masks)
+        assert following.kept == left
+        masks = following
+
+
+@given(st.data(), networks())
+def test_pools_share_out_the_parameters(data, network):
+    scores, _ = network
+    pruning = data.draw(prunings(scores))
+    pools = pruning.pools(list(scores))
+    assert sorted(n for members, _ in pools for n in members) == sorted(scores)
+
+
+# Examples
+
+
+def ones(**sizes):
+    return Masks.ones({name: torch.zeros(size) for name, size in sizes.items()})
+
+
+def test_global_pruning_takes_from_the_layer_with_the_smallest_weights():
+    scores = {"a": torch.arange(1.0, 11), "b": torch.arange(101.0, 111)}
+    following = Pruning(0.25).next_masks(scores, ones(a=10, b=10), 1)
+    assert following.densities() == {"a": 0.5, "b": 1.0}
+
+
+def test_layerwise_pruning_takes_from_each_layer():
+    scores = {"a": torch.arange(1.0, 11), "b": torch.arange(101.0, 111)}
+    following = Pruning(0.2, "layerwise").next_masks(scores, ones(a=10, b=10), 1)
+    assert following.densities() == {"a": 0.8, "b": 0.8}
+
+
+def test_the_output_layer_can_be_pruned_at_half_the_rate():
+    scores = {"fc1": torch.rand(100), "fc2": torch.rand(50), "fc3": torch.rand(20)}
+    pruning = Pruning(0.2, "layerwise", groups={"fc3": 0.1})
+    following = pruning.next_masks(scores, ones(fc1=100, fc2=50, fc3=20), 1)
+    assert following.densities() == {"fc1": 0.8, "fc2": 0.8, "fc3": 0.9}
+
+
+def test_a_parameter_belongs_to_the_first_group_that_matches_it():
+    pruning = Pruning(0.5, groups={"fc2": 0.1, "fc*": 0.2})
+    assert sorted(pruning.pools(["fc1", "fc2", "fc3", "out"])) == [
+        (["fc1", "fc3"], 0.2),
+        (["fc2"], 0.1),
+        (["out"], 0.5),
+    ]
+
+
+def test_a_half_is_rounded_as_python_does():
+    following = Pruning(0.5).next_masks({"w": torch.arange(1.0, 6)}, ones(w=5), 1)
+    assert following["w"].tolist() == [False, False, True, True, True]
+
+
+def test_too_few_weights_for_the_amount_lose_none():
+    assert Pruning(0.2).next_masks({"w": torch.ones(2)}, ones(w=2), 1).kept == 2
+
+
+def test_a_layer_that_is_empty_already_can_stay_so():
+    masks = Masks({"a": torch.zeros(3).bool(), "b": torch.ones(3).bool()})
+    scores = {"a": torch.ones(3), "b": torch.ones(3)}
+    for scope in ("global", "layerwise"):
+        pruning = Pruning(0.4, scope, allow_empty=True)
+        assert pruning.next_masks(scores, masks, 1).kept == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "pruning"),
+    [
+        (0.3, Pruning(0.3)),
+        ([0.5, 0.1], Pruning(densities=[0.5, 0.1])),
+        ((0.5,), Pruning(densities=(0.5,))),
+        ({"amount": 0.1, "scope": "layerwise"}, Pruning(0.1, "layerwise")),
+        (Pruning(0.4), Pruning(0.4)),
+    ],
+)
+def test_pruning_can_be_written_as_a_number_a_list_or_a_mapping(value, pruning):
+    assert Pruning.of(value) == pruning
+
+
+def test_one_pattern_need_not_be_a_list():
+    assert Pruning(include="fc*").include == ("fc*",)
+    assert Pruning(exclude=["out.*"]).exclude == ("out.*",)
+
+
+# Bad input
+
+
+@pytest.mark.parametrize("scope", ["global", "layerwise"])
+def test_emptying_a_layer_is_an_error_that_names_it(scope):
+    scores = {"small": torch.tensor([0.1]), "large": torch.arange(1.0, 10)}
+    pruning = Pruning(0.6, scope)
+    with pytest.raises(ValueError) as error:
+        pruning.next_masks(scores, ones(small=1, large=9), round=3)
+    message = str(error.value)
+    assert "last weights of small" in message and "large" not in message
+    assert "round 3" in message and "layer collapse" in message
+    assert "allow_empty" in message
+
+
+def test_emptying_a_layer_goes_on_where_that_is_allowed():
+    scores = {"small": torch.tensor([0.1]), "large": torch.arange(1.0, 10)}
+    following = Pruning(0.6, allow_empty=True).next_masks(
+        scores, ones(small=1, large=9), 1
+    )
+    assert not following["small"].any()
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_a_score_that_is_not_finite_is_an_error_that_names_the_layer(value, dtype):
+    scores = {"good": torch.ones(3), "bad": torch.ones(3, dtype=dtype)}
+    scores["bad"][1] = value
+    with pytest.raises(ValueError) as error:
+        Pruning().next_masks(scores, ones(good=3, bad=3), round=2)
+    assert str(error.value).startswith("bad has NaN or infinite values")
+    assert "round 1" in str(error.value) and "learning rate" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "amount", [0, 1, 0.0, 1.0, -0.2, 1.5, 20, float("nan"), True, "0.2", None]
+)
+def test_an_amount_outside_zero_to_one_is_refused(amount):
+    with pytest.raises(ValueError, match="amount=.* between 0 and 1"):
+        Pruning(amount)
+    with pytest.raises(ValueError, match=r"groups\['fc\*'\]=.* between 0 and 1"):
+        Pruning(groups={"fc*": amount})
+
+
+@pytest.mark.parametrize("density", [0, 1, -0.1, 2, float("nan")])
+def test_a_density_outside_zero_to_one_is_refused(density):
+    with pytest.raises(ValueError, match="densities=.* between 0 and 1"):
+        Pruning(densities=[density])
+
+
+@pytest.mark.parametrize("densities", [[0.5, 0.5], [0.2, 0.5], [0.5, 0.2, 0.3]])
+def test_densities_that_do_not_fall_are_refused(densities):
+    with pytest.raises(ValueError, match="must fall"):
+        Pruning(densities=densities)
+
+
+@pytest.mark.parametrize("densities", [0.5, "0.5", ["half"], [None]])
+def test_densities_that_are_no_list_of_numbers_are_refused(densities):
+    with pytest.raises(ValueError, match="densities="):
+        Pruning(densities=densities)
+
+
+def test_densities_and_groups_together_are_refused():
+    with pytest.raises(ValueError, match="cannot be combined"):
+        Pruning(densities=[0.5], groups={"fc*": 0.1})
+
+
+def test_an_unknown_scope_is_refused():
+    with pytest.raises(ValueError, match="'blockwise'.*'global' and 'layerwise'"):
+        Pruning(scope="blockwise")
+
+
+@pytest.mark.parametrize("kind", ["include", "exclude"])
+@pytest.mark.parametrize("patterns", ["", [""], ["fc*", ""], [3]])
+def test_an_empty_pattern_is_refused(kind, patterns):
+    with pytest.raises(ValueError, match=f"{kind} has an empty pattern"):
+        Pruning(**{kind: patterns})
+
+
+def test_a_group_that_matches_nothing_is_an_error_that_lists_the_names():
+    with pytest.raises(ValueError, match=r"groups='head\.\*'.*'fc1', 'fc2'"):
+        Pruning(groups={"head.*": 0.1}).pools(["fc1", "fc2"])

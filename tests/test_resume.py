@@ -1,0 +1,373 @@
+"""A run that is stopped anywhere and started again equals one that never stopped."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+import torchmetrics
+import zoo
+from pytorch_lightning.callbacks import ModelCheckpoint
+from torch.utils.data import DataLoader, TensorDataset
+
+from lottery import LotteryTicket, Pruning, Rewind, Run, StorageError
+
+LAYERWISE = Pruning(0.3, scope="layerwise")
+
+
+def killed(
+    hook: str,
+    n: int,
+    make: Any,
+    ticket: Callable[[], LotteryTicket],
+    callbacks: Callable[[], list[Any]] = list,
+    loader: Callable[[], Any] = zoo.shuffled_loader,
+    **settings: Any,
+) -> None:
+    """Run until the n-th call of a hook; then nothing of the process is left but its files."""
+    with pytest.raises(zoo.Killed):
+        zoo.fit(
+            make,
+            ticket(),
+            *callbacks(),
+            zoo.KillAt(hook, n),
+            loader=loader(),
+            **settings,
+        )
+
+
+def assert_resumes(
+    tmp_path: Path,
+    make: Any,
+    kills: list[tuple[str, int]],
+    *,
+    callbacks: Callable[[], list[Any]] = list,
+    loader: Callable[[], Any] = zoo.shuffled_loader,
+    ticket: dict[str, Any] | None = None,
+    save_every: Any = "1it",
+    **settings: Any,
+) -> None:
+    arguments = {
+        "rounds": 2,
+        "pruning": LAYERWISE,
+        "keep": "all",
+        "save_every": save_every,
+        **(ticket or {}),
+    }
+    whole = LotteryTicket(dirpath=tmp_path / "whole", **arguments)
+    zoo.fit(make, whole, *callbacks(), loader=loader(), **settings)
+    again = functools.partial(LotteryTicket, dirpath=tmp_path / "again", **arguments)
+    for hook, n in kills:
+        killed(hook, n, make, again, callbacks, loader, **settings)
+    # a new process starts from other streams and other weights: all must come from the files
+    zoo.fit(make, again(), *callbacks(), loader=loader(), seed=1, **settings)
+    zoo.assert_equal(zoo.contents(tmp_path / "again"), zoo.contents(tmp_path / "whole"))
+
+
+# over all rounds; a round of "plain" has 24 batches and 3 epochs
+KILLS = [
+    [("on_train_batch_end", 5)],
+    [("on_train_batch_end", 30), ("on_train_batch_start", 14)],
+    [("on_validation_end", 4), ("on_train_epoch_end", 2)],
+]
+
+
+@pytest.mark.parametrize("kills", KILLS, ids=str)
+@pytest.mark.parametrize("feature", zoo.FEATURES)
+def test_a_killed_run_resumes_bit_for_bit(
+    feature: str, kills: list[tuple[str, int]], tmp_path: Path
+) -> None:
+    settings, callbacks = zoo.FEATURES[feature]
+    make = functools.partial(zoo.Net, zoo.OPTIMIZERS["adam"])
+    if feature in (
+        "max_steps",
+        "bf16",
+        "early stopping",
+        "max_time",
+        "sanity check",
+        "validation inside epochs",
+    ):
+        kills = [(hook, min(n, 20 if "batch" in hook else 3)) for hook, n in kills]
+    if feature == "limited batches":
+        kills = [(hook, min(n, 12)) for hook, n in kills]
+    assert_resumes(tmp_path, make, kills, callbacks=callbacks, **settings)
+
+
+@pytest.mark.parametrize("scheduler", zoo.SCHEDULERS)
+@pytest.mark.parametrize("optimizer", zoo.OPTIMIZERS)
+def test_a_killed_run_resumes_with_any_schedule(
+    optimizer: str, scheduler: str, tmp_path: Path
+) -> None:
+    make = functools.partial(
+        zoo.Net, zoo.OPTIMIZERS[optimizer], zoo.SCHEDULERS[scheduler]
+    )
+    assert_resumes(
+        tmp_path,
+        make,
+        [("on_train_batch_end", 13), ("on_train_batch_end", 20)],
+        max_epochs=3,
+    )
+
+
+@pytest.mark.parametrize("kind", zoo.ANY_MODULE)
+def test_a_killed_run_resumes_for_any_module(kind: str, tmp_path: Path) -> None:
+    kills = [("on_train_batch_end", 13), ("on_train_batch_end", 9)]
+    assert_resumes(tmp_path, zoo.ANY_MODULE[kind], kills, max_epochs=2)
+
+
+@pytest.mark.parametrize(
+    "loader", [zoo.ordered_loader, zoo.shuffled_loader, zoo.generator_loader]
+)
+@pytest.mark.parametrize("rewind", ["init", "3it", "1ep", "11it"])
+def test_a_killed_run_resumes_with_any_rewind_point_and_loader(
+    rewind: str, loader: Callable[[], Any], tmp_path: Path
+) -> None:
+    kills = [("on_train_batch_end", 13), ("on_train_batch_end", 20)]
+    assert_resumes(
+        tmp_path, zoo.Net, kills, loader=loader, ticket={"rewind": rewind}, max_epochs=3
+    )
+
+
+@pytest.mark.parametrize(
+    "rewind",
+    [
+        Rewind("1ep", rule="learning-rate"),
+        Rewind("5it", optimizer="fresh"),
+        Rewind("1ep", optimizer="keep"),
+        Rewind(rule="fine-tune", length="1ep"),
+    ],
+    ids=str,
+)
+def test_a_killed_run_resumes_with_any_retraining_rule(
+    rewind: Rewind, tmp_path: Path
+) -> None:
+    make = functools.partial(zoo.Net, scheduler=zoo.per_step)
+    kills = [("on_train_batch_end", 26), ("on_train_batch_end", 9)]
+    assert_resumes(tmp_path, make, kills, ticket={"rewind": rewind}, max_epochs=3)
+
+
+def test_a_killed_run_resumes_on_endless_data(tmp_path: Path) -> None:
+    settings = {"max_epochs": -1, "max_steps": 15, "val_check_interval": 5}
+    kills = [("on_train_batch_end", 7), ("on_train_batch_end", 12)]
+    assert_resumes(tmp_path, zoo.Net, kills, loader=zoo.endless_loader, **settings)
+
+
+@pytest.mark.parametrize("save_every", [1e9, "1ep", "5it", 0])
+def test_a_killed_run_resumes_however_often_it_is_saved(
+    save_every: Any, tmp_path: Path
+) -> None:
+    kills = [
+        ("on_train_batch_end", 13),
+        ("on_train_batch_end", 20),
+        ("on_train_epoch_end", 1),
+    ]
+    assert_resumes(tmp_path, zoo.Net, kills, save_every=save_every, max_epochs=3)
+
+
+class Metered(zoo.Net):
+    """Logs metric objects that add up over an epoch, and watches one of them."""
+
+    def __init__(self) -> None:
+        super().__init__(scheduler=watch_training)
+        self.accuracy = torchmetrics.MeanMetric()
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        loss = super().training_step(batch, batch_idx)
+        self.accuracy(loss.detach())
+        self.log("metered", self.accuracy, on_step=False, on_epoch=True)
+        self.log(
+            "largest", loss.detach(), on_step=False, on_epoch=True, reduce_fx="max"
+        )
+        return loss
+
+
+def watch_training(optimizer: Any, _: Any) -> Any:
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, patience=0, threshold=0.3
+    )
+    return {"scheduler": scheduler, "monitor": "train_loss_epoch"}
+
+
+def test_averages_of_a_cut_epoch_are_whole_after_resuming(tmp_path: Path) -> None:
+    kills = [("on_train_batch_end", 5), ("on_train_batch_end", 12)]
+    assert_resumes(tmp_path, Metered, kills, max_epochs=3, check_val_every_n_epoch=2)
+    assert "metered" in Run(tmp_path / "again").history(1)[0]
+
+
+def test_tests_of_each_round_are_the_same_after_resuming(tmp_path: Path) -> None:
+    def fit(dirpath: Path, *more: Any) -> None:
+        ticket = LotteryTicket(
+            2,
+            dirpath=dirpath,
+            monitor="val_acc",
+            test_each_round=True,
+            save_every="1it",
+            keep="all",
+        )
+        pl.seed_everything(1, verbose=False)
+        module = zoo.Net()
+        module.test_dataloader = zoo.validation_loader
+        zoo.trainer(ticket, *more, max_epochs=3).fit(
+            module, zoo.shuffled_loader(), zoo.validation_loader()
+        )
+
+    fit(tmp_path / "whole")
+    for n in (10, 20):
+        with pytest.raises(zoo.Killed):
+            fit(tmp_path / "again", zoo.KillAt("on_train_batch_end", n))
+    fit(tmp_path / "again")
+    zoo.assert_equal(zoo.contents(tmp_path / "again"), zoo.contents(tmp_path / "whole"))
+    assert set(Run(tmp_path / "whole").summary(2)["test_best"]) == {"test_acc"}
+
+
+def test_a_finished_run_goes_on_with_more_rounds(tmp_path: Path) -> None:
+    for rounds in (1, 3):
+        zoo.fit(
+            zoo.Net,
+            LotteryTicket(rounds, dirpath=tmp_path / "grown", keep="all"),
+            max_epochs=2,
+        )
+    zoo.fit(
+        zoo.Net, LotteryTicket(3, dirpath=tmp_path / "whole", keep="all"), max_epochs=2
+    )
+    zoo.assert_equal(zoo.contents(tmp_path / "grown"), zoo.contents(tmp_path / "whole"))
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
+    zoo.fit(zoo.Net, LotteryTicket(2, dirpath=tmp_path), max_epochs=2)
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.safetensors")}
+    again = zoo.fit(
+        zoo.Net,
+        LotteryTicket(2, dirpath=tmp_path),
+        zoo.KillAt("on_train_batch_start", 0),
+        max_epochs=2,
+    )
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.safetensors")} == before
+    zoo.assert_equal(again.lightning_module.state_dict(), Run(tmp_path).weights(2))
+
+
+def test_a_lightning_checkpoint_of_any_round_resumes_it(tmp_path: Path) -> None:
+    """Saved by ModelCheckpoint at the end of epochs, in rounds 0 and 1; passed as ckpt_path."""
+    whole = LotteryTicket(2, dirpath=tmp_path / "whole", keep="all")
+    zoo.fit(zoo.Net, whole, loader=zoo.shuffled_loader(), max_epochs=3)
+    for n, folder in ((12, ""), (36, "round-01")):
+        dirpath = tmp_path / f"again-{n}"
+        saver = functools.partial(
+            ModelCheckpoint, tmp_path / f"ckpts-{n}", save_top_k=-1, filename="{epoch}"
+        )
+        ticket = functools.partial(
+            LotteryTicket, 2, dirpath=dirpath, keep="all", save_every=1e9
+        )
+        with pytest.raises(zoo.Killed):
+            kill = zoo.KillAt("on_train_batch_end", n)
+            zoo.fit(
+                zoo.Net,
+                ticket(),
+                saver(),
+                kill,
+                loader=zoo.shuffled_loader(),
+                max_epochs=3,
+            )
+        checkpoint = tmp_path / f"ckpts-{n}" / folder / "epoch=0.ckpt"
+        zoo.fit(
+            zoo.Net,
+            ticket(),
+            saver(),
+            loader=zoo.shuffled_loader(),
+            ckpt_path=checkpoint,
+            max_epochs=3,
+        )
+        found, expected = zoo.contents(dirpath), zoo.contents(tmp_path / "whole")
+        zoo.assert_equal(found, expected)
+
+
+def test_the_runs_own_checkpoint_resumes_it_inside_an_epoch(tmp_path: Path) -> None:
+    ticket = functools.partial(
+        LotteryTicket, 2, dirpath=tmp_path / "again", keep="all", save_every="1it"
+    )
+    killed("on_train_batch_end", 37, zoo.Net, ticket, max_epochs=3)
+    last = tmp_path / "again" / "last.ckpt"
+    zoo.fit(
+        zoo.Net, ticket(), loader=zoo.shuffled_loader(), ckpt_path=last, max_epochs=3
+    )
+    whole = LotteryTicket(2, dirpath=tmp_path / "whole", keep="all")
+    zoo.fit(zoo.Net, whole, loader=zoo.shuffled_loader(), max_epochs=3)
+    zoo.assert_equal(zoo.contents(tmp_path / "again"), zoo.contents(tmp_path / "whole"))
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        saver = ModelCheckpoint(tmp_path / f"{name}-ckpts", filename="{epoch}")
+        zoo.fit(zoo.Net, LotteryTicket(1, dirpath=tmp_path / name), saver, max_epochs=2)
+    foreign = next((tmp_path / "b-ckpts" / "round-01").glob("*.ckpt"))
+    with pytest.raises(StorageError, match="belongs to run"):
+        zoo.fit(
+            zoo.Net,
+            LotteryTicket(2, dirpath=tmp_path / "a"),
+            ckpt_path=foreign,
+            max_epochs=2,
+        )
+    with pytest.raises(StorageError, match="dirpath of that run"):
+        zoo.fit(
+            zoo.Net,
+            LotteryTicket(2, dirpath=tmp_path / "new"),
+            ckpt_path=foreign,
+            max_epochs=2,
+        )
+
+
+def test_max_time_bounds_the_whole_run_and_more_time_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = itertools.count()
+    elapsed = [0.0]
+
+    class Slow(pl.Callback):
+        """Every batch takes a second, on a clock that nothing else moves."""
+
+        def on_train_batch_start(self, *_: Any) -> None:
+            elapsed[0] = float(next(clock))
+
+    monkeypatch.setattr(time, "monotonic", lambda: elapsed[0])
+    ticket = functools.partial(
+        LotteryTicket, 2, dirpath=tmp_path / "again", keep="all", save_every="1it"
+    )
+    zoo.fit(
+        zoo.Net,
+        ticket(),
+        Slow(),
+        loader=zoo.shuffled_loader(),
+        max_epochs=3,
+        max_time="00:00:00:40",
+    )
+    assert Run(tmp_path / "again").rounds == [0]
+    assert Run(tmp_path / "again").in_progress == 1
+    zoo.fit(
+        zoo.Net,
+        ticket(),
+        Slow(),
+        loader=zoo.shuffled_loader(),
+        max_epochs=3,
+        max_time="00:01:00:00",
+    )
+    whole = LotteryTicket(2, dirpath=tmp_path / "whole", keep="all")
+    zoo.fit(zoo.Net, whole, loader=zoo.shuffled_loader(), max_epochs=3)
+    zoo.assert_equal(zoo.contents(tmp_path / "again"), zoo.contents(tmp_path / "whole"))
+
+
+def test_workers_of_a_data_loader_are_no_hindrance(tmp_path: Path) -> None:
+    def loader() -> DataLoader:
+        return DataLoader(
+            TensorDataset(*zoo.data()), batch_size=8, shuffle=True, num_workers=1
+        )
+
+    assert_resumes(
+        tmp_path, zoo.Net, [("on_train_batch_end", 21)], loader=loader, max_epochs=2
+    )
