@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -13,75 +13,62 @@ from lottery.steps import Step
 if TYPE_CHECKING:
     from lottery.masks import Masks
     from lottery.rounds import Options, Rounds
-
-
-def say(text: str) -> None:
-    """One line on the terminal, from the first process of a fit only."""
-    _print(text)
+    from lottery.ticket import Ticket
 
 
 def prunable(
     masks: Masks, parameters: Mapping[str, Tensor], options: Options, rewind: Step
 ) -> None:
     """The table of prunable parameters and what will be done with them."""
-    from rich.table import Table
-
     pruning = options.pruning
     amounts = {
         name: amount for names, amount in pruning.pools(list(masks)) for name in names
     }
-    table = Table(title="Prunable parameters", title_justify="left")
-    table.add_column("parameter")
-    for column in ("shape", "weights", "kept", "per round"):
-        table.add_column(column, justify="right")
+    table = _table(
+        "Prunable parameters", ("parameter", "shape", "weights", "kept", "per round")
+    )
     for name, mask in masks.items():
         share = "by density" if pruning.densities else f"{100 * amounts[name]:g} %"
         shape = " x ".join(map(str, parameters[name].shape))
         table.add_row(name, shape, f"{mask.numel():,}", f"{int(mask.sum()):,}", share)
     table.add_section()
     table.add_row("all", "", f"{masks.total:,}", f"{masks.kept:,}", pruning.scope)
-    _print(table)
+    show(table)
     rule = {
-        "weights": f"each round starts from the weights of {_name(rewind)}",
-        "learning-rate": f"each round keeps its weights and takes the learning rates since {_name(rewind)} again",
+        "weights": f"each round starts from {_name(rewind)}",
+        "learning-rate": f"each round keeps its weights and repeats the learning rates from {rewind} on",
         "fine-tune": f"each round keeps its weights and trains on for {options.rewind.length}",
     }[options.rewind.rule]
     state = {"rewind": "as it was there", "fresh": "fresh", "keep": "kept"}[
         options.rewind.optimizer or "rewind"
     ]
-    _print(
+    show(
         f"{options.rounds} rounds after the dense one; {rule}; optimizer state {state}. Stored in {options.dirpath}"
     )
 
 
 def round_started(rounds: Rounds, resumed: bool) -> None:
     if resumed and rounds.fit.global_step:
-        _print(f"round {rounds.round} goes on from step {rounds.fit.global_step}")
+        show(f"round {rounds.round} goes on from step {rounds.fit.global_step}")
 
 
 def round_finished(rounds: Rounds, summary: Mapping[str, Any]) -> None:
     """One line about a finished round."""
     parts = [
         f"round {summary['round']}/{rounds.options.rounds}",
-        f"density {_percent(summary['density'])}",
+        f"{_percent(summary['density']):>6}",
     ]
     monitor = summary["monitor"]
     if monitor is not None and summary["best"]:
         parts.append(
-            f"best {monitor} {summary['best'][monitor]:.4g} at step {summary['best']['step']}"
+            f"{monitor} {summary['best'][monitor]:.4f} at step {summary['best']['step']}"
         )
-    parts += [
-        f"{name} {value:.4g}"
-        for name, value in summary["test_best"].items()
-        if value is not None
-    ]
-    _print(
-        "  ".join([*parts, f"{summary['steps']} steps", f"{summary['seconds']:.1f} s"])
-    )
+    parts += [f"{name} {_number(_tested(summary)[name])}" for name in _tests(summary)]
+    show("  ".join([*parts, f"{summary['seconds']:.1f} s"]))
 
 
 def out_of_time(rounds: Rounds, round: int) -> None:
-    _print(
+    show(
         f"stopped by Trainer(max_time=...) in round {round}. What is finished is in {rounds.directory.path}; run again"
         " with more time to go on."
     )
@@ -89,34 +76,95 @@ def out_of_time(rounds: Rounds, round: int) -> None:
 
 def run_finished(rounds: Rounds) -> None:
     """The table of all rounds."""
-    _print(run_table(Run(rounds.directory.path)))
+    show(run_table(Run(rounds.directory.path)))
 
 
 def run_table(run: Run) -> Any:
-    """A run's table for the terminal."""
-    from rich.table import Table
-
-    frame = run.table().reset_index()
-    table = Table(title=str(run.path), title_justify="left")
-    for column in frame.columns:
-        table.add_column(column.replace("_", " "), justify="right")
-    for row in frame.to_dict("records"):
-        table.add_row(*[_cell(column, value) for column, value in row.items()])
+    """A run's rounds for the terminal: density, the monitored metric, test metrics, steps and time."""
+    summaries = [run.summary(round) for round in run.rounds]
+    columns: dict[str, Callable[[Mapping[str, Any]], str]] = {
+        "round": lambda s: str(s["round"]),
+        "density": lambda s: _percent(s["density"]),
+        "weights": lambda s: f"{s['kept']:,}",
+    }
+    caption = None
+    monitor = summaries[0]["monitor"] if summaries else None
+    if monitor is not None:
+        caption = f"start, best, last: {monitor} before training, at its best step, at the end"
+        columns |= {
+            "start": lambda s: _number(s["start"].get(monitor)),
+            "best": lambda s: _number(s["best"].get(monitor)),
+            "step": lambda s: _number(s["best"].get("step")),
+            "last": lambda s: _number(s["last"].get(monitor)),
+        }
+    elif summaries:
+        names = [n for n in summaries[0]["last"] if not n.endswith(("_step", "_epoch"))]
+        columns |= {n: lambda s, n=n: _number(s["last"].get(n)) for n in names}  # type: ignore[misc]
+    for name in _tests(summaries[0]) if summaries else ():
+        columns[name] = lambda s, n=name: _number(_tested(s).get(n))  # type: ignore[misc]
+        caption = f"{caption or ''}; {name} at the best step".lstrip("; ")
+    columns |= {
+        "seconds": lambda s: f"{s['seconds']:.1f}",
+    }
+    table = _table(f"{run.path}", columns, left=0)
+    table.caption, table.caption_justify = caption, "left"
+    for summary in summaries:
+        table.add_row(*[cell(summary) for cell in columns.values()])
+    if run.in_progress is not None:
+        table.add_row(str(run.in_progress), "in progress")
     return table
 
 
-def _cell(column: Any, value: Any) -> str:
-    import pandas
+def _tested(summary: Mapping[str, Any]) -> Mapping[str, float | None]:
+    """Test metrics at the best step; of the last step where no metric is monitored."""
+    return summary["test_best"] or summary["test_last"]
 
-    if value is None or pandas.isna(value):
+
+def _tests(summary: Mapping[str, Any]) -> list[str]:
+    """The test metrics worth a column: the counterpart of the monitored one, or all."""
+    names = list(_tested(summary))
+    counterpart = (summary["monitor"] or "").replace("val", "test")
+    return [counterpart] if counterpart in names else names
+
+
+def _table(title: str, columns: Iterable[str], left: int = 1) -> Any:
+    """A light table whose first `left` columns hold names, the others numbers."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(
+        title=title,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1),
+    )
+    for index, column in enumerate(columns):
+        table.add_column(
+            column, justify="left" if index < left else "right", no_wrap=index >= left
+        )
+    return table
+
+
+def ticket_table(ticket: Ticket) -> Any:
+    """A ticket's layers for the terminal."""
+    table = _table(repr(ticket), ("parameter", "shape", "weights", "kept", "density"))
+    for name, row in ticket.table().iterrows():
+        shape = " x ".join(map(str, row["shape"]))
+        table.add_row(
+            str(name),
+            shape,
+            f"{row['weights']:,}",
+            f"{row['kept']:,}",
+            _percent(row["density"]),
+        )
+    return table
+
+
+def _number(value: float | None) -> str:
+    if value is None:
         return "-"
-    if column == "density":
-        return _percent(value)
-    if isinstance(value, str):
-        return value
-    if column in ("round", "kept", "steps", "epochs", "best_step"):
-        return f"{int(value):,}"
-    return f"{value:.1f}" if column == "seconds" else f"{value:.4f}"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
 
 
 def _percent(density: float) -> str:
@@ -124,10 +172,13 @@ def _percent(density: float) -> str:
 
 
 def _name(step: Step) -> str:
-    return "the start" if step == Step() else f"{step} of round 0"
+    return (
+        "the initial weights" if step == Step() else f"the weights at {step} of round 0"
+    )
 
 
-def _print(what: Any) -> None:
+def show(what: Any) -> None:
+    """Print text or a table, from the first process of a fit only."""
     from lightning_utilities.core.rank_zero import rank_zero_only
     from rich.console import Console
 

@@ -141,21 +141,25 @@ class Masks(Mapping[str, Tensor]):
     def unpack(
         cls, packed: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]
     ) -> Masks:
-        """The inverse of `pack`, given the shape of each parameter.
+        """The inverse of `pack`, given the shape of each parameter; in the order of `shapes`.
 
         Raises:
-            ValueError: a shape is missing, or does not go with the number of bytes.
+            ValueError: the names differ, or a shape does not go with the number of bytes.
         """
+        if odd := packed.keys() ^ shapes.keys():
+            raise ValueError(
+                f"packed masks and their shapes differ in the names {sorted(odd)}"
+            )
 
         def bits(name: str) -> Tensor:
-            shape = tuple(shapes.get(name, (-1,)))
+            shape = tuple(shapes[name])
             count = math.prod(shape)
             if min(shape, default=0) < 0 or packed[name].numel() != -(-count // 8):
                 raise ValueError(
-                    f"the packed mask of {name!r} has {packed[name].numel()} bytes, which is not its shape"
-                    f" {shapes.get(name)}"
+                    f"the packed mask of {name!r} has {packed[name].numel()} bytes, which does not go with its shape"
+                    f" {shape}"
                 )
             flat = np.unpackbits(packed[name].numpy(), count=count)
             return torch.from_numpy(flat.astype(bool)).reshape(shape)
 
-        return cls({name: bits(name) for name in packed})
+        return cls({name: bits(name) for name in shapes})

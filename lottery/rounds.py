@@ -180,7 +180,7 @@ class Rounds:
                 " LotteryTicket the dirpath of the checkpoint's run, or leave out ckpt_path."
             )
         elif self._finished(own["round"]):
-            console.say(
+            console.show(
                 f"round {own['round']} of ckpt_path is finished already: going on with the run where it stands"
             )
             self._resume = None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from lottery import storage
 from lottery.masks import Masks
@@ -34,7 +35,7 @@ class Ticket:
 
     Args:
         masks: parameter name to boolean tensor, True = kept.
-        weights: a state dict: the weights (and buffers) that training starts from.
+        weights: a state dict: the weights (and buffers) that training starts from. Its tensors are copied.
         provenance: where it came from: run, round, seed, versions, metrics. Plain data.
 
     Example:
@@ -49,6 +50,12 @@ class Ticket:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        weights = {
+            name: tensor.detach().to("cpu", copy=True)
+            for name, tensor in self.weights.items()
+            if isinstance(tensor, Tensor)  # extra state of a module need not be one
+        }
+        object.__setattr__(self, "weights", weights)
         object.__setattr__(self, "masks", Masks(self.masks))
 
     @property
@@ -58,21 +65,15 @@ class Ticket:
 
     @property
     def fingerprint(self) -> str:
-        """A short hash of masks and weights: equal tickets have equal ones."""
+        """A short hash of masks and weights: equal tickets have equal ones, others do not."""
         digest = hashlib.sha256()
-        for name, tensor in sorted(
-            [*self.masks.pack().items(), *self.weights.items()],
-            key=lambda item: item[0],
-        ):
-            digest.update(name.encode())
+        tensors = {_MASK + name: mask for name, mask in self.masks.items()}
+        tensors.update({_WEIGHT + name: t for name, t in self.weights.items()})
+        for name, tensor in sorted(tensors.items()):
+            described = [name, str(tensor.dtype), list(tensor.shape)]
+            digest.update(json.dumps(described).encode())
             digest.update(
-                tensor.detach()
-                .cpu()
-                .contiguous()
-                .reshape(-1)
-                .view(torch.uint8)
-                .numpy()
-                .tobytes()
+                tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
             )
         return digest.hexdigest()[:16]
 
@@ -80,17 +81,19 @@ class Ticket:
         """One row per prunable parameter: shape, weights, kept, density."""
         import pandas
 
+        densities = self.masks.densities()
         rows = [
             {
                 "parameter": name,
                 "shape": tuple(mask.shape),
                 "weights": mask.numel(),
                 "kept": int(mask.sum()),
-                "density": int(mask.sum()) / mask.numel(),
+                "density": densities[name],
             }
             for name, mask in self.masks.items()
         ]
-        return pandas.DataFrame(rows).set_index("parameter")
+        columns = ["parameter", "shape", "weights", "kept", "density"]
+        return pandas.DataFrame(rows, columns=columns).set_index("parameter")
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Density of each parameter as horizontal bars, the whole ticket's as a line."""
@@ -123,7 +126,11 @@ class Ticket:
         Raises:
             ValueError: parameters are missing, left over or differently shaped; the message names each.
         """
-        there = module.state_dict()
+        there = {
+            name: tensor
+            for name, tensor in module.state_dict().items()
+            if isinstance(tensor, Tensor)
+        }
         wrong = [
             f"{name}: missing in the module"
             for name in self.weights
@@ -138,7 +145,7 @@ class Ticket:
             f"{name}: {tuple(tensor.shape)} in the ticket, {tuple(there[name].shape)} in the module"
             for name, tensor in self.weights.items()
             if name in there
-            and isinstance(there[name], Tensor)
+            and not is_lazy(there[name])
             and there[name].shape != tensor.shape
         ]
         if wrong:
@@ -146,7 +153,10 @@ class Ticket:
                 f"the ticket was made for another architecture than {type(module).__name__}:\n  "
                 + "\n  ".join(wrong)
             )
-        self.masks.check(dict(module.named_parameters()), of="ticket")
+        parameters = module.named_parameters()
+        self.masks.check(
+            {name: self.weights.get(name, p) for name, p in parameters}, of="ticket"
+        )
 
     def apply(self, module: M) -> M:
         """Load the start weights, masked, into a module; returns the module.
@@ -155,7 +165,7 @@ class Ticket:
             ValueError: the ticket does not fit; see `check`.
         """
         self.check(module)
-        module.load_state_dict(dict(self.weights))
+        module.load_state_dict(dict(self.weights), strict=False)
         self.masks.apply(dict(module.named_parameters()))
         return module
 
@@ -188,6 +198,7 @@ class Ticket:
         shapes = {name: list(mask.shape) for name, mask in self.masks.items()}
         described = {
             "format": FORMAT,
+            "fingerprint": self.fingerprint,
             "shapes": shapes,
             "provenance": dict(self.provenance),
         }
@@ -207,36 +218,45 @@ class Ticket:
         try:
             data = path.read_bytes()
             tensors = storage.decode_tensors(data)
-            described = json.loads(storage.decode_metadata(data)["ticket"])
+            metadata = storage.decode_metadata(data)
+            if "ticket" not in metadata:
+                raise StorageError(
+                    f"{path} is a safetensors file, but not a ticket (Ticket.save writes them)"
+                )
+            described = json.loads(metadata["ticket"])
+            if described["format"] > FORMAT:
+                raise StorageError(
+                    f"{path} has ticket format {described['format']}, this version reads up to {FORMAT}."
+                    " Update: pip install -U lottery-tickets"
+                )
+            ticket = cls(
+                Masks.unpack(_part(tensors, _MASK), described["shapes"]),
+                _part(tensors, _WEIGHT),
+                described["provenance"],
+            )
+            if ticket.fingerprint != described["fingerprint"]:
+                raise ValueError("its contents are not those that were written")
         except FileNotFoundError:
             raise StorageError(f"{path} does not exist") from None
-        except KeyError:
-            raise StorageError(
-                f"{path} is a safetensors file, but not a ticket (Ticket.save writes them)"
-            ) from None
+        except StorageError:
+            raise
         except Exception as error:
             raise StorageError(
-                f"{path} is not a ticket, or is damaged: {error}"
+                f"{path} is not a ticket, or is damaged: {error}. Get it again from where it came from."
             ) from error
-        if described["format"] > FORMAT:
-            raise StorageError(
-                f"{path} has ticket format {described['format']}, this version reads up to {FORMAT}."
-                " Update: pip install -U lottery-tickets"
-            )
-        masks = {
-            n.removeprefix(_MASK): t for n, t in tensors.items() if n.startswith(_MASK)
-        }
-        weights = {
-            n.removeprefix(_WEIGHT): t
-            for n, t in tensors.items()
-            if n.startswith(_WEIGHT)
-        }
-        return cls(
-            Masks.unpack(masks, described["shapes"]), weights, described["provenance"]
-        )
+        return ticket
 
     def __repr__(self) -> str:
         origin = (
             f", round {self.provenance['round']}" if "round" in self.provenance else ""
         )
         return f"Ticket({self.masks.kept:,} of {self.masks.total:,} weights, density {self.density:.4f}{origin})"
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names have a prefix, without it."""
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }

@@ -42,7 +42,9 @@ def pairs(draw):
 @given(masks)
 def test_packed_masks_unpack_to_themselves(some):
     shapes = {name: tuple(mask.shape) for name, mask in some.items()}
-    assert Masks.unpack(some.pack(), shapes) == some
+    unpacked = Masks.unpack(some.pack(), shapes)
+    assert unpacked == some
+    assert list(unpacked) == list(some)
 
 
 @given(masks)
@@ -204,6 +206,15 @@ def test_packed_bits_do_not_unpack_to_a_shape_they_were_not_packed_from(shape):
         Masks.unpack(packed, {"w": shape})
 
 
-def test_packed_bits_without_a_shape_are_refused_by_name():
-    with pytest.raises(ValueError, match="'w'"):
-        Masks.unpack(Masks.ones({"w": torch.zeros(4)}).pack(), {})
+def test_packed_bits_and_shapes_of_different_names_are_refused_by_name():
+    packed = Masks.ones({"w": torch.zeros(4)}).pack()
+    for shapes in ({}, {"w": (4,), "v": (4,)}):
+        with pytest.raises(ValueError, match=r"\['[vw]'\]"):
+            Masks.unpack(packed, shapes)
+
+
+def test_masks_unpack_in_the_order_of_their_shapes():
+    some = Masks.ones({"w": torch.zeros(2), "a": torch.zeros(3), "b": torch.zeros(1)})
+    packed = dict(sorted(some.pack().items()))
+    shapes = {name: tuple(mask.shape) for name, mask in some.items()}
+    assert list(Masks.unpack(packed, shapes)) == ["w", "a", "b"]

@@ -283,6 +283,12 @@ def test_tensors_read_back_bit_for_bit(tmp_path, dtype):
     assert same(directory.read_tensors("t.safetensors"), tensors)
 
 
+def test_masks_read_back_in_the_order_of_the_module(tmp_path):
+    ordered = Masks.ones({name: torch.zeros(3) for name in ("z", "a", "m", "b")})
+    Directory(tmp_path).commit({"m.safetensors": storage.encode_masks(ordered)})
+    assert list(Directory(tmp_path).read_masks("m.safetensors")) == list(ordered)
+
+
 def test_masks_and_checkpoints_read_back(undamaged):
     assert undamaged.read_masks("mask.safetensors") == MASKS
     assert same(undamaged.read_checkpoint(LAST), CHECKPOINT)

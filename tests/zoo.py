@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import runpy
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -433,3 +434,8 @@ def contents(dirpath: str | os.PathLike[str]) -> dict[str, Any]:
             "trained": run.weights(round),
         }
     return found
+
+
+def call(file: str, function: str, *arguments: Any) -> None:
+    """Call a function of a test file in a fresh process, where test files are not importable by name."""
+    runpy.run_path(file)[function](*arguments)
