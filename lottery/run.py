@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
-from lottery.storage import LAST, Directory, StorageError
+from lottery.storage import Directory, StorageError
 from lottery.ticket import Ticket
 
 if TYPE_CHECKING:
@@ -59,10 +60,7 @@ class Run:
     @property
     def rounds(self) -> list[int]:
         """The finished rounds, in order."""
-        names = [
-            name for name in self._directory.files() if name.endswith("/summary.json")
-        ]
-        return sorted(int(name.split("/")[1]) for name in names)
+        return self._rounds_with("summary.json")
 
     def summary(self, round: int) -> dict[str, Any]:
         """The numbers of a finished round.
@@ -82,6 +80,7 @@ class Run:
         Raises:
             StorageError: the round has no mask yet, or the weights it started from were not kept.
         """
+        round = operator.index(round)  # a table gives NumPy's, which JSON cannot hold
         name = round_file(round, "mask.safetensors")
         if name not in self._directory:
             raise StorageError(
@@ -112,6 +111,7 @@ class Run:
         """A state dict: "initial" and "rewind" weights, or those that a round ended with.
 
         Raises:
+            TypeError: `of` is something else.
             StorageError: they are not there; the message says why.
         """
         if of == "initial":
@@ -121,8 +121,15 @@ class Run:
                 raise StorageError(
                     f"{self.path} has no rewind point yet: round 0 has not come to it"
                 )
-            return self._directory.read_checkpoint(REWIND)["state_dict"]
-        name = round_file(int(of), "weights.safetensors")
+            state = self._directory.read_checkpoint(REWIND)["state_dict"]
+            return {k: v for k, v in state.items() if isinstance(v, Tensor)}
+        try:
+            of = operator.index(of)
+        except TypeError:
+            raise TypeError(
+                f"weights({of!r}): write 'initial', 'rewind' or the number of a round"
+            ) from None
+        name = round_file(of, "weights.safetensors")
         if name not in self._directory:
             if of in self.rounds:
                 raise StorageError(
@@ -136,10 +143,8 @@ class Run:
     @property
     def in_progress(self) -> int | None:
         """The round that was begun and is not finished, or None."""
-        if not (self.path / LAST).exists():
-            return None
-        rounds = self.rounds
-        return rounds[-1] + 1 if rounds else 0
+        begun = self._rounds_with("mask.safetensors")
+        return begun[-1] if begun and begun[-1] not in self.rounds else None
 
     def table(self) -> pandas.DataFrame:
         """One row per round, indexed by round.
@@ -154,6 +159,10 @@ class Run:
             rows.append({"round": self.in_progress, "status": "in progress"})
         frame = pandas.DataFrame(rows, columns=None if rows else ["round", "status"])
         return frame.set_index("round")
+
+    def _rounds_with(self, file: str) -> list[int]:
+        names = [name.split("/") for name in self._directory.files()]
+        return sorted(int(name[1]) for name in names if name[2:] == [file])
 
     def _finished(self, round: int, name: str) -> str:
         if round not in self.rounds:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lottery.steps import Step
 
-settings.register_profile("shared machine", deadline=None)
+settings.register_profile("shared machine", deadline=None, max_examples=60)
 settings.load_profile("shared machine")
 
 counts = st.integers(0, 10**12)

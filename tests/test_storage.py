@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from lottery import Masks, StorageError, storage
 from lottery.storage import LAST, LOCK, MANIFEST, Directory
 
-settings.register_profile("shared machine", deadline=None)
+settings.register_profile("shared machine", deadline=None, max_examples=60)
 settings.load_profile("shared machine")
 
 ROOT = Path(__file__).parents[1]

@@ -1,0 +1,531 @@
+"""A run directory as its reader sees it: finished, running, interrupted, or none at all."""
+
+import itertools
+import json
+import math
+import shutil
+import threading
+
+import pytest
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from lottery import LotteryTicket, Pruning, Rewind, Run, StorageError
+from lottery.record import Record
+from lottery.run import round_file
+from lottery.storage import Directory, encode_json, encode_masks
+
+ROUNDS = 3
+AMOUNT = 0.3
+STEPS = 10  # of a round: two epochs of five batches
+METRICS = {"train_loss", "val_loss", "val_acc"}
+
+
+class Net(LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU())
+        self.head = nn.Linear(8, 2)
+
+    def step(self, batch, name):
+        x, y = batch
+        logits = self.head(self.body(x))
+        loss = nn.functional.cross_entropy(logits, y)
+        self.log(f"{name}_loss", loss)
+        self.log(f"{name}_acc", (logits.argmax(1) == y).float().mean())
+        return loss
+
+    def training_step(self, batch, _):
+        x, y = batch
+        loss = nn.functional.cross_entropy(self.head(self.body(x)), y)
+        self.log("train_loss", loss)
+        return loss
+
+    def validation_step(self, batch, _):
+        self.step(batch, "val")
+
+    def test_step(self, batch, _):
+        self.step(batch, "test")
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
+
+    def loader(self, seed, samples, **options):
+        generator = torch.Generator().manual_seed(seed)
+        x = torch.randn(samples, 6, generator=generator)
+        return DataLoader(TensorDataset(x, (x.sum(1) > 0).long()), 8, **options)
+
+    def train_dataloader(self):
+        return self.loader(1, 40, shuffle=True)
+
+    def val_dataloader(self):
+        return self.loader(2, 16)
+
+    def test_dataloader(self):
+        return self.loader(3, 16)
+
+
+class Reader(Callback):
+    """Reads the run while it is being written: at every batch, from another thread too."""
+
+    def __init__(self, path):
+        self.path = path
+        self.seen = []
+        self.tables = []
+
+    def on_train_batch_end(self, trainer, *_):
+        run = Run(self.path)
+        thread = threading.Thread(target=lambda: self.tables.append(run.table()))
+        thread.start()
+        self.seen.append((run.rounds, run.in_progress))
+        run.ticket(run.in_progress)
+        thread.join()
+
+
+class Stop(Exception):
+    pass
+
+
+class StopIn(Callback):
+    """An error in the first epoch of a round."""
+
+    def __init__(self, round):
+        self.left = round * STEPS + 3
+
+    def on_train_batch_start(self, *_):
+        self.left -= 1
+        if self.left < 0:
+            raise Stop
+
+
+def train(path, *callbacks, **options):
+    torch.manual_seed(0)
+    options = {"rounds": ROUNDS, "pruning": AMOUNT, "seed": 5, **options}
+    module = Net()
+    before = {k: v.clone() for k, v in module.state_dict().items()}
+    Trainer(
+        max_epochs=2,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        callbacks=[LotteryTicket(dirpath=path, **options), *callbacks],
+    ).fit(module)
+    return before, module
+
+
+class Finished:
+    """A finished run, what it was made from, and what a reader saw meanwhile."""
+
+    def __init__(self, path, **options):
+        self.reader = Reader(path)
+        self.before, self.module = train(path, self.reader, **options)
+        self.run = Run(path)
+
+
+@pytest.fixture(scope="module")
+def last(tmp_path_factory):
+    """keep="last", rewound to the first epoch, with a monitor and tests."""
+    return Finished(
+        tmp_path_factory.mktemp("last") / "run",
+        rewind="1ep",
+        monitor="val_loss",
+        test_each_round=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def every(tmp_path_factory):
+    """keep="all", learning-rate rewinding, nothing monitored, pruned layer by layer."""
+    return Finished(
+        tmp_path_factory.mktemp("every") / "run",
+        pruning=Pruning(AMOUNT, "layerwise"),
+        rewind=Rewind(rule="learning-rate"),
+        keep="all",
+    )
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory):
+    path = tmp_path_factory.mktemp("interrupted") / "run"
+    with pytest.raises(Stop):
+        train(path, StopIn(2), keep="all")
+    return Run(path)
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(
+        torch.equal(one[n], other[n]) for n in one
+    )
+
+
+# Laws
+
+
+def test_masks_are_nested_and_leave_exactly_what_rounding_leaves(last):
+    kept = total = 6 * 8 + 8 * 2
+    for number in last.run.rounds:
+        masks = last.run.ticket(number).masks
+        assert list(masks) == ["body.0.weight", "head.weight"]
+        assert (masks.kept, masks.total) == (kept, total)
+        kept -= round(AMOUNT * kept)
+        if number:
+            assert masks.nested_in(last.run.ticket(number - 1).masks)
+
+
+def test_layerwise_masks_leave_what_rounding_leaves_in_each_layer(every):
+    kept = {"body.0.weight": 48, "head.weight": 16}
+    for number in every.run.rounds:
+        masks = every.run.ticket(number).masks
+        assert {name: int(mask.sum()) for name, mask in masks.items()} == kept
+        kept = {name: k - round(AMOUNT * k) for name, k in kept.items()}
+
+
+def test_every_ticket_starts_from_the_rewind_point(last):
+    rewind = last.run.weights("rewind")
+    assert not same(rewind, last.run.weights("initial"))
+    assert same(last.run.ticket(0).weights, last.run.weights("initial"))
+    for number in last.run.rounds[1:]:
+        assert same(last.run.ticket(number).weights, rewind)
+
+
+def test_with_learning_rate_rewinding_a_ticket_starts_where_the_round_before_ended(
+    every,
+):
+    assert same(every.run.ticket(0).weights, every.run.weights("initial"))
+    for number in every.run.rounds[1:]:
+        assert same(every.run.ticket(number).weights, every.run.weights(number - 1))
+
+
+def test_the_initial_weights_are_those_of_the_module_before_the_fit(last, every):
+    for finished in (last, every):
+        assert same(finished.run.weights("initial"), finished.before)
+
+
+def test_without_a_later_rewind_point_it_is_the_initial_weights(every):
+    assert same(every.run.weights("rewind"), every.before)
+
+
+def test_the_last_weights_are_those_of_the_module_after_the_fit(last, every):
+    for finished in (last, every):
+        trained = finished.module.state_dict()
+        assert same(finished.run.weights(ROUNDS), trained)
+
+
+def test_trained_weights_are_zero_where_the_mask_is(every):
+    for number in every.run.rounds:
+        trained = every.run.weights(number)
+        for name, mask in every.run.ticket(number).masks.items():
+            assert torch.equal(trained[name] != 0, mask)
+
+
+def test_trained_weights_are_of_the_smallest_magnitude_where_pruned_next(every):
+    for number in every.run.rounds[1:]:
+        trained = every.run.weights(number - 1)
+        before, after = (
+            every.run.ticket(number - 1).masks,
+            every.run.ticket(number).masks,
+        )
+        for name in after:
+            gone = trained[name].abs()[before[name] & ~after[name]]
+            stayed = trained[name].abs()[after[name]]
+            assert gone.max() <= stayed.min()
+
+
+def test_the_ticket_of_a_round_fits_the_module_and_masks_it(last):
+    for number in last.run.rounds:
+        ticket = last.run.ticket(number)
+        module = ticket.apply(Net())
+        for name, mask in ticket.masks.items():
+            assert torch.equal(module.get_parameter(name) != 0, mask)
+        assert torch.equal(
+            module.body[1].running_mean, ticket.weights["body.1.running_mean"]
+        )
+
+
+def test_tickets_of_different_rounds_have_different_fingerprints(last, every):
+    for finished in (last, every):
+        tickets = map(finished.run.ticket, finished.run.rounds)
+        assert len({ticket.fingerprint for ticket in tickets}) == ROUNDS + 1
+
+
+# What a finished run shows
+
+
+def test_a_finished_run_lists_its_rounds(last, every):
+    for finished in (last, every):
+        assert finished.run.rounds == list(range(ROUNDS + 1))
+        assert finished.run.in_progress is None
+        assert repr(finished.run).endswith(f"{ROUNDS + 1} rounds finished)")
+
+
+def test_the_table_has_a_row_per_round(last):
+    table = last.run.table()
+    assert table.index.name == "round"
+    assert list(table.index) == last.run.rounds
+    assert list(table["kept"]) == [last.run.ticket(r).masks.kept for r in table.index]
+    assert list(table["density"]) == [last.run.ticket(r).density for r in table.index]
+    assert (table["status"] == "finished").all()
+    assert (table["steps"] == STEPS).all() and (table["epochs"] == 2).all()
+    assert (table["seconds"] > 0).all()
+
+
+def test_the_table_shows_the_monitored_metric_and_the_tests(last):
+    table = last.run.table()
+    for column in ("start_val_loss", "best_val_loss", "best_step", "last_val_loss"):
+        assert table[column].notna().all(), column
+    assert (table["best_val_loss"] <= table["last_val_loss"]).all()
+    assert {"best_test_acc", "last_test_acc"} <= set(table.columns)
+    assert table["last_test_acc"].between(0, 1).all()
+
+
+def test_without_a_monitor_the_table_shows_the_last_of_each_metric(every):
+    table = every.run.table()
+    assert {f"last_{name}" for name in METRICS} <= set(table.columns)
+    assert not any(column.startswith(("best", "start")) for column in table.columns)
+
+
+def test_a_summary_holds_the_numbers_of_its_round(last):
+    for number in last.run.rounds:
+        summary, ticket = last.run.summary(number), last.run.ticket(number)
+        assert summary["round"] == number
+        assert summary["densities"] == ticket.masks.densities()
+        assert summary["prunable"] == ticket.masks.total
+        assert set(summary["last"]) >= METRICS
+        assert summary["monitor"] == "val_loss" and summary["mode"] == "min"
+        history = last.run.history(number)
+        assert summary["best"]["val_loss"] == min(
+            row["val_loss"] for row in history if "val_loss" in row
+        )
+        assert summary["last"]["val_loss"] == history[-1]["val_loss"]
+
+
+def test_the_start_of_a_round_is_its_ticket_without_training(last):
+    """The dense round starts from the initial weights, the others from the rewind point."""
+    loader = Net().val_dataloader()
+    for number in last.run.rounds:
+        module = last.run.ticket(number).apply(Net()).eval()
+        with torch.no_grad():
+            losses = [
+                nn.functional.cross_entropy(module.head(module.body(x)), y)
+                for x, y in loader
+            ]
+        start = last.run.summary(number)["start"]["val_loss"]
+        assert start == pytest.approx(float(sum(losses) / len(losses)), rel=1e-5)
+
+
+def test_the_history_goes_forward_through_the_round(last):
+    for number in last.run.rounds:
+        history = last.run.history(number)
+        steps = [row["step"] for row in history]
+        assert steps == sorted(steps) and steps[-1] == STEPS
+        assert {name for row in history for name in row} >= METRICS | {"epoch"}
+
+
+def test_after_rewinding_to_an_epoch_the_history_starts_after_it(last):
+    assert [row["step"] for row in last.run.history(0)] == [5, 10]
+    for number in last.run.rounds[1:]:
+        assert [row["step"] for row in last.run.history(number)] == [10]
+
+
+def test_a_ticket_says_where_it_came_from(last):
+    ticket = last.run.ticket(2)
+    assert ticket.provenance["run"] == last.run.info["id"]
+    assert ticket.provenance["round"] == 2
+    assert ticket.provenance["seed"] == 5
+    assert ticket.provenance["versions"]["torch"] == torch.__version__
+    assert ticket.provenance["rewind"]["to"] == "1ep"
+    assert ticket.provenance["metrics"]["last"] == last.run.summary(2)["last"]
+
+
+def test_the_best_round_of_the_table_leads_to_its_ticket(every, tmp_path):
+    number = every.run.table()["last_val_acc"].idxmax()
+    ticket = every.run.ticket(number)
+    ticket.save(tmp_path / "best.ticket")
+    assert type(ticket).load(tmp_path / "best.ticket").provenance["round"] == number
+    assert same(every.run.weights(number), every.run.weights(int(number)))
+
+
+def test_a_ticket_of_a_run_can_be_saved_and_loaded(last, tmp_path):
+    ticket = last.run.ticket(2)
+    ticket.save(tmp_path / "two.ticket")
+    loaded = type(ticket).load(tmp_path / "two.ticket")
+    assert loaded.fingerprint == ticket.fingerprint
+    assert loaded.provenance == ticket.provenance
+
+
+def test_keep_last_keeps_the_weights_of_the_last_round_only(last):
+    assert last.run.weights(ROUNDS)
+    for number in range(ROUNDS):
+        with pytest.raises(StorageError) as error:
+            last.run.weights(number)
+        assert f"weights of round {number} were not kept" in str(error.value)
+        assert "keep='all'" in str(error.value)
+
+
+def test_keep_all_keeps_the_weights_of_every_round(every):
+    weights = [every.run.weights(number) for number in every.run.rounds]
+    assert not any(same(a, b) for a, b in itertools.pairwise(weights))
+
+
+def test_numbers_that_json_cannot_hold_are_stored_as_none(last):
+    record = Record(monitor="a", history=[{"step": 1, "epoch": 1, "a": math.nan}])
+    masks = last.run.ticket(0).masks
+    summary = record.summary(0, masks, 1, 1, {"t": math.inf})
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+    assert summary["last"] == {"a": None} and summary["test_last"] == {"t": None}
+    assert summary["best"] == {}
+
+
+# A run that is not finished
+
+
+def test_a_run_can_be_read_while_it_is_being_written(last, every):
+    for finished in (last, every):
+        seen = finished.reader.seen
+        assert seen == sorted(seen)
+        assert {now for _, now in seen} == set(range(ROUNDS + 1))
+        for rounds, now in seen:
+            assert rounds == list(range(now))
+        for (_, now), table in zip(seen, finished.reader.tables, strict=True):
+            assert list(table.index) == list(range(now + 1))
+            assert list(table["status"]) == ["finished"] * now + ["in progress"]
+
+
+def test_what_a_crash_leaves_of_a_finished_round_is_not_in_progress(last, tmp_path):
+    path = shutil.copytree(last.run.path, tmp_path / "run")
+    Directory(path).write_checkpoint("last.ckpt", {})  # its removal comes after
+    assert Run(path).in_progress is None
+    assert (Run(path).table()["status"] == "finished").all()
+
+
+def test_an_interrupted_run_shows_what_is_finished_and_what_was_begun(interrupted):
+    assert interrupted.rounds == [0, 1]
+    assert interrupted.in_progress == 2
+    assert list(interrupted.table()["status"]) == ["finished"] * 2 + ["in progress"]
+    assert interrupted.ticket(2).masks.nested_in(interrupted.ticket(1).masks)
+    assert interrupted.ticket(2).provenance["round"] == 2
+    assert "metrics" not in interrupted.ticket(2).provenance
+
+
+@pytest.mark.parametrize("what", ["summary", "history", "weights", "ticket"])
+@pytest.mark.parametrize("number", [3, -1, 99])
+def test_a_round_that_is_not_finished_is_an_error_that_lists_those_that_are(
+    interrupted, what, number
+):
+    with pytest.raises(StorageError) as error:
+        getattr(interrupted, what)(number)
+    assert str(interrupted.path) in str(error.value)
+    assert f"round {number}" in str(error.value)
+    assert "finished rounds are [0, 1]" in str(error.value)
+
+
+def test_a_round_in_progress_has_no_trained_weights_yet(interrupted):
+    with pytest.raises(StorageError, match=r"no round 2; finished rounds are \[0, 1\]"):
+        interrupted.weights(2)
+
+
+def test_a_reader_sees_rounds_that_finish_after_it_was_opened(interrupted, tmp_path):
+    path = shutil.copytree(interrupted.path, tmp_path / "run")
+    reader = Run(path)
+    assert reader.rounds == [0, 1]
+    train(path, keep="all")
+    assert reader.rounds == list(range(ROUNDS + 1))
+    assert reader.in_progress is None
+    assert list(reader.table().index) == reader.rounds
+
+
+def test_before_the_rewind_point_there_are_no_rewind_weights(tmp_path):
+    with pytest.raises(Stop):
+        train(tmp_path / "run", StopIn(0), rewind="1ep")
+    run = Run(tmp_path / "run")
+    assert run.rounds == [] and run.in_progress == 0
+    assert list(run.table()["status"]) == ["in progress"]
+    assert run.weights("initial")
+    with pytest.raises(StorageError, match="no rewind point yet"):
+        run.weights("rewind")
+
+
+# No run, or a damaged one
+
+
+@pytest.mark.parametrize("kind", ["nothing", "empty", "other files", "half-written"])
+def test_where_no_run_is_is_an_error_that_says_who_writes_one(tmp_path, last, kind):
+    path = tmp_path / "run"
+    if kind != "nothing":
+        path.mkdir()
+    if kind == "other files":
+        Directory(path).commit({"notes.json": encode_json([])})
+    if kind == "half-written":  # killed before the first commit was complete
+        shutil.copytree(last.run.path, path, dirs_exist_ok=True)
+        (path / "manifest.json").unlink()
+    with pytest.raises(StorageError) as error:
+        Run(path)
+    assert f"{path} holds no run" in str(error.value)
+    assert "LotteryTicket(dirpath=...)" in str(error.value)
+    assert path.exists() == (kind != "nothing")
+
+
+def test_a_file_is_no_run(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("")
+    with pytest.raises(StorageError, match=str(path)):
+        Run(path)
+
+
+def test_a_damaged_file_is_an_error_of_what_needs_it_only(last, tmp_path):
+    path = shutil.copytree(last.run.path, tmp_path / "run")
+    (path / round_file(2, "summary.json")).write_text("{}")
+    run = Run(path)
+    assert run.rounds == list(range(ROUNDS + 1))
+    assert run.summary(1) == last.run.summary(1)
+    with pytest.raises(StorageError, match=r"rounds/02/summary\.json has 2 bytes"):
+        run.summary(2)
+    with pytest.raises(StorageError, match=r"rounds/02/summary\.json"):
+        run.table()
+
+
+def test_a_damaged_rewind_point_is_an_error_that_names_it(last, tmp_path):
+    path = shutil.copytree(last.run.path, tmp_path / "run")
+    data = (path / "rewind.ckpt").read_bytes()
+    (path / "rewind.ckpt").write_bytes(data[: len(data) // 2])
+    with pytest.raises(StorageError, match=r"rewind\.ckpt cannot be read"):
+        Run(path).ticket(1)
+    assert Run(path).ticket(0).density == 1
+
+
+@pytest.mark.parametrize("of", ["final", "1", None, 1.0])
+def test_weights_of_something_else_are_refused_with_what_there_is(last, of):
+    with pytest.raises(TypeError, match="'initial', 'rewind' or the number"):
+        last.run.weights(of)
+
+
+def test_reading_a_run_writes_nothing(last, tmp_path):
+    path = shutil.copytree(last.run.path, tmp_path / "run")
+    before = {p: p.stat().st_mtime_ns for p in path.rglob("*")}
+    run = Run(path)
+    run.table(), run.history(1), run.ticket(2).table(), run.weights("rewind")
+    assert {p: p.stat().st_mtime_ns for p in path.rglob("*")} == before
+
+
+def test_rounds_beyond_ninety_nine_are_in_order(tmp_path, last):
+    summary = {**last.run.summary(0), "round": 0}
+    masks = encode_masks(last.run.ticket(0).masks)
+    numbers = [0, 2, 10, 99, 100, 101]
+    Directory(tmp_path).commit(
+        {
+            "run.json": encode_json(last.run.info),
+            **{
+                round_file(n, "summary.json"): encode_json({**summary, "round": n})
+                for n in numbers
+            },
+            round_file(102, "mask.safetensors"): masks,
+        }
+    )
+    assert Run(tmp_path).rounds == numbers
+    assert Run(tmp_path).in_progress == 102
+    assert list(Run(tmp_path).table().index) == [*numbers, 102]
