@@ -220,6 +220,7 @@ class Rounds:
         self.masks = self._masks_of(round)
         self.record = Record(*self._monitor())
         self._seen, self._epoch_start = {}, 0
+        self._rewind_pending = round == 0 and not (self.directory.path / REWIND).exists()
         saved = self._saved_state(round)
         if saved is not None and STATE in saved:
             self._take_progress(self._own(saved))
@@ -232,7 +233,7 @@ class Rounds:
             self.fit.begin(self._start_of(round), seed=seed, seconds=self._spent())
         if round > 0 and self.options.rewind.rule == "fine-tune":
             self.fit.rest_schedulers()
-        self._saved_at = (time.monotonic(), self.fit.global_step, self.fit.epoch)
+        self._mark_saved()
         console.round_started(self, resumed=saved is not None)
 
     def _take_progress(self, own: dict[str, Any]) -> None:
@@ -395,13 +396,16 @@ class Rounds:
         elif self.validated:
             self._note_metrics()
         self.validated = False
-        if position == "end" or not fit.can_capture():
+        if position == "end":
             return
-        if self._at_rewind_point():
-            self._write(REWIND, position)
-        if self._due():
-            self._write(LAST, position)
-            self._saved_at = (time.monotonic(), fit.global_step, fit.epoch)
+        rewind, due = self._at_rewind_point(), self._due()
+        if (rewind or due) and self.fit.can_capture():
+            if rewind:
+                self._write(REWIND, position)
+                self._rewind_pending = False
+            if due:
+                self._write(LAST, position)
+                self._mark_saved()
 
     def _note_epoch(self) -> None:
         self._note_metrics()
@@ -432,13 +436,13 @@ class Rounds:
             )
 
     def _at_rewind_point(self) -> bool:
-        step = self._rewind_step
-        if self.round != 0 or (self.directory.path / REWIND).exists():
+        if not self._rewind_pending:
             return False
-        return (
-            self.fit.epoch >= step.epochs
-            and self.fit.global_step - self._epoch_start >= step.iterations
-        )
+        step = self._rewind_step
+        return self.fit.epoch >= step.epochs and self.fit.global_step - self._epoch_start >= step.iterations
+
+    def _mark_saved(self) -> None:
+        self._saved_at = (time.monotonic(), self.fit.global_step, self.fit.epoch)
 
     def _due(self) -> bool:
         seconds, step, epoch = self._saved_at
