@@ -1,20 +1,23 @@
 """What LotteryTicket costs per step: plain Lightning against the same with masks at work, side by side.
 
-    python benchmarks/overhead.py [--steps 150] [--repeats 15]
+    python benchmarks/overhead.py [--turns 80]
 
-CPU time, one thread, the two interleaved so that a drifting machine moves both. Printed: the median, over the repeats,
-of the ratio of each pair, and its range. Also: what `import lottery` adds to `import pytorch_lightning`.
+CPU time, one thread each. The two fits train in turns, a few steps each, so that a drifting machine moves both. Printed:
+the median, over the pairs of turns, of their ratio, and its quartiles. Also: what `import lottery` adds to `import pytorch_lightning`.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import logging
 import math
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import warnings
 from functools import partial
@@ -30,7 +33,6 @@ from lottery.data import BatchLoader
 from lottery.models import LeNet300
 from lottery.prunable import prunable_parameters
 
-
 FUSED_ADAM = partial(torch.optim.Adam, lr=1.2e-3, fused=True)
 SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
 
@@ -41,7 +43,9 @@ class ResNet20(pl.LightningModule):
     def __init__(self) -> None:
         super().__init__()
         widths = [16] * 3 + [32] * 3 + [64] * 3
-        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU())
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()
+        )
         blocks, before = [], 16
         for width in widths:
             blocks.append(Block(before, width, stride=1 if width == before else 2))
@@ -57,7 +61,9 @@ class ResNet20(pl.LightningModule):
         return F.cross_entropy(self(x), y)
 
     def configure_optimizers(self) -> Any:
-        return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
+        return torch.optim.SGD(
+            self.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4
+        )
 
 
 class Block(nn.Module):
@@ -66,87 +72,155 @@ class Block(nn.Module):
         self.one = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
         self.two = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.norms = nn.ModuleList([nn.BatchNorm2d(outputs), nn.BatchNorm2d(outputs)])
-        self.short = nn.Conv2d(inputs, outputs, 1, stride, bias=False) if inputs != outputs else nn.Identity()
+        self.short = (
+            nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+            if inputs != outputs
+            else nn.Identity()
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.norms[0](self.one(x)))
         return F.relu(self.norms[1](self.two(y)) + self.short(x))
 
 
-class Clock(pl.Callback):
-    """CPU time from the first to the last batch of a fit."""
+class Baton(pl.Callback):
+    """Lets two fits in two threads train in turns, a few steps each, and notes the CPU time of every turn."""
 
-    def on_train_epoch_start(self, *_: Any) -> None:
-        self.start = time.process_time()
+    def __init__(self, turns: threading.Barrier, first: bool, steps: int) -> None:
+        self.turns, self.first, self.steps = turns, first, steps
+        self.seconds: list[float] = []
 
-    def on_train_epoch_end(self, *_: Any) -> None:
-        self.seconds = time.process_time() - self.start
+    def on_train_start(self, *_: Any) -> None:
+        if not self.first:
+            self.turns.wait()
+        self.start = time.thread_time()
+
+    def on_train_batch_end(
+        self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if (batch_idx + 1) % self.steps == 0:
+            self.seconds.append(time.thread_time() - self.start)
+            self.turns.wait()  # hand over
+            self.turns.wait()  # until it comes back
+            self.start = time.thread_time()
 
 
-def seconds(make: Any, loader: Any, steps: int, masked: bool) -> float:
-    torch.manual_seed(0)
+def fit(make: Any, loader: Any, masked: bool, baton: Baton) -> None:
     module = make()
-    clock = Clock()
-    callbacks: list[Any] = [clock]
+    callbacks: list[Any] = [baton]
     if masked:
         generator = torch.Generator().manual_seed(0)
-        masks = {n: torch.rand(p.shape, generator=generator) < 0.2 for n, p in prunable_parameters(module).items()}
+        masks = {
+            n: torch.rand(p.shape, generator=generator) < 0.2
+            for n, p in prunable_parameters(module).items()
+        }
         ticket = Ticket(Masks(masks), module.state_dict())
-        callbacks.append(LotteryTicket(rounds=0, ticket=ticket, dirpath=tempfile.mkdtemp()))
+        callbacks.append(
+            LotteryTicket(rounds=0, ticket=ticket, dirpath=tempfile.mkdtemp())
+        )
     trainer = pl.Trainer(
-        max_steps=steps, max_epochs=1, accelerator="cpu", callbacks=callbacks, logger=False,
+        max_epochs=1, accelerator="cpu", callbacks=callbacks, logger=False,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
     trainer.fit(module, loader)
-    return clock.seconds
+    baton.turns.abort()
+
+
+def turns(
+    make: Any, batch: tuple[Tensor, Tensor], steps: int, count: int
+) -> list[tuple[float, float]]:
+    """CPU seconds of `count` turns of `steps` steps each: without and with masks, either of them first."""
+    pairs = []
+    for masked_first in (False, True):
+        barrier = threading.Barrier(2)
+        batons = {
+            masked: Baton(barrier, masked == masked_first, steps)
+            for masked in (False, True)
+        }
+        threads = []
+        for masked, baton in batons.items():
+            data = [
+                t.repeat(steps * (count // 2 + 1), *[1] * (t.ndim - 1)) for t in batch
+            ]
+            loader = BatchLoader(*data, batch_size=len(batch[0]), shuffle=False)
+            threads.append(
+                threading.Thread(target=quietly, args=(make, loader, masked, baton))
+            )
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        pairs += list(zip(batons[False].seconds, batons[True].seconds))[
+            1:
+        ]  # the first turn warms up
+    return pairs
+
+
+def quietly(*arguments: Any) -> None:
+    with contextlib.suppress(threading.BrokenBarrierError):
+        fit(*arguments)
 
 
 def import_seconds(statement: str) -> float:
     code = f"import time; t = time.process_time(); {statement}; print(time.process_time() - t)"
-    return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    return float(
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+    )
 
 
 def report(name: str, limit: float, pairs: list[tuple[float, float]]) -> None:
     ratios = sorted(second / first for first, second in pairs)
-    middle = statistics.median(ratios)
+    low, middle, high = statistics.quantiles(ratios, n=4)
     print(
-        f"{name:<48} {middle:6.3f}  ({ratios[0]:.3f} to {ratios[-1]:.3f}, {len(ratios)} pairs)"
+        f"{name:<48} {middle:6.3f}  ({low:.3f} to {high:.3f}, {len(ratios)} pairs)"
         + (f"   asked: at most {limit}" if math.isfinite(limit) else "")
     )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=150, help="steps per measurement of LeNet (ResNet: a tenth)")
-    parser.add_argument("--repeats", type=int, default=15, help="pairs of measurements")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--turns", type=int, default=80, help="pairs of turns (ResNet: a quarter of it)"
+    )
     arguments = parser.parse_args()
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 
-    lenet = BatchLoader(torch.rand(60 * arguments.steps, 784), torch.randint(10, (60 * arguments.steps,)), batch_size=60)
-    few = max(arguments.steps // 10, 5)
-    resnet = BatchLoader(torch.rand(128 * few, 3, 32, 32), torch.randint(10, (128 * few,)), batch_size=128)
-    print("ratio of CPU time per step, with LotteryTicket (density 20 %) / without, one thread")
-    for name, limit, make, loader, steps in (
-        ("LeNet-300-100, batch 60, fused Adam", 1.06, partial(LeNet300, FUSED_ADAM), lenet, arguments.steps),
-        ("LeNet-300-100, batch 60, SGD", 1.06, partial(LeNet300, SGD), lenet, arguments.steps),
-        ("ResNet-20, batch 128, SGD", 1.02, ResNet20, resnet, few),
+    lenet = torch.rand(60, 784), torch.randint(10, (60,))
+    resnet = torch.rand(128, 3, 32, 32), torch.randint(10, (128,))
+    print(
+        "ratio of CPU time per step, with LotteryTicket (density 20 %) / without, one thread"
+    )
+    for name, limit, make, batch, steps in (
+        (
+            "LeNet-300-100, batch 60, fused Adam",
+            1.06,
+            partial(LeNet300, FUSED_ADAM),
+            lenet,
+            20,
+        ),
+        ("LeNet-300-100, batch 60, SGD", 1.06, partial(LeNet300, SGD), lenet, 20),
+        ("ResNet-20, batch 128, SGD", 1.02, ResNet20, resnet, 1),
         # not the masks' doing: MKL takes 7 times as long for the square root of a zero on some processors, and the
         # second moments of pruned weights are zeros; fused Adam does not call MKL
-        ("LeNet-300-100, batch 60, Adam that calls MKL", math.inf, LeNet300, lenet, arguments.steps),
+        ("LeNet-300-100, batch 60, Adam that calls MKL", math.inf, LeNet300, lenet, 20),
     ):
-        seconds(make, loader, steps, False)  # warm-up
-        pairs = []
-        for repeat in range(arguments.repeats):
-            order = (False, True) if repeat % 2 else (True, False)
-            taken = {masked: seconds(make, loader, steps, masked) for masked in order}
-            pairs.append((taken[False], taken[True]))
+        count = max(10, arguments.turns if steps > 1 else arguments.turns // 4)
+        with contextlib.redirect_stdout(io.StringIO()):
+            pairs = turns(make, batch, steps, count)
         report(name, limit, pairs)
     print("ratio of CPU time to import")
-    plain, more = "import pytorch_lightning", "import pytorch_lightning, lottery; lottery.LotteryTicket"
-    pairs = [(import_seconds(plain), import_seconds(more)) for _ in range(arguments.repeats)]
+    plain, more = (
+        "import pytorch_lightning",
+        "import pytorch_lightning, lottery; lottery.LotteryTicket",
+    )
+    pairs = [(import_seconds(plain), import_seconds(more)) for _ in range(9)]
     report("pytorch_lightning and LotteryTicket / the former", 1.10, pairs)
 
 

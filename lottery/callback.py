@@ -97,7 +97,6 @@ class LotteryTicket(_Callback):
         )
         self._rounds: Rounds | None = None
         self._fit: Fit | None = None
-        self._resume: dict[str, Any] | None = None
 
     # Lightning's hooks
 
@@ -114,14 +113,15 @@ class LotteryTicket(_Callback):
             raise ValueError(
                 "a Trainer takes one LotteryTicket; this one has several. Give each run its own Trainer."
             )
-        fit = Fit(trainer, self._drive, self._at_boundary, self.state_key, _Callback)
-        self._rounds, self._fit = Rounds(self._options(trainer), fit), fit
-        fit.install()
+        self._fit = Fit(trainer, self.state_key, _Callback)
+        self._rounds = Rounds(self._options(trainer), self._fit)
+        self._fit.install(self._rounds)
 
     def on_load_checkpoint(
         self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]
     ) -> None:
-        self._resume = checkpoint
+        if self._rounds is not None and not self._rounds.begun:
+            self._rounds.resume = checkpoint
 
     def on_after_backward(self, trainer: Any, pl_module: Any) -> None:
         if self._rounds is not None and not pl_module.automatic_optimization:
@@ -152,21 +152,12 @@ class LotteryTicket(_Callback):
     # copies of this object start without a fit
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_rounds": None, "_fit": None, "_resume": None}
-
-    def _drive(self) -> None:
-        assert self._rounds is not None
-        resume, self._resume = self._resume, None
-        self._rounds.run(resume)
-
-    def _at_boundary(self, position: str) -> None:
-        assert self._rounds is not None
-        self._rounds.at_boundary(position)
+        return {**self.__dict__, "_rounds": None, "_fit": None}
 
     def _leave(self) -> None:
         if self._fit is not None:
             self._fit.uninstall()
-        self._rounds, self._fit, self._resume = None, None, None
+        self._rounds, self._fit = None, None
 
     def _options(self, trainer: Any) -> Options:
         dirpath = self.dirpath

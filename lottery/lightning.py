@@ -12,7 +12,7 @@ import contextlib
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -31,26 +31,32 @@ _LOGGED = (
 )
 
 
+class Driver(Protocol):
+    """What a fit with several rounds is driven by."""
+
+    def run(self) -> None:
+        """Called in place of the training; calls `Fit.train` once per round."""
+
+    def wants_boundary(self) -> bool:
+        """Asked after every batch whether `at_boundary` has anything to do."""
+
+    def at_boundary(self, position: str) -> None:
+        """Called with "epoch" or "batch" where a state can be captured and the round goes on, and with "end" after the
+        last epoch of a round."""
+
+
 class Fit:
     """One `trainer.fit`, as the driver of the rounds sees it.
 
     Args:
         trainer: a Trainer in `setup(stage="fit")`.
-        drive: called in place of the training; it calls `train` once per round.
-        at_boundary: called with "epoch" or "batch" whenever a state can be captured and the round goes on, and with
-            "end" after the last epoch of a round.
         own_state_key: key of the calling callback's state in checkpoints.
         own_type: base class of callbacks that this Trainer accepts.
     """
 
-    def __init__(
-        self,
-        trainer: Any,
-        drive: Callable[[], None],
-        at_boundary: Callable[[str], None],
-        own_state_key: str,
-        own_type: type,
-    ) -> None:
+    driver: Driver
+
+    def __init__(self, trainer: Any, own_state_key: str, own_type: type) -> None:
         name = type(trainer.strategy).__name__
         if name in _UNSUPPORTED:
             raise ValueError(
@@ -58,21 +64,20 @@ class Fit:
             )
         self.trainer = trainer
         self.round = 0
-        self._drive = drive
-        self._at_boundary = at_boundary
         self.own_state_key = own_state_key
         self._own_type = own_type
         self._iterator_origin: dict[str, Any] | None = None
+        self._iterator_is_stale = False
         self._enter: Callable[[], None] | None = None
         self._entering_mid_epoch = False
-        self._iterator_is_stale = False
         self._extended: list[tuple[Any, type]] = []
         self._pristine: _Pristine | None = None
 
     # what the loops are extended by
 
-    def install(self) -> None:
-        """Extend the Trainer's loops. `uninstall` takes everything back."""
+    def install(self, driver: Driver) -> None:
+        """Extend the Trainer's loops, so that `driver` runs in place of the training, until `uninstall`."""
+        self.driver = driver
         fit_loop = self.trainer.fit_loop
         for target, extension in (
             (fit_loop, _FitLoop),
@@ -89,9 +94,9 @@ class Fit:
             del target.lottery
         self._extended.clear()
 
-    def drive(self) -> None:
+    def run(self) -> None:
         self._pristine = _Pristine(self.trainer)
-        self._drive()
+        self.driver.run()
 
     def train(self) -> None:
         """Run the Trainer's own training once: one round, from wherever `begin` put it."""
@@ -593,9 +598,6 @@ class Fit:
     def entered(self) -> None:
         self._entering_mid_epoch = False
 
-    def boundary(self, position: str) -> None:
-        self._at_boundary(position)
-
 
 class _FitLoop:
     """What Lightning's fit loop is extended by."""
@@ -603,7 +605,7 @@ class _FitLoop:
     lottery: Fit
 
     def run(self) -> None:
-        self.lottery.drive()
+        self.lottery.run()
 
     def run_once(self) -> None:
         super().run()  # type: ignore[misc]
@@ -627,7 +629,7 @@ class _FitLoop:
         stopping = self.lottery.reached_its_end() or (
             loop.trainer.should_stop and loop._can_stop_early
         )
-        self.lottery.boundary("end" if stopping else "epoch")
+        self.lottery.driver.at_boundary("end" if stopping else "epoch")
 
 
 class _EpochLoop:
@@ -663,6 +665,8 @@ class _EpochLoop:
     def on_advance_end(self, data_fetcher: Any) -> None:
         loop: Any = self
         super().on_advance_end(data_fetcher)  # type: ignore[misc]
+        if not self.lottery.driver.wants_boundary():
+            return
         stopping = loop._is_training_done or (
             loop.trainer.should_stop and loop.trainer.fit_loop._can_stop_early
         )
@@ -671,7 +675,7 @@ class _EpochLoop:
             and loop._should_accumulate()
         )
         if not stopping and not accumulating:
-            self.lottery.boundary("batch")
+            self.lottery.driver.at_boundary("batch")
 
 
 class _Results(dict):

@@ -49,11 +49,18 @@ class Rounds:
     Args:
         options: what to do.
         fit: the fit to do it in.
+
+    Attributes:
+        resume: the Lightning checkpoint that the user passed to `trainer.fit(ckpt_path=...)`, or None.
+        begun: whether `run` was called.
+        validated: set after a validation, so that its metrics are noted at the next boundary.
     """
 
     def __init__(self, options: Options, fit: Fit) -> None:
         self.options = options
         self.fit = fit
+        self.resume: dict[str, Any] | None = None
+        self.begun = False
         self.validated = False
         self.enforcement: Enforcement | None = None
         self.directory = Directory(options.dirpath)
@@ -61,7 +68,6 @@ class Rounds:
         self.round = 0
         self.masks = Masks({})
         self.record = Record()
-        self._resume: dict[str, Any] | None = None
         self._seed = 0
         self._rewind_step = options.rewind.resolve(
             fit.max_epochs, fit.trainer.max_steps
@@ -70,14 +76,11 @@ class Rounds:
         self._saved_at = (time.monotonic(), 0, 0)
         self._clock = 0.0
         self._epoch_start = 0
+        self._rewind_pending = False
 
-    def run(self, resume: dict[str, Any] | None) -> None:
-        """Every round that is not finished yet, in order.
-
-        Args:
-            resume: a Lightning checkpoint that the user passed to `trainer.fit(ckpt_path=...)`, or None.
-        """
-        self._resume = resume
+    def run(self) -> None:
+        """Every round that is not finished yet, in order."""
+        self.begun = True
         with self.directory.locked(self.fit.is_writer):
             self._open()
             for round in range(self.options.rounds + 1):
@@ -118,9 +121,9 @@ class Rounds:
 
     def _start_run(self, now: dict[str, Any], masks: Masks) -> None:
         fit, options = self.fit, self.options
-        if self._own(self._resume) is not None:
+        if self._own(self.resume) is not None:
             raise StorageError(
-                f"ckpt_path is a checkpoint of round {self._own(self._resume)['round']} of a run that is not in"
+                f"ckpt_path is a checkpoint of round {self._own(self.resume)['round']} of a run that is not in"
                 f" {self.directory.path}. Give LotteryTicket the dirpath of that run, or leave out ckpt_path."
             )
         if options.ticket is not None:
@@ -167,9 +170,9 @@ class Rounds:
         self.run_id, self._seed = stored["id"], stored["seed"]
 
     def _check_resume(self) -> None:
-        own = self._own(self._resume)
+        own = self._own(self.resume)
         if own is None:
-            if self._resume is not None:
+            if self.resume is not None:
                 raise StorageError(
                     f"ckpt_path is not a checkpoint of the run in {self.directory.path}. Leave out ckpt_path to go on"
                     " with that run, or give a new dirpath."
@@ -183,7 +186,7 @@ class Rounds:
             console.show(
                 f"round {own['round']} of ckpt_path is finished already: going on with the run where it stands"
             )
-            self._resume = None
+            self.resume = None
 
     def _own(self, checkpoint: dict[str, Any] | None) -> Any:
         return (
@@ -220,7 +223,9 @@ class Rounds:
         self.masks = self._masks_of(round)
         self.record = Record(*self._monitor())
         self._seen, self._epoch_start = {}, 0
-        self._rewind_pending = round == 0 and not (self.directory.path / REWIND).exists()
+        self._rewind_pending = (
+            round == 0 and not (self.directory.path / REWIND).exists()
+        )
         saved = self._saved_state(round)
         if saved is not None and STATE in saved:
             self._take_progress(self._own(saved))
@@ -372,8 +377,8 @@ class Rounds:
 
     def _saved_state(self, round: int) -> dict[str, Any] | None:
         """The state in which this round was left, if it was."""
-        if self._resume is not None:
-            saved, self._resume = self._resume, None
+        if self.resume is not None:
+            saved, self.resume = self.resume, None
             if (self._own(saved) or {"round": 0})["round"] == round:
                 return saved
         if not (self.directory.path / LAST).exists():
@@ -407,6 +412,10 @@ class Rounds:
                 self._write(LAST, position)
                 self._mark_saved()
 
+    def wants_boundary(self) -> bool:
+        """Whether `at_boundary` has anything to do after a batch."""
+        return self.validated or self._at_rewind_point() or self._due()
+
     def _note_epoch(self) -> None:
         self._note_metrics()
         if self.fit.epoch <= self._rewind_step.epochs:
@@ -439,7 +448,10 @@ class Rounds:
         if not self._rewind_pending:
             return False
         step = self._rewind_step
-        return self.fit.epoch >= step.epochs and self.fit.global_step - self._epoch_start >= step.iterations
+        return (
+            self.fit.epoch >= step.epochs
+            and self.fit.global_step - self._epoch_start >= step.iterations
+        )
 
     def _mark_saved(self) -> None:
         self._saved_at = (time.monotonic(), self.fit.global_step, self.fit.epoch)
