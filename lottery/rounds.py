@@ -121,6 +121,11 @@ class Rounds:
 
     def _start_run(self, now: dict[str, Any], masks: Masks) -> None:
         fit, options = self.fit, self.options
+        if self._finished_files():
+            raise StorageError(
+                f"{self.directory.path / storage.MANIFEST} is missing, though the directory holds finished rounds."
+                " Restore it from a copy, or use another dirpath. Nothing was changed."
+            )
         if self._own(self.resume) is not None:
             raise StorageError(
                 f"ckpt_path is a checkpoint of round {self._own(self.resume)['round']} of a run that is not in"
@@ -165,6 +170,9 @@ class Rounds:
                 }
             )
         fit.barrier()
+
+    def _finished_files(self) -> list[Path]:
+        return list(self.directory.path.glob("rounds/*/summary.json"))
 
     def _take_run(self, stored: dict[str, Any]) -> None:
         self.run_id, self._seed = stored["id"], stored["seed"]
@@ -353,11 +361,13 @@ class Rounds:
     def _start_of(self, round: int) -> dict[str, Any]:
         """The rewind point, with what the retraining rule takes from the end of the round before."""
         rewind = self.options.rewind
-        if not (self.directory.path / REWIND).exists():
+        dense, step = Run(self.directory.path).summary(0), self._rewind_step
+        cut_off = dense["epochs"] <= step.epochs or dense["steps"] <= step.iterations
+        if cut_off and not (self.directory.path / REWIND).exists():
             raise StorageError(
-                f"rewind={str(self._rewind_step)!r} was never reached: round 0 ended at step"
-                f" {Run(self.directory.path).summary(0)['steps']}. Round 0 is stored in {self.directory.path}; give an"
-                " earlier rewind point and a new dirpath."
+                f"rewind={str(step)!r} was never reached: round 0 ended after {dense['epochs']} epochs and"
+                f" {dense['steps']} steps. Round 0 is stored in {self.directory.path}; give an earlier rewind point and"
+                " a new dirpath."
             )
         start = self.directory.read_checkpoint(REWIND)
         if rewind.rule != "weights":

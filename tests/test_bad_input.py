@@ -1,0 +1,308 @@
+"""What goes wrong gets one clear error, as early as it can be known, and loses nothing."""
+
+from __future__ import annotations
+
+import functools
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+import zoo
+from pytorch_lightning.callbacks import EarlyStopping
+from torch import nn
+
+from lottery import LotteryTicket, Masks, Pruning, Rewind, Run, StorageError, Ticket
+
+NEVER_TRAINED = functools.partial(zoo.KillAt, "on_train_batch_start", 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"rounds": -1}, "rounds=-1"),
+        ({"rounds": 2.5}, "rounds=2.5"),
+        ({"pruning": 0.0}, "amount=0.0 must be a fraction between 0 and 1"),
+        ({"pruning": 1}, "amount=1 must be"),
+        ({"pruning": [0.5, 0.7]}, "must fall"),
+        ({"rounds": 3, "pruning": [0.5, 0.3]}, "only 2 densities"),
+        ({"rewind": "soon"}, "'soon' is not a step.*500it"),
+        ({"keep": "some"}, "keep='some'"),
+        ({"mode": "up"}, "mode='up'"),
+        ({"save_every": "1ep5it"}, "save_every"),
+        ({"save_every": -1}, "save_every=-1"),
+    ],
+)
+def test_a_wrong_argument_is_refused_when_it_is_given(
+    arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        LotteryTicket(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("ticket", "settings", "message"),
+    [
+        (
+            {"pruning": Pruning(include=["convolution*"])},
+            {},
+            "matches no parameter.*net.0.weight",
+        ),
+        (
+            {"pruning": Pruning(exclude=["head"])},
+            {},
+            "matches no parameter.*net.0.weight",
+        ),
+        (
+            {"pruning": Pruning(groups={"output": 0.1})},
+            {},
+            "groups='output' matches no parameter",
+        ),
+        (
+            {"rewind": "3ep"},
+            {"max_epochs": 3},
+            "rewind='3ep' is not before the end of a round",
+        ),
+        (
+            {"rewind": "30it"},
+            {"max_epochs": -1, "max_steps": 20},
+            "rewind='30it' is not before the end",
+        ),
+        (
+            {"rewind": Rewind(rule="fine-tune", length="9ep")},
+            {"max_epochs": 3},
+            "longer than the round",
+        ),
+        (
+            {"rewind": Rewind(rule="fine-tune", length="9it")},
+            {"max_epochs": 3},
+            "needs a Trainer with max_steps",
+        ),
+        ({"test_each_round": True}, {}, "test_each_round=True"),
+        (
+            {"ticket": Ticket(Masks({"other.weight": torch.ones(2, 2) > 0}), {})},
+            {},
+            "other.weight: not in the module",
+        ),
+        (
+            {"ticket": Ticket(Masks({"net.0.weight": torch.ones(2, 2) > 0}), {})},
+            {},
+            r"\(2, 2\) in the ticket",
+        ),
+    ],
+)
+def test_what_cannot_work_is_refused_before_training(
+    ticket: dict[str, Any], settings: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        zoo.fit(
+            zoo.Net, LotteryTicket(2, **{**ticket, "dirpath": tmp_path / "run"}), NEVER_TRAINED(), **{"max_epochs": 3, **settings}
+        )  # fmt: skip
+    assert not (tmp_path / "run" / "manifest.json").exists()
+
+
+def test_a_module_with_nothing_prunable_is_refused(tmp_path: Path) -> None:
+    class Flat(zoo.Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.BatchNorm1d(zoo.INPUTS)
+
+    with pytest.raises(
+        ValueError, match=r"Flat has nothing prunable.*net.weight.*include"
+    ):
+        zoo.fit(Flat, LotteryTicket(2, dirpath=tmp_path), NEVER_TRAINED(), max_epochs=1)
+
+
+def test_other_settings_in_the_same_directory_are_refused_and_shown(
+    tmp_path: Path,
+) -> None:
+    zoo.fit(zoo.Net, LotteryTicket(1, dirpath=tmp_path, keep="all"), max_epochs=2)
+    before = zoo.contents(tmp_path)
+    others: list[tuple[dict[str, Any], dict[str, Any], Any, str]] = [
+        ({"pruning": 0.3}, {}, zoo.Net, r"pruning.amount: 0.2 in the run, 0.3 now"),
+        ({"rewind": "1ep"}, {}, zoo.Net, r"rewind.to: 'init' in the run, '1ep' now"),
+        ({}, {"max_epochs": 3}, zoo.Net, r"max_epochs: 2 in the run, 3 now"),
+        ({}, {"seed": 2}, zoo.Net, r"seed_everything: '1' in the run, '2' now"),
+        (
+            {},
+            {},
+            functools.partial(zoo.Net, zoo.OPTIMIZERS["adam"]),
+            r"'SGD' in the run, 'Adam' now",
+        ),
+        ({}, {}, zoo.Recurrent, r"module: 'Net' in the run, 'Recurrent' now"),
+    ]
+    for ticket, settings, make, message in others:
+        with pytest.raises(StorageError, match=message):
+            arguments = {"rounds": 2, "dirpath": tmp_path, "keep": "all", **ticket}
+            zoo.fit(
+                make,
+                LotteryTicket(**arguments),
+                NEVER_TRAINED(),
+                **{"max_epochs": 2, **settings},
+            )
+    zoo.assert_equal(zoo.contents(tmp_path), before)
+
+
+def test_a_metric_that_is_never_logged_is_named_after_the_first_epoch(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(
+        ValueError, match=r"monitor='val_akk' was not logged.*'val_acc'"
+    ):
+        zoo.fit(
+            zoo.Net,
+            LotteryTicket(2, dirpath=tmp_path, monitor="val_akk"),
+            max_epochs=50,
+        )
+
+
+def test_a_rewind_point_that_early_stopping_cuts_off_is_named(tmp_path: Path) -> None:
+    stop = EarlyStopping("val_loss", patience=0, min_delta=10.0)
+    with pytest.raises(
+        StorageError, match=r"rewind='20ep' was never reached.*Round 0 is stored"
+    ):
+        zoo.fit(
+            zoo.Net,
+            LotteryTicket(2, rewind="20ep", dirpath=tmp_path),
+            stop,
+            max_epochs=30,
+        )
+    assert Run(tmp_path).rounds == [0]
+
+
+class Broken(zoo.Net):
+    """Its last layer becomes NaN in round 0."""
+
+    def on_train_end(self) -> None:
+        with torch.no_grad():
+            self.net[4].weight[0, 0] = float("nan")
+
+
+def test_nan_weights_stop_the_run_with_the_layers_name(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"net.4.weight has NaN.*end of round 0"):
+        zoo.fit(Broken, LotteryTicket(2, dirpath=tmp_path), max_epochs=1)
+    assert Run(tmp_path).rounds == [0]
+
+
+def test_a_layer_that_would_be_emptied_stops_the_run_with_its_name(
+    tmp_path: Path,
+) -> None:
+    class Weak(zoo.Net):
+        def __init__(self) -> None:
+            super().__init__(lambda p: torch.optim.SGD(p, lr=1e-6))
+            nn.init.constant_(self.net[4].weight, 1e-6)
+
+    with pytest.raises(
+        ValueError, match=r"round 2 would remove the last weights of net.4.weight"
+    ):
+        zoo.fit(Weak, LotteryTicket(5, 0.15, dirpath=tmp_path), max_epochs=1)
+    assert Run(tmp_path).rounds == [0, 1]
+    allowed = LotteryTicket(
+        3, Pruning(0.15, allow_empty=True), dirpath=tmp_path / "allowed"
+    )
+    zoo.fit(Weak, allowed, max_epochs=1)
+    assert Run(tmp_path / "allowed").rounds == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "name", ["last.ckpt", "rewind.ckpt", "rounds/01/mask.safetensors", "run.json"]
+)
+@pytest.mark.parametrize("damage", ["missing", "truncated", "flipped"])
+def test_a_damaged_file_is_named_with_the_way_out(
+    name: str, damage: str, tmp_path: Path
+) -> None:
+    if (name, damage) == ("last.ckpt", "missing"):
+        damage = "empty"  # without it, the round rightly starts over
+    ticket = functools.partial(LotteryTicket, 2, dirpath=tmp_path, save_every="1it")
+    n = (
+        3 if name == "last.ckpt" else 8
+    )  # inside round 0, or at the first batch of round 1 before it is saved
+    with pytest.raises(zoo.Killed):
+        zoo.fit(zoo.Net, ticket(), zoo.KillAt("on_train_batch_end", n), max_epochs=1)
+    path = tmp_path / name
+    data = bytearray(path.read_bytes())
+    if damage == "missing":
+        path.unlink()
+    elif damage == "flipped":
+        data[len(data) // 2] ^= 255
+        path.write_bytes(data)
+    else:
+        path.write_bytes(data[: len(data) // 2] if damage == "truncated" else b"")
+    with pytest.raises(StorageError, match=Path(name).name):
+        zoo.fit(zoo.Net, ticket(), NEVER_TRAINED(), max_epochs=1)
+
+
+def test_a_directory_that_lost_its_manifest_is_not_overwritten(tmp_path: Path) -> None:
+    zoo.fit(zoo.Net, LotteryTicket(1, dirpath=tmp_path), max_epochs=1)
+    before = {
+        p: p.read_bytes()
+        for p in tmp_path.rglob("*")
+        if p.is_file() and p.name not in ("manifest.json", "run.lock")
+    }
+    (tmp_path / "manifest.json").unlink()
+    with pytest.raises(StorageError, match="manifest.json is missing"):
+        zoo.fit(zoo.Net, LotteryTicket(1, dirpath=tmp_path), max_epochs=1)
+    assert all(path.read_bytes() == data for path, data in before.items())
+
+
+def test_state_that_cannot_be_stored_safely_is_refused_at_the_start(
+    tmp_path: Path,
+) -> None:
+    class Odd(pl.Callback):
+        def state_dict(self) -> dict[str, Any]:
+            return {"odd": Path("x")}
+
+    with pytest.raises(TypeError, match="cannot be stored safely"):
+        zoo.fit(
+            zoo.Net,
+            LotteryTicket(1, dirpath=tmp_path),
+            Odd(),
+            NEVER_TRAINED(),
+            max_epochs=1,
+        )
+
+
+def test_hyperparameters_of_any_kind_are_no_hindrance(tmp_path: Path) -> None:
+    class Configured(zoo.Net):
+        def __init__(self, path: Path, width: int) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+
+    zoo.fit(
+        functools.partial(Configured, Path("x"), 3),
+        LotteryTicket(1, dirpath=tmp_path),
+        max_epochs=1,
+    )
+    stored = torch.load(tmp_path / "rewind.ckpt", weights_only=True)["hyper_parameters"]
+    assert stored == {"width": 3}
+    assert (
+        "path"
+        in json.loads((tmp_path / "run.json").read_text())["settings"][
+            "hyperparameters"
+        ]
+    )
+
+
+def test_two_tickets_in_one_trainer_are_refused(tmp_path: Path) -> None:
+    with pytest.raises((ValueError, RuntimeError), match="one LotteryTicket|state_key"):
+        zoo.fit(
+            zoo.Net,
+            LotteryTicket(1, dirpath=tmp_path),
+            LotteryTicket(1, dirpath=tmp_path / "b"),
+            max_epochs=1,
+        )
+
+
+def test_a_fast_dev_run_leaves_the_run_directory_alone(tmp_path: Path) -> None:
+    zoo.fit(zoo.Net, LotteryTicket(2, dirpath=tmp_path / "run"), fast_dev_run=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_directory_can_be_moved(tmp_path: Path) -> None:
+    zoo.fit(zoo.Net, LotteryTicket(1, dirpath=tmp_path / "a", keep="all"), max_epochs=1)
+    shutil.move(tmp_path / "a", tmp_path / "b")
+    zoo.fit(zoo.Net, LotteryTicket(2, dirpath=tmp_path / "b", keep="all"), max_epochs=1)
+    assert Run(tmp_path / "b").rounds == [0, 1, 2]
