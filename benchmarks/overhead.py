@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import io
 import logging
-import math
 import statistics
 import subprocess
 import sys
@@ -27,6 +26,7 @@ import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from lottery import LotteryTicket, Masks, Ticket
 from lottery.data import BatchLoader
@@ -105,19 +105,25 @@ class Baton(pl.Callback):
             self.start = time.thread_time()
 
 
-def fit(make: Any, loader: Any, masked: bool, baton: Baton) -> None:
+def fit(make: Any, loader: Any, contender: str, baton: Baton) -> None:
+    """One epoch: "plain", with "lottery" masks of density 20 %, or with those of "torch.nn.utils.prune"."""
     module = make()
     callbacks: list[Any] = [baton]
-    if masked:
-        generator = torch.Generator().manual_seed(0)
-        masks = {
-            n: torch.rand(p.shape, generator=generator) < 0.2
-            for n, p in prunable_parameters(module).items()
-        }
-        ticket = Ticket(Masks(masks), module.state_dict())
+    parameters = prunable_parameters(module)
+    if contender == "lottery":
+        masks = Masks(
+            {name: torch.rand(p.shape) < 0.2 for name, p in parameters.items()}
+        )
+        ticket = Ticket(masks, module.state_dict())
         callbacks.append(
             LotteryTicket(rounds=0, ticket=ticket, dirpath=tempfile.mkdtemp())
         )
+    elif contender == "torch.nn.utils.prune":
+        for name in parameters:
+            owner, _, attribute = name.rpartition(".")
+            prune.random_unstructured(
+                module.get_submodule(owner), attribute, amount=0.8
+            )
     trainer = pl.Trainer(
         max_epochs=1, accelerator="cpu", callbacks=callbacks, logger=False,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
@@ -127,29 +133,32 @@ def fit(make: Any, loader: Any, masked: bool, baton: Baton) -> None:
 
 
 def turns(
-    make: Any, shape: tuple[int, ...], steps: int, count: int
+    make: Any,
+    shape: tuple[int, ...],
+    steps: int,
+    count: int,
+    contender: str = "lottery",
 ) -> list[tuple[float, float]]:
-    """CPU seconds of `count` turns of `steps` steps each: without and with masks, either of them first."""
+    """CPU seconds of `count` turns of `steps` steps each: plain and the contender, either of them first."""
     pairs = []
-    for masked_first in (False, True):
+    for first in ("plain", contender):
         barrier = threading.Barrier(2)
         batons = {
-            masked: Baton(barrier, masked == masked_first, steps)
-            for masked in (False, True)
+            name: Baton(barrier, name == first, steps) for name in ("plain", contender)
         }
         threads = []
-        for masked, baton in batons.items():
+        for name, baton in batons.items():
             samples = shape[0] * steps * (count // 2 + 1)
-            data = [torch.rand(samples, *shape[1:]), torch.randint(10, (samples,))]
+            data = torch.rand(samples, *shape[1:]), torch.randint(10, (samples,))
             loader = BatchLoader(*data, batch_size=shape[0], shuffle=False)
             threads.append(
-                threading.Thread(target=quietly, args=(make, loader, masked, baton))
+                threading.Thread(target=quietly, args=(make, loader, name, baton))
             )
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        pairs += list(zip(batons[False].seconds, batons[True].seconds))[
+        pairs += list(zip(batons["plain"].seconds, batons[contender].seconds))[
             1:
         ]  # the first turn warms up
     return pairs
@@ -169,12 +178,12 @@ def import_seconds(statement: str) -> float:
     )
 
 
-def report(name: str, limit: float, pairs: list[tuple[float, float]]) -> None:
+def report(name: str, limit: float | None, pairs: list[tuple[float, float]]) -> None:
     ratios = sorted(second / first for first, second in pairs)
     low, middle, high = statistics.quantiles(ratios, n=4)
     print(
         f"{name:<48} {middle:6.3f}  ({low:.3f} to {high:.3f}, {len(ratios)} pairs)"
-        + (f"   asked: at most {limit}" if math.isfinite(limit) else "")
+        + (f"   asked: at most {limit}" if limit is not None else "")
     )
 
 
@@ -193,25 +202,48 @@ def main() -> None:
 
     lenet, resnet = (60, 784), (32, 3, 32, 32)
     print(
-        "ratio of CPU time per step, with LotteryTicket (density 20 %) / without, one thread"
+        "ratio of CPU time per step, with masks of density 20 % / without, one thread"
     )
-    for name, limit, make, shape, steps in (
+    for name, limit, make, shape, steps, contender in (
         (
             "LeNet-300-100, batch 60, fused Adam",
             1.06,
             partial(LeNet300, FUSED_ADAM),
             lenet,
-            20,
+            5,
+            "lottery",
         ),
-        ("LeNet-300-100, batch 60, SGD", 1.06, partial(LeNet300, SGD), lenet, 5),
-        ("ResNet-20, batch 32, SGD", 1.02, ResNet20, resnet, 1),
+        (
+            "LeNet-300-100, batch 60, SGD",
+            1.06,
+            partial(LeNet300, SGD),
+            lenet,
+            5,
+            "lottery",
+        ),
+        (
+            "  the same with torch.nn.utils.prune",
+            None,
+            partial(LeNet300, SGD),
+            lenet,
+            5,
+            "torch.nn.utils.prune",
+        ),
+        ("ResNet-20, batch 32, SGD", 1.02, ResNet20, resnet, 1, "lottery"),
         # not the masks' doing: MKL takes 7 times as long for the square root of a zero on some processors, and the
         # second moments of pruned weights are zeros; fused Adam does not call MKL
-        ("LeNet-300-100, batch 60, Adam that calls MKL", math.inf, LeNet300, lenet, 5),
+        (
+            "LeNet-300-100, batch 60, Adam that calls MKL",
+            None,
+            LeNet300,
+            lenet,
+            5,
+            "lottery",
+        ),
     ):
         count = max(10, arguments.turns if steps > 1 else arguments.turns // 10)
         with contextlib.redirect_stdout(io.StringIO()):
-            pairs = turns(make, shape, steps, count)
+            pairs = turns(make, shape, steps, count, contender)
         report(name, limit, pairs)
     print("ratio of CPU time to import")
     plain, more = (

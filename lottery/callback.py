@@ -9,9 +9,11 @@ from typing import Any, Literal
 
 from lottery.lightning import Fit
 from lottery.namespaces import callback_bases
+from lottery.options import Options
 from lottery.pruning import Pruning
 from lottery.retraining import Rewind
-from lottery.rounds import Options, Rounds
+from lottery.round import Round
+from lottery.rounds import Rounds
 from lottery.steps import Step
 from lottery.ticket import Ticket
 
@@ -124,18 +126,17 @@ class LotteryTicket(_Callback):
             self._rounds.resume = checkpoint
 
     def on_after_backward(self, trainer: Any, pl_module: Any) -> None:
-        if self._rounds is not None and not pl_module.automatic_optimization:
-            self._rounds.mask_gradients()  # before the module clips them
+        if not pl_module.automatic_optimization:
+            self._mask_gradients()  # before the module clips them
 
     def on_before_optimizer_step(
         self, trainer: Any, pl_module: Any, optimizer: Any
     ) -> None:
-        if self._rounds is not None:
-            self._rounds.mask_gradients()
+        self._mask_gradients()
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        if self._rounds is not None and not trainer.sanity_checking:
-            self._rounds.validated = True
+        if self._round is not None and not trainer.sanity_checking:
+            self._round.validated = True
 
     def on_exception(
         self, trainer: Any, pl_module: Any, exception: BaseException
@@ -147,12 +148,20 @@ class LotteryTicket(_Callback):
             self._leave()
 
     def state_dict(self) -> dict[str, Any]:
-        return {} if self._rounds is None else self._rounds.state()
+        return {} if self._round is None else self._round.state()
 
     # copies of this object start without a fit
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_rounds": None, "_fit": None}
+
+    @property
+    def _round(self) -> Round | None:
+        return None if self._rounds is None else self._rounds.round
+
+    def _mask_gradients(self) -> None:
+        if self._round is not None:
+            self._round.mask_gradients()
 
     def _leave(self) -> None:
         if self._fit is not None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -11,9 +13,13 @@ from lottery.run import Run
 from lottery.steps import Step
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from lottery.masks import Masks
-    from lottery.rounds import Options, Rounds
+    from lottery.options import Options
     from lottery.ticket import Ticket
+
+_FILE_WIDTH = 200  # nothing is wrapped or cut in a file or pipe
 
 
 def prunable(
@@ -42,22 +48,21 @@ def prunable(
     state = {"rewind": "as it was there", "fresh": "fresh", "keep": "kept"}[
         options.rewind.optimizer or "rewind"
     ]
+    rounds = f"{options.rounds} round{'' if options.rounds == 1 else 's'}"
+    after = f"{rounds} after the dense one; {rule}; optimizer state {state}."
     show(
-        f"{options.rounds} rounds after the dense one; {rule}; optimizer state {state}. Stored in {options.dirpath}"
+        f"{after if options.rounds else 'The dense round only.'} Stored in {options.dirpath}"
     )
 
 
-def round_started(rounds: Rounds, resumed: bool) -> None:
-    if resumed and rounds.fit.global_step:
-        show(f"round {rounds.round} goes on from step {rounds.fit.global_step}")
+def round_goes_on(number: int, step: int) -> None:
+    if step:
+        show(f"round {number} goes on from step {step}")
 
 
-def round_finished(rounds: Rounds, summary: Mapping[str, Any]) -> None:
+def round_finished(summary: Mapping[str, Any], rounds: int) -> None:
     """One line about a finished round."""
-    parts = [
-        f"round {summary['round']}/{rounds.options.rounds}",
-        f"{_percent(summary['density']):>6}",
-    ]
+    parts = [f"round {summary['round']}/{rounds}", f"{_percent(summary['density']):>6}"]
     monitor = summary["monitor"]
     if monitor is not None and summary["best"]:
         parts.append(
@@ -67,16 +72,11 @@ def round_finished(rounds: Rounds, summary: Mapping[str, Any]) -> None:
     show("  ".join([*parts, f"{summary['seconds']:.1f} s"]))
 
 
-def out_of_time(rounds: Rounds, round: int) -> None:
+def out_of_time(number: int, path: Path) -> None:
     show(
-        f"stopped by Trainer(max_time=...) in round {round}. What is finished is in {rounds.directory.path}; run again"
-        " with more time to go on."
+        f"stopped by Trainer(max_time=...) in round {number}. What is finished is in {path}; run again with more time to"
+        " go on."
     )
-
-
-def run_finished(rounds: Rounds) -> None:
-    """The table of all rounds."""
-    show(run_table(Run(rounds.directory.path)))
 
 
 def run_table(run: Run) -> Any:
@@ -99,7 +99,7 @@ def run_table(run: Run) -> Any:
         }
     elif summaries:
         names = [n for n in summaries[0]["last"] if not n.endswith(("_step", "_epoch"))]
-        columns |= {n: lambda s, n=n: _number(s["last"].get(n)) for n in names}  # type: ignore[misc]
+        columns |= {n: lambda s, n=n: _number(s["last"].get(n)) for n in names}
     for name in _tests(summaries[0]) if summaries else ():
         columns[name] = lambda s, n=name: _number(_tested(s).get(n))  # type: ignore[misc]
         caption = f"{caption or ''}; {name} at the best step".lstrip("; ")
@@ -137,7 +137,7 @@ def _table(title: str, columns: Iterable[str], left: int = 1) -> Any:
         title_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
-        padding=(0, 1),
+        padding=(0, 1, 0, 0),
     )
     for index, column in enumerate(columns):
         table.add_column(
@@ -180,7 +180,21 @@ def _name(step: Step) -> str:
 def show(what: Any) -> None:
     """Print text or a table, from the first process of a fit only."""
     from lightning_utilities.core.rank_zero import rank_zero_only
-    from rich.console import Console
 
     if getattr(rank_zero_only, "rank", 0) == 0:
-        Console(highlight=False).print(what)
+        out = terminal()
+        seen = out.is_terminal or out.is_jupyter
+        (out if seen else _console(width=_FILE_WIDTH)).print(what)
+
+
+@cache
+def terminal() -> Console:
+    """The console shared by all that is shown, so that lines go above a progress bar."""
+    return _console()
+
+
+def _console(width: int | None = None) -> Console:
+    from rich.console import Console
+
+    # a path may hold [ and :
+    return Console(width=width, highlight=False, markup=False, emoji=False)

@@ -11,7 +11,6 @@ from torch.optim import Optimizer
 
 from lottery.masks import Masks
 
-
 # These move a weight by its own gradient and state alone: where both are zero, and the weight is, it stays zero. So it
 # is enough to mask their state once, which saves a pass over the weights in every step (2 % of a LeNet step).
 _SEPARATE = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)

@@ -40,7 +40,7 @@ class Driver(Protocol):
     def wants_boundary(self) -> bool:
         """Asked after every batch whether `at_boundary` has anything to do."""
 
-    def at_boundary(self, position: str) -> None:
+    def at_boundary(self, position: Position | Literal["end"]) -> None:
         """Called with "epoch" or "batch" where a state can be captured and the round goes on, and with "end" after the
         last epoch of a round."""
 
@@ -68,6 +68,7 @@ class Fit:
         self._own_type = own_type
         self._iterator_origin: dict[str, Any] | None = None
         self._iterator_is_stale = False
+        self._generators_to_restore: list[Tensor] | None = None
         self._enter: Callable[[], None] | None = None
         self._entering_mid_epoch = False
         self._extended: list[tuple[Any, type]] = []
@@ -126,6 +127,12 @@ class Fit:
         """The user's `max_epochs`, -1 for none."""
         limit = self.trainer.max_epochs
         return -1 if limit is None else limit
+
+    def weights(self) -> dict[str, Tensor]:
+        """The module's state dict, tensors only."""
+        return {
+            k: v for k, v in self.module.state_dict().items() if isinstance(v, Tensor)
+        }
 
     def settings(self) -> dict[str, Any]:
         """What defines a round besides the callback's own arguments, as plain data."""
@@ -319,7 +326,7 @@ class Fit:
         self.trainer.should_stop = resuming and state["should_stop"]
         if state["position"] == "batch":
             self._begin_mid_epoch(state, seed)
-        elif not resuming:
+        elif seed is not None:
             streams.seed(seed)
             self.trainer.fit_loop.setup_data()
             if self._generators():
@@ -328,8 +335,7 @@ class Fit:
                 iter(self.trainer.fit_loop._data_fetcher)
         elif state["position"] == "start":
             if state["iterator"] is not None:
-                self._restore_streams(state["iterator"])
-                self.trainer.fit_loop.setup_data()
+                self._build_loaders_as(state["iterator"])
             self._restore_streams(state["now"])
         else:
             self.trainer.fit_loop.setup_data()
@@ -373,8 +379,7 @@ class Fit:
     ) -> None:
         """Make an epoch's iterator as it was made first and pass over the batches that it has given."""
         loop = self.trainer.fit_loop
-        self._restore_streams(origin)
-        loop.setup_data()
+        self._build_loaders_as(origin)
         fetcher = loop._data_fetcher
         _set_sampler_epochs(
             self._train_loaders(), loop.epoch_progress.current.processed
@@ -585,6 +590,24 @@ class Fit:
             if hasattr(loader, "set_round"):
                 loader.set_round(self.round)
 
+    def _build_loaders_as(self, origin: Mapping[str, Any]) -> None:
+        """Build the loaders and their first iterator from the random streams of `origin`."""
+        self._generators_to_restore = origin["generators"]
+        self._restore_streams(origin)
+        self.trainer.fit_loop.setup_data()
+
+    def _before_first_iterator(self) -> None:
+        if self._generators_to_restore is not None:
+            for generator, state in zip(
+                self._generators(), self._generators_to_restore, strict=False
+            ):
+                generator.set_state(state)
+            self._generators_to_restore = None
+        if self._iterator_origin is not None:
+            self._iterator_origin["generators"] = [
+                g.get_state() for g in self._generators()
+            ]
+
     def _note_iterator(self, kind: Literal["build", "iterate"]) -> None:
         self._iterator_origin = {"kind": kind, **self._capture_streams()}
 
@@ -618,6 +641,11 @@ class _FitLoop:
         super().setup_data()  # type: ignore[misc]
         if building:
             self.lottery._tell_round()
+
+    def _load_combined_loader_states(self) -> None:
+        """Called when the loaders are there and their iterator is not."""
+        super()._load_combined_loader_states()  # type: ignore[misc]
+        self.lottery._before_first_iterator()
 
     def on_advance_start(self) -> None:
         if not self.lottery.enter():

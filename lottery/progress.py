@@ -7,8 +7,10 @@ import time
 from typing import Any
 
 from pytorch_lightning.callbacks import ProgressBar
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Column
+
+from lottery.console import terminal
 
 _INTERVAL = 0.1  # seconds between updates
 
@@ -37,14 +39,14 @@ class RunProgressBar(ProgressBar):
         self._enabled = True
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        console = Console()
+        console = terminal()
         if not self._enabled or not console.is_terminal or not trainer.is_global_zero:
             return
         if self._progress is None:
             columns = (
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", table_column=Column(no_wrap=True)),
                 BarColumn(),
-                TextColumn("{task.fields[metrics]}"),
+                TextColumn("{task.fields[metrics]}", table_column=Column(no_wrap=True)),
                 TimeElapsedColumn(),
             )
             self._progress = Progress(*columns, console=console, transient=True)
@@ -58,7 +60,7 @@ class RunProgressBar(ProgressBar):
         if self._progress is None or time.monotonic() - self._updated < _INTERVAL:
             return
         self._updated = time.monotonic()
-        metrics = self.get_metrics(trainer, pl_module)
+        metrics: dict[str, Any] = self.get_metrics(trainer, pl_module)
         round, density = metrics.pop("round", 0), metrics.pop("density", 1.0)
         metrics.pop("v_num", None)
         shown = [

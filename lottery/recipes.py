@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
+import difflib
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from pytorch_lightning import LightningDataModule, LightningModule
+from jsonargparse import DefaultHelpFormatter
+from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.cli import LightningCLI
 
 from lottery.callback import LotteryTicket
@@ -14,21 +21,50 @@ from lottery.progress import RunProgressBar
 class RecipeCLI(LightningCLI):
     """LightningCLI with a section `lottery`: the arguments of `LotteryTicket`."""
 
+    trainer: Any
+
     def add_arguments_to_parser(self, parser: Any) -> None:
         parser.add_lightning_class_args(LotteryTicket, "lottery")
 
+    def parse_arguments(self, parser: Any, args: Any) -> None:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "LightningCLI's args parameter")
+            try:
+                super().parse_arguments(parser, args)
+            except argparse.ArgumentError as error:
+                raise ValueError(_explained(error.message, parser)) from error
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        trainer = self.config_init["trainer"]
+        callbacks = trainer["callbacks"] or []
+        callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
+        has_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
+        if trainer["enable_progress_bar"] is not False and not has_bar:
+            self.trainer_defaults["callbacks"] = [RunProgressBar()]
+        return super().instantiate_trainer(**kwargs)
+
     @property
-    def trainer_ticket(self) -> Any:
+    def ticket(self) -> Any:
         """The LotteryTicket of the Trainer."""
         return next(c for c in self.trainer.callbacks if isinstance(c, LotteryTicket))
 
+    @property
+    def dirpath(self) -> Path:
+        """The run directory."""
+        default = Path(self.trainer.default_root_dir) / "checkpoints" / "lottery"
+        return Path(self.ticket.dirpath or default)
 
-def load(recipe: str, overrides: list[str]) -> RecipeCLI:
+
+def load(recipe: str, overrides: Sequence[str] = (), **parser: Any) -> RecipeCLI:
     """Make everything that a recipe names; nothing is trained yet.
 
     Args:
         recipe: path of a YAML file.
         overrides: command-line settings that go before the recipe's, such as ``["--lottery.rounds", "5"]``.
+        parser: what ``--help`` says beside the settings: `usage`, `description`, `epilog`.
+
+    Raises:
+        ValueError: a setting is unknown or of the wrong type.
     """
     return RecipeCLI(
         LightningModule,
@@ -38,12 +74,32 @@ def load(recipe: str, overrides: list[str]) -> RecipeCLI:
         save_config_callback=None,
         auto_configure_optimizers=False,
         seed_everything_default=0,
-        trainer_defaults={
-            "callbacks": [RunProgressBar()],
-            "logger": False,
-            "enable_model_summary": False,
+        trainer_defaults={"logger": False, "enable_model_summary": False},
+        parser_kwargs={
+            "prog": f"lottery run {recipe}",
+            "formatter_class": _Formatter,
+            "exit_on_error": False,
+            **parser,
         },
-        parser_kwargs={"prog": f"lottery run {recipe}"},
         args=["--config", recipe, *overrides],
         run=False,
     )
+
+
+class _Formatter(DefaultHelpFormatter):
+    """Leaves the lines of description and epilog as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text
+
+
+def _explained(message: str, parser: Any) -> str:
+    """A parser's message, with the setting that a misspelt one is closest to."""
+    unknown = [word.split("=")[0] for word in message.split() if word.startswith("--")]
+    near = [
+        name
+        for word in unknown
+        for name in difflib.get_close_matches(word, parser._option_string_actions, 1)
+    ]
+    hint = f"did you mean {' '.join(near)}? " if near else ""
+    return f"{message}\n{hint}`{parser.prog} --help` lists every setting."

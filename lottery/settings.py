@@ -17,7 +17,7 @@ from lottery.storage import Directory, StorageError
 
 if TYPE_CHECKING:
     from lottery.lightning import Fit
-    from lottery.rounds import Options
+    from lottery.options import Options
 
 
 def collect(

@@ -1,0 +1,167 @@
+"""Both of Lightning's namespaces, in any order of import, each in a process of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+NAMESPACES = [
+    pytest.param(
+        name,
+        marks=pytest.mark.skipif(
+            importlib.util.find_spec(name.partition(".")[0]) is None,
+            reason=f"{distribution} is not installed",
+        ),
+    )
+    for name, distribution in (
+        ("pytorch_lightning", "pytorch-lightning"),
+        ("lightning.pytorch", "lightning"),
+    )
+]
+
+PREAMBLE = """
+import copy, pickle, sys
+{imports}
+import torch
+from lottery import Run
+from lottery.data import BatchLoader
+
+class Module(LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.net = torch.nn.Linear(4, 2)
+
+    def training_step(self, batch, index):
+        return torch.nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+
+    def validation_step(self, batch, index):
+        self.log("val_loss", self.training_step(batch, index))
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+def fit(*callbacks):
+    x = torch.randn(16, 4, generator=torch.Generator().manual_seed(0))
+    y = (x[:, 0] > 0).long()
+    trainer = Trainer(
+        max_epochs=2, callbacks=list(callbacks), logger=False, accelerator="cpu",
+        default_root_dir=dirpath, enable_progress_bar=False, enable_model_summary=False,
+        enable_checkpointing=any(isinstance(c, ModelCheckpoint) for c in callbacks),
+    )
+    torch.manual_seed(0)
+    trainer.fit(Module(), BatchLoader(x, y, batch_size=4), BatchLoader(x, y, batch_size=4))
+    return trainer
+
+dirpath = sys.argv[1]
+"""
+
+
+def run(tmp_path: Path, *code: str) -> None:
+    """Run code in a fresh process; it ends with an error where an assertion fails."""
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(code), str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def preamble(namespace: str, lottery_first: bool) -> str:
+    imports = [
+        f"from {namespace} import Callback, LightningModule, Trainer",
+        f"from {namespace}.callbacks import EarlyStopping, ModelCheckpoint",
+    ]
+    ours = ["from lottery import LotteryTicket"]
+    ordered = ours + imports if lottery_first else imports + ours
+    return PREAMBLE.replace("{imports}", "\n".join(ordered))
+
+
+@pytest.mark.parametrize("lottery_first", [True, False], ids=["lottery first", "after"])
+@pytest.mark.parametrize("namespace", NAMESPACES)
+def test_a_fit_works_in_either_order_of_import(
+    namespace: str, lottery_first: bool, tmp_path: Path
+) -> None:
+    code = """
+    ticket = LotteryTicket(rounds=2, dirpath=f"{dirpath}/run")
+    checkpoints = ModelCheckpoint(f"{dirpath}/best", monitor="val_loss", mode="min")
+    fit(ticket, EarlyStopping("val_loss", patience=1), checkpoints)
+    run = Run(f"{dirpath}/run")
+    assert run.rounds == [0, 1, 2] and run.in_progress is None
+    assert [run.summary(r)["kept"] for r in run.rounds] == [8, 6, 5]
+    assert run.summary(2)["monitor"] == "val_loss"
+    """
+    run(tmp_path, preamble(namespace, lottery_first), textwrap.dedent(code))
+
+
+@pytest.mark.parametrize("namespace", NAMESPACES)
+def test_copies_made_before_and_during_a_fit_are_callbacks_of_their_own(
+    namespace: str, tmp_path: Path
+) -> None:
+    code = """
+    class Copies(Callback):
+        made = []
+
+        def on_train_epoch_end(self, trainer, module):
+            self.made.append(copy.deepcopy(trainer.callbacks)[trainer.callbacks.index(ticket)])
+            self.made.append(pickle.loads(pickle.dumps(ticket)))
+
+    def contents(path):
+        run = Run(path)
+        return [(run.ticket(r).masks, run.weights(r)["net.weight"]) for r in run.rounds]
+
+    original = LotteryTicket(rounds=2, keep="all", dirpath=f"{dirpath}/run")
+    ticket = pickle.loads(pickle.dumps(copy.deepcopy(original)))
+    assert vars(ticket) == vars(original)
+    fit(ticket, Copies())
+    assert Run(f"{dirpath}/run").rounds == [0, 1, 2]
+    assert len(Copies.made) == 12
+
+    for number, made in enumerate(Copies.made[-2:]):  # they start without a fit
+        assert type(made) is LotteryTicket and vars(made) == vars(original)
+        made.dirpath = f"{dirpath}/{number}"
+        fit(made)
+        for left, right in zip(contents(f"{dirpath}/run"), contents(made.dirpath), strict=True):
+            assert all(torch.equal(left[0][name], right[0][name]) for name in left[0])
+            assert torch.equal(left[1], right[1])
+    """
+    run(tmp_path, preamble(namespace, False), textwrap.dedent(code))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import lottery",
+        "import lottery; lottery.Run, lottery.Ticket, lottery.Pruning, lottery.Rewind",
+        "import lottery.cli; assert 'torch' not in sys.modules",
+    ],
+)
+def test_importing_lottery_loads_nothing_heavy(code: str, tmp_path: Path) -> None:
+    check = """
+    heavy = {"lightning", "pytorch_lightning", "lightning_fabric", "torchmetrics", "pandas", "matplotlib", "sklearn"}
+    loaded = heavy & {name.partition(".")[0] for name in sys.modules}
+    assert not loaded, loaded
+    """
+    run(tmp_path, "import sys", code, textwrap.dedent(check))
+
+
+@pytest.mark.parametrize("namespace", NAMESPACES)
+def test_the_callback_leaves_pandas_and_matplotlib_alone(
+    namespace: str, tmp_path: Path
+) -> None:
+    code = """
+    import sys, importlib
+    importlib.import_module(NAMESPACE)
+    before = set(sys.modules)
+    from lottery import LotteryTicket
+    assert not {"pandas", "matplotlib"} & (set(sys.modules) - before)
+    """
+    run(tmp_path, f"NAMESPACE = {namespace!r}", textwrap.dedent(code))
