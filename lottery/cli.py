@@ -190,7 +190,7 @@ def _is_for_the_user(error: Exception) -> bool:
     while place is not None and place.tb_next is not None:
         place = place.tb_next
     package = "" if place is None else place.tb_frame.f_globals["__package__"] or ""
-    ours = package.partition(".")[0] == "lottery"
+    ours = package.partition(".")[0] in ("lottery", "jsonargparse")
     return ours and isinstance(error, (ValueError, OSError))
 
 

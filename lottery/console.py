@@ -30,15 +30,14 @@ def prunable(
     amounts = {
         name: amount for names, amount in pruning.pools(list(masks)) for name in names
     }
-    table = _table(
-        "Prunable parameters", ("parameter", "shape", "weights", "kept", "per round")
-    )
+    table = _table(("parameter", "shape", "weights", "kept", "per round"))
     for name, mask in masks.items():
         share = "by density" if pruning.densities else f"{100 * amounts[name]:g} %"
         shape = " x ".join(map(str, parameters[name].shape))
         table.add_row(name, shape, f"{mask.numel():,}", f"{int(mask.sum()):,}", share)
     table.add_section()
     table.add_row("all", "", f"{masks.total:,}", f"{masks.kept:,}", pruning.scope)
+    show("Prunable parameters")
     show(table)
     rule = {
         "weights": f"each round starts from {_name(rewind)}",
@@ -81,6 +80,8 @@ def out_of_time(number: int, path: Path) -> None:
 
 def run_table(run: Run) -> Any:
     """A run's rounds for the terminal: density, the monitored metric, test metrics, steps and time."""
+    from rich.console import Group
+
     summaries = [run.summary(round) for round in run.rounds]
     columns: dict[str, Callable[[Mapping[str, Any]], str]] = {
         "round": lambda s: str(s["round"]),
@@ -106,13 +107,12 @@ def run_table(run: Run) -> Any:
     columns |= {
         "seconds": lambda s: f"{s['seconds']:.1f}",
     }
-    table = _table(f"{run.path}", columns, left=0)
-    table.caption, table.caption_justify = caption, "left"
+    table = _table(columns, left=0)
     for summary in summaries:
         table.add_row(*[cell(summary) for cell in columns.values()])
     if run.in_progress is not None:
         table.add_row(str(run.in_progress), "in progress")
-    return table
+    return Group(str(run.path), table, *([caption] if caption else []))
 
 
 def _tested(summary: Mapping[str, Any]) -> Mapping[str, float | None]:
@@ -127,18 +127,12 @@ def _tests(summary: Mapping[str, Any]) -> list[str]:
     return [counterpart] if counterpart in names else names
 
 
-def _table(title: str, columns: Iterable[str], left: int = 1) -> Any:
+def _table(columns: Iterable[str], left: int = 1) -> Any:
     """A light table whose first `left` columns hold names, the others numbers."""
     from rich import box
     from rich.table import Table
 
-    table = Table(
-        title=title,
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for index, column in enumerate(columns):
         table.add_column(
             column, justify="left" if index < left else "right", no_wrap=index >= left
@@ -148,7 +142,9 @@ def _table(title: str, columns: Iterable[str], left: int = 1) -> Any:
 
 def ticket_table(ticket: Ticket) -> Any:
     """A ticket's layers for the terminal."""
-    table = _table(repr(ticket), ("parameter", "shape", "weights", "kept", "density"))
+    from rich.console import Group
+
+    table = _table(("parameter", "shape", "weights", "kept", "density"))
     for name, row in ticket.table().iterrows():
         shape = " x ".join(map(str, row["shape"]))
         table.add_row(
@@ -158,7 +154,7 @@ def ticket_table(ticket: Ticket) -> Any:
             f"{row['kept']:,}",
             _percent(row["density"]),
         )
-    return table
+    return Group(repr(ticket), table)
 
 
 def _number(value: float | None) -> str:

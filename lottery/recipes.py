@@ -41,7 +41,10 @@ class RecipeCLI(LightningCLI):
         has_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
         if trainer["enable_progress_bar"] is not False and not has_bar:
             self.trainer_defaults["callbacks"] = [RunProgressBar()]
-        return super().instantiate_trainer(**kwargs)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except ValueError as error:
+            raise ValueError(f"trainer: {error}") from error
 
     @property
     def ticket(self) -> Any:

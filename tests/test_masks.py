@@ -11,9 +11,6 @@ from torch import nn
 
 from lottery import Masks
 
-settings.register_profile("shared machine", deadline=None, max_examples=60)
-settings.load_profile("shared machine")
-
 names = st.text("abc._", min_size=1, max_size=8)
 shapes = st.lists(st.integers(1, 5), max_size=4).map(tuple)
 

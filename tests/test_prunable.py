@@ -4,16 +4,13 @@ import warnings
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
 from lottery import Masks
 from lottery.prunable import prunable_parameters
-
-settings.register_profile("shared machine", deadline=None, max_examples=60)
-settings.load_profile("shared machine")
 
 
 class Own(nn.Module):

@@ -4,13 +4,10 @@ from fnmatch import fnmatchcase
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lottery import Masks, Pruning
-
-settings.register_profile("shared machine", deadline=None, max_examples=60)
-settings.load_profile("shared machine")
 
 dtypes = st.sampled_from([torch.float16, torch.bfloat16, torch.float32, torch.float64])
 shapes = st.lists(st.integers(1, 4), min_size=1, max_size=3).map(tuple)

@@ -2,13 +2,10 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lottery.selection import smallest
-
-settings.register_profile("shared machine", deadline=None, max_examples=60)
-settings.load_profile("shared machine")
 
 dtypes = st.sampled_from([torch.float16, torch.bfloat16, torch.float32, torch.float64])
 extremes = [0.0, -0.0, float("inf"), -float("inf"), 1e-8, -1e-8, 6e4, -6e4]

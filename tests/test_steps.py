@@ -3,13 +3,10 @@
 import pickle
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lottery.steps import Step
-
-settings.register_profile("shared machine", deadline=None, max_examples=60)
-settings.load_profile("shared machine")
 
 counts = st.integers(0, 10**12)
 steps = st.builds(Step, counts, counts)

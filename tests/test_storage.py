@@ -22,9 +22,6 @@ from hypothesis import strategies as st
 from lottery import Masks, StorageError, storage
 from lottery.storage import LAST, LOCK, MANIFEST, Directory
 
-settings.register_profile("shared machine", deadline=None, max_examples=60)
-settings.load_profile("shared machine")
-
 ROOT = Path(__file__).parents[1]
 TENSORS = {"w": torch.arange(6.0).reshape(2, 3), "n": torch.tensor(7)}
 MASKS = Masks({"w": torch.tensor([[True, False, True], [False, True, True]])})

@@ -14,8 +14,6 @@ from lottery import Masks, StorageError, Ticket, storage
 from lottery.prunable import prunable_parameters
 
 mpl.use("Agg")
-settings.register_profile("shared machine", deadline=None, max_examples=60)
-settings.load_profile("shared machine")
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 

@@ -1,0 +1,18 @@
+"""What every test file shares."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import settings
+
+# machines are shared: no deadline
+settings.register_profile("shared machine", deadline=None, max_examples=60)
+settings.load_profile("shared machine")
+
+
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files survive the tests' own process without it; `test_kill` has processes of its own, which do wait."""
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
