@@ -153,7 +153,12 @@ class LotteryTicket(_Callback):
     # copies of this object start without a fit
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_rounds": None, "_fit": None}
+        # the Trainer adds `log` and `log_dict`, methods of the module that would take it along
+        left_out = ("_rounds", "_fit", "log", "log_dict")
+        kept = {
+            name: value for name, value in vars(self).items() if name not in left_out
+        }
+        return {**kept, "_rounds": None, "_fit": None}
 
     @property
     def _round(self) -> Round | None:

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from jsonargparse import DefaultHelpFormatter
+from jsonargparse.typing import PositiveInt
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.cli import LightningCLI
@@ -25,6 +27,16 @@ class RecipeCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: Any) -> None:
         parser.add_lightning_class_args(LotteryTicket, "lottery")
+        parser.add_argument(
+            "--threads",
+            type=PositiveInt | None,
+            default=None,
+            help="CPU threads of torch. Small networks train fastest on 1; other numbers may round differently.",
+        )
+
+    def before_instantiate_classes(self) -> None:
+        if self.config["threads"] is not None:
+            torch.set_num_threads(self.config["threads"])
 
     def parse_arguments(self, parser: Any, args: Any) -> None:
         with warnings.catch_warnings():

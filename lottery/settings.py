@@ -91,7 +91,7 @@ def versions() -> dict[str, str]:
 
 
 def _leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(tree, Mapping) and tree:
+    if isinstance(tree, Mapping):
         for key, value in tree.items():
             yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
     elif isinstance(tree, list) and any(

@@ -346,16 +346,16 @@ def validation_loader() -> BatchLoader:
 
 
 def trainer(*callbacks: Any, **settings: Any) -> pl.Trainer:
-    quiet = dict(
-        logger=False,
-        enable_checkpointing=any(
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": any(
             type(c).__name__ == "ModelCheckpoint" for c in callbacks
         ),
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        accelerator="cpu",
-    )
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "accelerator": "cpu",
+    }
     return pl.Trainer(callbacks=list(callbacks), **{**quiet, **settings})
 
 
