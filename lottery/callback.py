@@ -122,8 +122,12 @@ class LotteryTicket(_Callback):
     def on_load_checkpoint(
         self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]
     ) -> None:
-        if self._rounds is not None and not self._rounds.begun:
-            self._rounds.resume = checkpoint
+        if self._rounds is None or self._fit is None or self._rounds.begun:
+            return
+        self._rounds.resume = checkpoint
+        own = checkpoint.get("callbacks", {}).get(self.state_key)
+        if own is not None:
+            self._fit.file_under(own["round"])
 
     def on_after_backward(self, trainer: Any, pl_module: Any) -> None:
         if not pl_module.automatic_optimization:

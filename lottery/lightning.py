@@ -71,6 +71,7 @@ class Fit:
         self._generators_to_restore: list[Tensor] | None = None
         self._enter: Callable[[], None] | None = None
         self._entering_mid_epoch = False
+        self._folders: dict[int, str] = {}
         self._extended: list[tuple[Any, type]] = []
         self._pristine: _Pristine | None = None
 
@@ -423,7 +424,8 @@ class Fit:
 
     def _restore(self, checkpoint: Mapping[str, Any], resuming: bool) -> None:
         assert self._pristine is not None
-        self._pristine.restore(self.round)
+        self._pristine.restore()
+        self.file_under(self.round)
         left_out = {self.own_state_key}
         if (
             not resuming
@@ -476,6 +478,15 @@ class Fit:
                 part._data_fetcher = None
             part._combined_loader = None
         self._iterator_origin = None
+
+    def file_under(self, round: int) -> None:
+        """Give every ModelCheckpoint a folder for a round: its own for round 0, "round-01" and so on below it."""
+        for callback in self.trainer.callbacks:
+            if _is_a(callback, "ModelCheckpoint") and callback.dirpath is not None:
+                base = self._folders.setdefault(
+                    id(callback), str(callback.dirpath).rstrip("/")
+                )
+                callback.dirpath = f"{base}/round-{round:02d}" if round else base
 
     def rest_schedulers(self) -> None:
         """Keep the learning rate as it is for this round."""
@@ -754,7 +765,7 @@ class _Pristine:
             if _is_lightnings_own(callback)
         ]
 
-    def restore(self, round: int) -> None:
+    def restore(self) -> None:
         trainer = self._trainer
         trainer.fit_loop.max_epochs = self._max_epochs
         trainer.accumulate_grad_batches = self._accumulate
@@ -771,14 +782,6 @@ class _Pristine:
             vars(callback).update(
                 {name: _copy_if_plain(value) for name, value in attributes.items()}
             )
-            if (
-                _is_a(callback, "ModelCheckpoint")
-                and callback.dirpath is not None
-                and round > 0
-            ):
-                callback.dirpath = (
-                    f"{str(callback.dirpath).rstrip('/')}/round-{round:02d}"
-                )
 
 
 def scalars(metrics: Mapping[str, Any]) -> dict[str, float]:

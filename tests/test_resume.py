@@ -286,6 +286,13 @@ def test_a_lightning_checkpoint_of_any_round_resumes_it(tmp_path: Path) -> None:
         )
         found, expected = zoo.contents(dirpath), zoo.contents(tmp_path / "whole")
         zoo.assert_equal(found, expected)
+        for part in ("", "round-01", "round-02"):
+            names = {
+                path.name for path in (tmp_path / f"ckpts-{n}" / part).glob("*.ckpt")
+            }
+            assert {name for name in names if "-v" not in name} == {
+                f"epoch={e}.ckpt" for e in range(3)
+            }, part
 
 
 def test_the_runs_own_checkpoint_resumes_it_inside_an_epoch(tmp_path: Path) -> None:
