@@ -91,5 +91,4 @@ class Enforcement:
                 gradients.append(gradient)
                 factors.append(factor)
         if gradients:
-            with torch.no_grad():
-                torch._foreach_mul_(gradients, factors)
+            torch._foreach_mul_(gradients, factors)
