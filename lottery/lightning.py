@@ -664,6 +664,7 @@ class _FitLoop:
 
     def on_advance_end(self) -> None:
         loop: Any = self
+        loop.epoch_loop._results.refill({})  # sums of a cut epoch end with it
         super().on_advance_end()  # type: ignore[misc]
         stopping = self.lottery.reached_its_end() or (
             loop.trainer.should_stop and loop._can_stop_early

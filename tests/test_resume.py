@@ -201,6 +201,29 @@ def test_averages_of_a_cut_epoch_are_whole_after_resuming(tmp_path: Path) -> Non
     assert "metered" in Run(tmp_path / "again").history(1)[0]
 
 
+class Sparing(zoo.Net):
+    """Logs a value at the first batch of each epoch only."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        loss = super().training_step(batch, batch_idx)
+        if batch_idx == 0:
+            self.log("rare", loss.detach(), on_step=False, on_epoch=True)
+        return loss
+
+
+def test_sums_of_a_cut_epoch_do_not_reach_the_next(tmp_path: Path) -> None:
+    def ticket(name: str) -> LotteryTicket:
+        return LotteryTicket(0, dirpath=tmp_path / name, save_every="1it")
+
+    zoo.fit(Sparing, ticket("whole"), max_epochs=2)
+    with pytest.raises(zoo.Killed):
+        kill = zoo.KillAt("on_train_batch_end", 5)
+        zoo.fit(Sparing, ticket("again"), kill, max_epochs=2)
+    zoo.fit(Sparing, ticket("again"), max_epochs=2)
+    whole, again = (Run(tmp_path / name).history(0) for name in ("whole", "again"))
+    assert again[1]["rare"] == whole[1]["rare"]
+
+
 def test_tests_of_each_round_are_the_same_after_resuming(tmp_path: Path) -> None:
     def fit(dirpath: Path, *more: Any) -> None:
         ticket = LotteryTicket(
