@@ -118,6 +118,7 @@ class LotteryTicket(_Callback):
         self._fit = Fit(trainer, self.state_key, _Callback)
         self._rounds = Rounds(self._options(trainer), self._fit)
         self._fit.install(self._rounds)
+        self._rounds.tracking.install()
 
     def on_load_checkpoint(
         self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]
@@ -173,6 +174,8 @@ class LotteryTicket(_Callback):
             self._round.mask_gradients()
 
     def _leave(self) -> None:
+        if self._rounds is not None:
+            self._rounds.tracking.uninstall()
         if self._fit is not None:
             self._fit.uninstall()
         self._rounds, self._fit = None, None

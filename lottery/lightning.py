@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import importlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, Protocol
@@ -118,6 +119,11 @@ class Fit:
     def epoch(self) -> int:
         """Epochs of the round that are complete."""
         return self.trainer.fit_loop.epoch_progress.current.processed
+
+    @property
+    def logged_steps(self) -> int:
+        """The step under which loggers get what comes next: batches, whatever the optimizers do with them."""
+        return self.trainer.fit_loop.epoch_loop._batches_that_stepped
 
     @property
     def is_writer(self) -> bool:
@@ -559,7 +565,8 @@ class Fit:
             trainer.loggers,
             trainer.num_sanity_val_steps,
         )
-        trainer.loggers = []
+        # modules may write to their logger, so one that drops everything takes its place
+        trainer.loggers = [_silent_logger(trainer) for _ in trainer.loggers]
         loop.verbose = False
         if stage == "validate":
             trainer.num_sanity_val_steps = math.inf
@@ -798,6 +805,17 @@ def scalars(metrics: Mapping[str, Any]) -> dict[str, float]:
 def _is_a(callback: Any, *names: str) -> bool:
     """Recognise a callback by class name: the same class exists in `pytorch_lightning` and in `lightning`."""
     return any(base.__name__ in names for base in type(callback).__mro__)
+
+
+def _silent_logger(trainer: Any) -> Any:
+    """A logger that drops everything, of the namespace that the Trainer is of."""
+    home = next(
+        base.__module__
+        for base in reversed(type(trainer).__mro__)
+        if base.__name__ == "Trainer"
+    )
+    package = home.rpartition(".trainer.")[0]
+    return importlib.import_module(f"{package}.loggers.logger").DummyLogger()
 
 
 def _is_lightnings_own(callback: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import torch
@@ -92,9 +92,55 @@ class Masks(Mapping[str, Tensor]):
 
     def nested_in(self, other: Mapping[str, Tensor]) -> bool:
         """Whether every weight kept here is also kept in `other`."""
-        return self.keys() == other.keys() and not any(
-            bool((mask & ~other[name]).any()) for name, mask in self.items()
+        return self.keys() == other.keys() and all(
+            mask.shape == other[name].shape and not bool((mask & ~other[name]).any())
+            for name, mask in self.items()
         )
+
+    def __and__(self, other: Mapping[str, Tensor]) -> Masks:
+        """The weights kept in both.
+
+        Raises:
+            ValueError: the masks are not of the same parameters.
+        """
+        return self._combined(other, torch.logical_and)
+
+    def __or__(self, other: Mapping[str, Tensor]) -> Masks:
+        """The weights kept in either."""
+        return self._combined(other, torch.logical_or)
+
+    def __sub__(self, other: Mapping[str, Tensor]) -> Masks:
+        """The weights kept here and not in `other`."""
+        return self._combined(other, lambda here, there: here & ~there)
+
+    def _combined(
+        self,
+        other: Mapping[str, Tensor],
+        combine: Callable[[Tensor, Tensor], Tensor],
+    ) -> Masks:
+        self.check_same(other)
+        return Masks({name: combine(mask, other[name]) for name, mask in self.items()})
+
+    def check_same(self, other: Mapping[str, Tensor]) -> None:
+        """Make sure that `other` has masks of the same parameters.
+
+        Raises:
+            ValueError: names or shapes differ; the message names each.
+        """
+        wrong = [
+            f"{name}: only in the {'first' if name in self else 'second'}"
+            for name in {**self, **other}
+            if (name in self) != (name in other)
+        ]
+        wrong += [
+            f"{name}: {tuple(mask.shape)} in the first, {tuple(other[name].shape)} in the second"
+            for name, mask in self.items()
+            if name in other and other[name].shape != mask.shape
+        ]
+        if wrong:
+            raise ValueError(
+                "the masks are not of the same parameters:\n  " + "\n  ".join(wrong)
+            )
 
     def with_masks(self, masks: Mapping[str, Tensor]) -> Masks:
         """These masks, those of `masks` put in their place.
@@ -128,7 +174,7 @@ class Masks(Mapping[str, Tensor]):
         """Set the pruned weights of `parameters` to zero, in place."""
         with torch.no_grad():
             for name, mask in self.items():
-                parameters[name].mul_(mask.to(parameters[name].device))
+                parameters[name].masked_fill_(~mask.to(parameters[name].device), 0)
 
     def pack(self) -> dict[str, Tensor]:
         """One bit per weight: parameter name to uint8 tensor of ceil(n / 8) bytes."""

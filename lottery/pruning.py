@@ -154,25 +154,18 @@ def _prune_pool(
     scores: Mapping[str, Tensor],
     masks: Masks,
 ) -> dict[str, Tensor]:
-    survivors = torch.cat([scores[name].detach().cpu()[masks[name]] for name in names])
-    if survivors.dtype in (torch.float16, torch.bfloat16):
-        survivors = survivors.float()
+    surviving = sum(int(masks[name].sum()) for name in names)
     if density is None:
-        remove = round(amount * survivors.numel())
+        remove = round(amount * surviving)
     else:
-        remove = max(
-            0,
-            survivors.numel()
-            - round(density * sum(masks[name].numel() for name in names)),
-        )
-    pieces = (~smallest(survivors, remove)).split(
-        [int(masks[name].sum()) for name in names]
+        prunable = sum(masks[name].numel() for name in names)
+        remove = max(0, surviving - round(density * prunable))
+    removed = smallest(
+        [scores[name] for name in names], remove, [masks[name] for name in names]
     )
-    pruned = {}
-    for name, piece in zip(names, pieces, strict=True):
-        pruned[name] = masks[name].clone()
-        pruned[name][masks[name]] = piece
-    return pruned
+    return {
+        name: masks[name] & ~gone for name, gone in zip(names, removed, strict=True)
+    }
 
 
 def _patterns(what: str, patterns: Sequence[str] | str) -> tuple[str, ...]:

@@ -7,13 +7,15 @@ from typing import Any, Literal
 
 from lottery import console, settings, storage, streams
 from lottery.lightning import STATE, Fit, Position
+from lottery.mask_history import MaskHistory
 from lottery.masks import Masks
 from lottery.options import Options
 from lottery.prunable import prunable_parameters
 from lottery.round import ActiveRun, Round
-from lottery.run import INITIAL, REWIND, RUN, Run, round_file
+from lottery.run import INITIAL, REWIND, RUN, TRAINED, Run, masks_file, round_file
 from lottery.steps import Step
 from lottery.storage import LAST, Directory, StorageError
+from lottery.tracking import Tracking
 
 END = "end.ckpt"
 
@@ -29,6 +31,7 @@ class Rounds:
         resume: the Lightning checkpoint that the user passed to `trainer.fit(ckpt_path=...)`, or None.
         begun: whether `run` was called.
         round: the round in progress, once there is one.
+        tracking: what the loggers see.
     """
 
     active: ActiveRun
@@ -43,18 +46,21 @@ class Rounds:
         self._rewind_step = options.rewind.resolve(
             fit.max_epochs, fit.trainer.max_steps
         )
+        self.tracking = Tracking(fit, options)
 
     def run(self) -> None:
         """Every round that is not finished yet, in order."""
         self.begun = True
         with self.directory.locked(self.fit.is_writer):
             self._open()
+            self.tracking.start()
             for number in range(self.options.rounds + 1):
                 if self._finished(number):
                     continue
                 if self._out_of_time(number):
                     return
                 self.round = round = self._begin(number)
+                self.tracking.begin(number, round.masks)
                 round.train()
                 if not self._complete(round):
                     return
@@ -116,9 +122,12 @@ class Rounds:
         """Store a round. From here on it is never trained again."""
         fit, number = self.fit, round.number
         test = fit.evaluate("test") if self.options.test_each_round else {}
-        summary = round.record.summary(
-            number, round.masks, fit.global_step, fit.epoch, test
-        )
+        summary = {
+            **round.record.summary(
+                number, round.masks, fit.global_step, fit.epoch, test
+            ),
+            "logged_steps": fit.logged_steps,
+        }
         if fit.is_writer:
             if self._needs_end:
                 states = fit.capture("epoch")["optimizer_states"]
@@ -127,20 +136,23 @@ class Rounds:
                 )
             self.directory.commit(
                 {
-                    round_file(number, "weights.safetensors"): storage.encode_tensors(
-                        fit.weights()
-                    ),
+                    round_file(number, TRAINED): storage.encode_tensors(fit.weights()),
                     round_file(number, "history.json"): storage.encode_json(
                         round.record.history
                     ),
                     round_file(number, "summary.json"): storage.encode_json(summary),
-                }
+                },
+                drop=[LAST, *self._outlived(number)],
             )
-            self.directory.remove(LAST)
-            if self.options.keep == "last" and number > 0:
-                self.directory.remove(round_file(number - 1, "weights.safetensors"))
         fit.barrier()
+        self.tracking.finish(summary)
         console.round_finished(summary, self.options.rounds)
+
+    def _outlived(self, number: int) -> list[str]:
+        """The files that nothing needs once a round is finished."""
+        if self.options.keep == "all" or number == 0:
+            return []
+        return [round_file(number - 1, TRAINED)]
 
     def _end(self) -> None:
         """Leave the module with the trained weights of the last round, also when nothing was left to train."""
@@ -194,7 +206,7 @@ class Rounds:
             self.directory.commit(
                 {
                     INITIAL: storage.encode_tensors(fit.weights()),
-                    round_file(0, "mask.safetensors"): storage.encode_masks(masks),
+                    masks_file(0): storage.encode_masks(MaskHistory.of([masks])),
                     RUN: storage.encode_json(described),
                 }
             )
@@ -253,20 +265,21 @@ class Rounds:
     # what a round starts from
 
     def _masks_of(self, number: int) -> Masks:
-        name = round_file(number, "mask.safetensors")
-        if name not in self.directory:
-            before = self.directory.read_masks(
-                round_file(number - 1, "mask.safetensors")
-            )
-            trained = self.directory.read_tensors(
-                round_file(number - 1, "weights.safetensors")
-            )
-            scores = {parameter: trained[parameter].abs() for parameter in before}
-            masks = self.options.pruning.next_masks(scores, before, number)
+        """The masks of a round; made from the round before where it was not begun yet."""
+        history = Run(self.directory.path).masks
+        self.fit.barrier()  # every process has read before one writes
+        if number == len(history):
+            trained = self.directory.read_tensors(round_file(number - 1, TRAINED))
+            scores = {parameter: trained[parameter].abs() for parameter in history[-1]}
+            masks = self.options.pruning.next_masks(scores, history[-1], number)
+            history = history.followed_by(masks)
             if self.fit.is_writer:
-                self.directory.commit({name: storage.encode_masks(masks)})
-            self.fit.barrier()
-        return self.directory.read_masks(name)
+                self.directory.commit(
+                    {masks_file(number): storage.encode_masks(history)},
+                    drop=[masks_file(number - 1)],
+                )
+        self.fit.barrier()
+        return history[number]
 
     @property
     def _needs_end(self) -> bool:
@@ -288,9 +301,7 @@ class Rounds:
             else there
         )
         if rewind.rule != "weights":
-            trained = self.directory.read_tensors(
-                round_file(number - 1, "weights.safetensors")
-            )
+            trained = self.directory.read_tensors(round_file(number - 1, TRAINED))
             start["state_dict"] = {**start["state_dict"], **trained}
         groups = (
             end if rewind.rule == "fine-tune" else there

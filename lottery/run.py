@@ -4,26 +4,37 @@ from __future__ import annotations
 
 import operator
 import os
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
-from lottery.storage import Directory, StorageError
+from lottery.comparison import Comparison
+from lottery.mask_history import MaskHistory
+from lottery.storage import LAST, Directory, StorageError
 from lottery.ticket import Ticket
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 RUN = "run.json"
 INITIAL = "initial.safetensors"
 REWIND = "rewind.ckpt"
+TRAINED = "weights.safetensors"  # of each round that keeps them
 
 
 def round_file(round: int, name: str) -> str:
     """Path of a round's file inside a run directory."""
     return f"rounds/{round:02d}/{name}"
+
+
+def masks_file(round: int) -> str:
+    """Path of the masks of all rounds up to this one, inside a run directory."""
+    return f"masks/{round:02d}.safetensors"
 
 
 class Run:
@@ -40,6 +51,7 @@ class Run:
         run = Run("checkpoints/digits")
         run.rounds            # [0, 1, 2, ...]: the finished rounds
         run.table()           # one row per round
+        run.plot()            # the metric against density
         run.ticket(7)         # the mask of round 7 and the weights it starts from
         run.weights(7)        # the weights that round 7 ended with
     """
@@ -47,6 +59,7 @@ class Run:
     def __init__(self, dirpath: str | os.PathLike[str]) -> None:
         self.path = Path(dirpath)
         self._directory = Directory(self.path)
+        self._masks: tuple[int, MaskHistory] | None = None
         if RUN not in self._directory:
             raise StorageError(
                 f"{self.path} holds no run (no {RUN}). A run is written by LotteryTicket(dirpath=...)."
@@ -60,7 +73,23 @@ class Run:
     @property
     def rounds(self) -> list[int]:
         """The finished rounds, in order."""
-        return self._rounds_with("summary.json")
+        names = [name.split("/") for name in self._directory.files()]
+        return sorted(int(name[1]) for name in names if name[2:] == ["summary.json"])
+
+    @property
+    def in_progress(self) -> int | None:
+        """The round that was begun and is not finished, or None."""
+        begun = self._begun()
+        return None if begun in self.rounds else begun
+
+    @property
+    def status(self) -> Literal["running", "interrupted", "finished"]:
+        """Whether a process is writing the run now, and if none is, whether a round was left unfinished."""
+        if self._directory.in_use:
+            return "running"
+        return "finished" if self.in_progress is None else "interrupted"
+
+    # numbers
 
     def summary(self, round: int) -> dict[str, Any]:
         """The numbers of a finished round.
@@ -70,9 +99,108 @@ class Run:
         """
         return self._directory.read_json(self._finished(round, "summary.json"))
 
-    def history(self, round: int) -> list[dict[str, float]]:
-        """The metrics of a finished round over time: one row per epoch and per validation."""
-        return self._directory.read_json(self._finished(round, "history.json"))
+    def records(self, round: int) -> list[dict[str, float]]:
+        """What was logged in a round: one row per epoch and per validation, with `step` and `epoch`.
+
+        Of the round in progress, what had been noted when it was last saved.
+
+        Raises:
+            StorageError: the round was not begun.
+        """
+        if round != self.in_progress:
+            return self._directory.read_json(self._finished(round, "history.json"))
+        try:
+            noted = self._noted(round)
+        except StorageError:
+            if round == self.in_progress:
+                raise
+            return self.records(round)  # it was finished meanwhile
+        return noted if round == self.in_progress else self.records(round)
+
+    def history(self, round: int | None = None) -> pandas.DataFrame:
+        """All metrics over time: one row per epoch and per validation.
+
+        Args:
+            round: a finished round or the one in progress; default: all finished ones.
+
+        Returns:
+            Columns `round`, `density`, `step`, `epoch` and one per metric, NaN where it was not logged.
+
+        Raises:
+            StorageError: the round was not begun.
+        """
+        import pandas
+
+        rows: list[dict[str, Any]] = []
+        for number in self.rounds if round is None else [operator.index(round)]:
+            records = self.records(number)
+            if records:
+                here = {"round": number, "density": self._density(number)}
+                rows += [{**row, **here} for row in records]
+        frame = pandas.DataFrame(rows)
+        first = ["round", "density", "step", "epoch"]
+        return frame.reindex(columns=[*first, *frame.columns.difference(first, False)])
+
+    def table(self) -> pandas.DataFrame:
+        """One row per round, indexed by round.
+
+        Columns: density, kept, steps, epochs; `start`, `best` and `last` with the monitored metric's name (or every
+        metric's last value, where none is monitored); best_step; the test metrics at the best and the last step;
+        seconds; status.
+        """
+        import pandas
+
+        rows = [_row(self.summary(round)) for round in self.rounds]
+        begun = self.in_progress
+        if begun is not None:
+            rows.append({"round": begun, "status": "in progress"})
+        frame = pandas.DataFrame(rows, columns=None if rows else ["round", "status"])
+        return frame.set_index("round")
+
+    def densities(self) -> pandas.DataFrame:
+        """The density of each prunable parameter, and of "all", in each finished round (the index)."""
+        import pandas
+
+        rows = {}
+        for number in self.rounds:
+            summary = self.summary(number)
+            rows[number] = {**summary["densities"], "all": summary["density"]}
+        return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("round")
+
+    @property
+    def metric(self) -> str | None:
+        """The column of `table` that says most: the test counterpart of the monitored metric at the best step, the
+        monitored metric itself, or the first there is."""
+        columns = [c for c in self.table().columns if c.startswith(("best_", "last_"))]
+        columns = [c for c in columns if c != "best_step"]
+        monitor = self.summary(self.rounds[0])["monitor"] if self.rounds else None
+        wanted = [
+            f"best_{monitor} (test)",
+            f"best_{(monitor or '').replace('val', 'test')}",
+            f"best_{monitor}",
+        ]
+        return next((c for c in [*wanted, *columns] if c in columns), None)
+
+    # tensors
+
+    @property
+    def masks(self) -> MaskHistory:
+        """The masks of all rounds that were begun.
+
+        Example::
+
+            run.masks[7]                       # the masks of round 7
+            run.masks.deaths["net.0.weight"]   # the round in which each weight died
+        """
+        begun = self._begun()
+        if self._masks is None or self._masks[0] != begun:
+            try:
+                self._masks = begun, self._directory.read_masks(masks_file(begun))
+            except StorageError:
+                if self._begun() == begun:
+                    raise
+                return self.masks  # the next round began meanwhile
+        return self._masks[1]
 
     def ticket(self, round: int) -> Ticket:
         """The ticket of a round: its mask, and the weights that its training started from.
@@ -81,8 +209,7 @@ class Run:
             StorageError: the round has no mask yet, or the weights it started from were not kept.
         """
         round = operator.index(round)  # a table gives NumPy's, which JSON cannot hold
-        name = round_file(round, "mask.safetensors")
-        if name not in self._directory:
+        if not 0 <= round <= self._begun():
             raise StorageError(
                 f"{self.path} has no mask for round {round}; finished rounds are {self.rounds}"
             )
@@ -102,7 +229,7 @@ class Run:
                 for key in ("start", "best", "last", "test_best", "test_last")
             }
         return Ticket(
-            self._directory.read_masks(name),
+            self.masks[round],
             self.weights(("rewind" if round else "initial") if rewound else round - 1),
             provenance,
         )
@@ -115,6 +242,10 @@ class Run:
             StorageError: they are not there; the message says why.
         """
         if of == "initial":
+            if INITIAL not in self._directory:
+                raise StorageError(
+                    f"{self.path} is a copy without weights; `run.masks` has the masks of its rounds"
+                )
             return self._directory.read_tensors(INITIAL)
         if of == "rewind":
             if not (self.path / REWIND).exists():
@@ -129,7 +260,7 @@ class Run:
             raise TypeError(
                 f"weights({of!r}): write 'initial', 'rewind' or the number of a round"
             ) from None
-        name = round_file(of, "weights.safetensors")
+        name = round_file(of, TRAINED)
         if name not in self._directory:
             if of in self.rounds:
                 raise StorageError(
@@ -140,29 +271,93 @@ class Run:
             )
         return self._directory.read_tensors(name)
 
-    @property
-    def in_progress(self) -> int | None:
-        """The round that was begun and is not finished, or None."""
-        begun = self._rounds_with("mask.safetensors")
-        return begun[-1] if begun and begun[-1] not in self.rounds else None
+    def copy(self, dirpath: str | os.PathLike[str], *, weights: bool = False) -> Run:
+        """Copy what is finished, verified on the way; without weights a run is small enough to publish.
 
-    def table(self) -> pandas.DataFrame:
-        """One row per round, indexed by round.
+        Args:
+            dirpath: where to, a new directory.
+            weights: also the initial and trained weights. The rewind point goes along with them; a round in progress
+                does not.
 
-        Columns: density, kept, steps, epochs; `start`, `best` and `last` with the monitored metric's name (or every
-        metric's last value, where none is monitored); best_step; the test metrics; seconds; status.
+        Raises:
+            StorageError: the target exists, a file is damaged, or the disk is full.
         """
-        import pandas
+        target = Directory(dirpath)
+        if target.path.exists():
+            raise StorageError(f"{target.path} exists already; copy to a new directory")
+        names = [
+            name
+            for name in self._directory.files()
+            if weights or not name.endswith((INITIAL, TRAINED))
+        ]
+        if weights and (self.path / REWIND).exists():
+            target.write_checkpoint(REWIND, self._directory.read_checkpoint(REWIND))
+        target.commit({name: self._directory.read(name) for name in names})
+        return Run(target.path)
 
-        rows = [_row(self.summary(round)) for round in self.rounds]
-        if self.in_progress is not None:
-            rows.append({"round": self.in_progress, "status": "in progress"})
-        frame = pandas.DataFrame(rows, columns=None if rows else ["round", "status"])
-        return frame.set_index("round")
+    # pictures
 
-    def _rounds_with(self, file: str) -> list[int]:
+    def plot(
+        self,
+        kind: str = "metric",
+        metric: str | None = None,
+        *,
+        ax: Axes | None = None,
+        **options: Any,
+    ) -> Axes | Figure:
+        """Draw the run; `kind` and the other arguments are those of `Comparison.plot`."""
+        return self.compare([self]).plot(kind, metric, ax=ax, **options)
+
+    @staticmethod
+    def compare(
+        runs: Sequence[Run | str | os.PathLike[str]]
+        | Mapping[str, Sequence[Run | str | os.PathLike[str]]],
+    ) -> Comparison:
+        """Several runs side by side: seeds of one arm, or arms with their seeds.
+
+        Args:
+            runs: runs or their directories, as seeds of one arm; or a mapping from the arm's name to such a list.
+
+        Raises:
+            StorageError: a directory holds no run.
+            ValueError: there is nothing to compare.
+
+        Example::
+
+            Run.compare(["checkpoints/a-0", "checkpoints/a-1"]).plot()
+            Run.compare({"ticket": ["checkpoints/a-0"], "one-shot": ["checkpoints/b-0"]}).table()
+        """
+        arms = runs if isinstance(runs, Mapping) else {"ticket": runs}
+        return Comparison(
+            {
+                name: [run if isinstance(run, Run) else Run(run) for run in members]
+                for name, members in arms.items()
+            }
+        )
+
+    def _begun(self) -> int:
+        """The last round that has masks."""
         names = [name.split("/") for name in self._directory.files()]
-        return sorted(int(name[1]) for name in names if name[2:] == [file])
+        return max(int(n[1].split(".")[0]) for n in names if n[0] == "masks")
+
+    def _noted(self, round: int) -> list[dict[str, float]]:
+        """What the last checkpoint holds of a round's history."""
+        if not (self.path / LAST).exists():
+            return []
+        states = self._directory.read_checkpoint(LAST).get("callbacks", {}).values()
+        own = [
+            s["record"]["history"]
+            for s in states
+            if s.keys() >= {"round", "record"} and s["round"] == round
+        ]
+        return own[0] if own else []
+
+    def _density(self, round: int) -> float:
+        return (
+            self.summary(round)["density"]
+            if round in self.rounds
+            else self.masks[round].density
+        )
 
     def _finished(self, round: int, name: str) -> str:
         if round not in self.rounds:
@@ -173,6 +368,12 @@ class Run:
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}: {len(self.rounds)} rounds finished)"
+
+    def _repr_html_(self) -> str:
+        import html
+
+        title = f"{self.path}: {self.status}, {len(self.rounds)} rounds finished"
+        return f"<p>{html.escape(title)}</p>{self.table()._repr_html_()}"  # type: ignore[operator]
 
 
 def _row(summary: dict[str, Any]) -> dict[str, Any]:
@@ -187,6 +388,8 @@ def _row(summary: dict[str, Any]) -> dict[str, Any]:
         row[f"last_{monitor}"] = summary["last"].get(monitor)
     else:
         row.update({f"last_{name}": value for name, value in summary["last"].items()})
-    row.update({f"best_{name}": value for name, value in summary["test_best"].items()})
-    row.update({f"last_{name}": value for name, value in summary["test_last"].items()})
+    for when in ("best", "last"):
+        for name, value in summary[f"test_{when}"].items():
+            taken = f"{when}_{name}" in row
+            row[f"{when}_{name} (test)" if taken else f"{when}_{name}"] = value
     return {**row, "seconds": summary["seconds"], "status": "finished"}

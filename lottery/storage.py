@@ -9,17 +9,18 @@ import io
 import json
 import os
 import socket
+import time
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 import torch
 from torch import Tensor
 
-from lottery.masks import Masks
+from lottery.mask_history import MaskHistory
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 LOCK = "run.lock"
 LAST = "last.ckpt"
@@ -53,7 +54,7 @@ class Directory:
         """
         try:
             manifest = json.loads((self.path / MANIFEST).read_bytes())
-            newer = manifest["format"] > FORMAT
+            foreign = int(manifest["format"]) != FORMAT
         except FileNotFoundError:
             return {}
         except OSError as error:
@@ -62,10 +63,10 @@ class Directory:
             ) from None
         except (ValueError, KeyError, TypeError):
             raise self._damaged(MANIFEST, "is not a manifest in JSON") from None
-        if newer:
+        if foreign:
             raise StorageError(
-                f"{self.path} was written by a newer version of lottery (format {manifest['format']}, this one reads"
-                f" up to {FORMAT}). Update: pip install -U lottery-tickets"
+                f"{self.path} was written by another version of lottery (format {manifest['format']}, this one reads {FORMAT})."
+                " Update (pip install -U lottery-tickets), or read it with the version named in its run.json."
             )
         if manifest.get("sha256") != _hash_of_entries(manifest.get("files")):
             raise self._damaged(
@@ -88,6 +89,14 @@ class Directory:
                 f"{self.path / name} does not exist (it is not in {MANIFEST})"
             )
         try:
+            return self._verified(name, entry)
+        except StorageError:
+            if self.files().get(name) == entry:
+                raise
+            return self.read(name)  # a writer has replaced or removed it meanwhile
+
+    def _verified(self, name: str, entry: Mapping[str, Any]) -> bytes:
+        try:
             data = (self.path / name).read_bytes()
         except FileNotFoundError:
             raise self._damaged(name, "is missing") from None
@@ -109,11 +118,11 @@ class Directory:
     def read_tensors(self, name: str) -> dict[str, Tensor]:
         return decode_tensors(self.read(name))
 
-    def read_masks(self, name: str) -> Masks:
+    def read_masks(self, name: str) -> MaskHistory:
         data = self.read(name)
-        return Masks.unpack(
-            decode_tensors(data), json.loads(decode_metadata(data)["shapes"])
-        )
+        shapes = json.loads(decode_metadata(data)["shapes"])
+        rounds = json.loads(decode_metadata(data)["rounds"])
+        return MaskHistory.unpack(decode_tensors(data)["deaths"], shapes, rounds)
 
     def read_checkpoint(self, name: str) -> dict[str, Any]:
         """A Lightning checkpoint of the run's own, with plain contents only.
@@ -124,13 +133,13 @@ class Directory:
         path = self.path / name
         try:
             with zipfile.ZipFile(path) as archive:
-                broken = archive.testzip()
+                broken = archive.testzip() or _folder_in(archive)
         except FileNotFoundError:
             raise self._damaged(name, "is missing") from None
         except Exception as error:  # noqa: BLE001 (damaged zip headers raise errors of many kinds)
             raise self._damaged(name, f"cannot be read ({error})") from None
         if broken is not None:
-            raise self._damaged(name, f"has a wrong checksum in {broken}")
+            raise self._damaged(name, f"is damaged in {broken}")
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
         except (RuntimeError, OSError, EOFError) as error:
@@ -144,8 +153,13 @@ class Directory:
 
     # writing
 
-    def commit(self, files: Mapping[str, bytes]) -> None:
-        """Write files, then name them in the manifest: all of them count, or none."""
+    def commit(self, files: Mapping[str, bytes], drop: Iterable[str] = ()) -> None:
+        """Write files, then name them in the manifest: all of them count, or none.
+
+        Args:
+            files: name to contents.
+            drop: files that are no longer needed then: taken out of the manifest with it, and deleted.
+        """
         entries = self.files()
         for name, data in files.items():
             self._replace(name, data)
@@ -153,7 +167,10 @@ class Directory:
                 "size": len(data),
                 "sha256": hashlib.sha256(data).hexdigest(),
             }
-        self._write_manifest(entries)
+        dropped = set(drop)
+        self._write_manifest({n: e for n, e in entries.items() if n not in dropped})
+        for name in dropped:
+            (self.path / name).unlink(missing_ok=True)
 
     def write_checkpoint(self, name: str, checkpoint: Mapping[str, Any]) -> None:
         """Replace a checkpoint by a newer one; a reader sees the old one or the new one."""
@@ -161,14 +178,17 @@ class Directory:
         torch.save(dict(checkpoint), buffer)
         self._replace(name, buffer.getbuffer())
 
-    def remove(self, *names: str) -> None:
-        """Take files out of the manifest, then delete them."""
-        entries = self.files()
-        left = {name: entry for name, entry in entries.items() if name not in names}
-        if left != entries:
-            self._write_manifest(left)
-        for name in names:
-            (self.path / name).unlink(missing_ok=True)
+    @property
+    def in_use(self) -> bool:
+        """Whether a process is writing here now."""
+        try:
+            with open(self.path / LOCK) as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
 
     def _write_manifest(self, entries: Mapping[str, Any]) -> None:
         manifest = {
@@ -203,7 +223,7 @@ class Directory:
                     f"{self.path} cannot be written: {error.strerror}. Use another dirpath."
                 ) from error
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _lock(file)
             except BlockingIOError:
                 file.seek(0)
                 raise StorageError(
@@ -254,12 +274,11 @@ def encode_tensors(
     return save(plain, metadata=dict(metadata) if metadata else None)
 
 
-def encode_masks(masks: Masks) -> bytes:
-    """Masks as one safetensors file in memory, one bit per weight."""
-    return encode_tensors(
-        masks.pack(),
-        {"shapes": json.dumps({n: list(m.shape) for n, m in masks.items()})},
-    )
+def encode_masks(history: MaskHistory) -> bytes:
+    """The masks of all rounds as one safetensors file in memory: one coded tensor."""
+    shapes = {name: list(deaths.shape) for name, deaths in history.deaths.items()}
+    described = {"rounds": json.dumps(len(history)), "shapes": json.dumps(shapes)}
+    return encode_tensors({"deaths": history.pack()}, described)
 
 
 def decode_tensors(data: bytes) -> dict[str, Tensor]:
@@ -274,8 +293,23 @@ def decode_metadata(data: bytes) -> dict[str, str]:
     return json.loads(data[8 : 8 + size]).get("__metadata__", {})
 
 
+def _folder_in(archive: zipfile.ZipFile) -> str | None:
+    """An entry marked as a folder: torch would take it for a tensor and leave its memory as it happens to be."""
+    marked = (entry for entry in archive.infolist() if entry.external_attr & 0x10)
+    return next((entry.filename for entry in marked), None)
+
+
 def _hash_of_entries(entries: Any) -> str:
     return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
+
+
+def _lock(file: IO[str]) -> None:
+    """Take a lock that a reader may hold for a moment, while it asks `Directory.in_use`."""
+    for _ in range(9):
+        with contextlib.suppress(BlockingIOError):
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(0.01)
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 _locks: set[IO[str]] = set()

@@ -3,39 +3,39 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from lottery import storage
+from lottery import inspection, storage, ticket_file
 from lottery.masks import Masks
 from lottery.storage import StorageError
 
 if TYPE_CHECKING:
     import pandas
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-FORMAT = 1
-_MASK = "mask/"
-_WEIGHT = "weight/"
 M = TypeVar("M", bound=nn.Module)
+Picture = Literal["layers", "masks", "inputs", "units", "fans"]
 
 
 @dataclass(frozen=True, eq=False)
 class Ticket:
     """A mask and the weights to start from.
 
+    Two tickets are equal when they start the same training: equal masks, equal weights where these keep them.
+
     Args:
         masks: parameter name to boolean tensor, True = kept.
-        weights: a state dict: the weights (and buffers) that training starts from. Its tensors are copied.
+        weights: a state dict: the weights (and buffers) that training starts from; its tensors are copied. Empty for
+            masks alone: then a module keeps its own weights under them.
         provenance: where it came from: run, round, seed, versions, metrics. Plain data.
 
     Example:
@@ -65,60 +65,23 @@ class Ticket:
 
     @property
     def fingerprint(self) -> str:
-        """A short hash of masks and weights: equal tickets have equal ones, others do not."""
-        digest = hashlib.sha256()
-        tensors = {_MASK + name: mask for name, mask in self.masks.items()}
-        tensors.update({_WEIGHT + name: t for name, t in self.weights.items()})
-        for name, tensor in sorted(tensors.items()):
-            described = [name, str(tensor.dtype), list(tensor.shape)]
-            digest.update(json.dumps(described).encode())
-            digest.update(
-                tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-            )
-        return digest.hexdigest()[:16]
+        """A short hash of the masks and of the weights they keep: equal tickets have equal ones, others do not."""
+        tensors = {f"mask/{name}": mask for name, mask in self.masks.items()}
+        for name, tensor in self.weights.items():
+            if name in self.masks:
+                tensor = torch.where(self.masks[name], tensor, 0)
+            tensors[f"weight/{name}"] = tensor
+        return ticket_file.digest(tensors)[:16]
 
-    def table(self) -> pandas.DataFrame:
-        """One row per prunable parameter: shape, weights, kept, density."""
-        import pandas
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Ticket):
+            return NotImplemented
+        return self.fingerprint == other.fingerprint
 
-        densities = self.masks.densities()
-        rows = [
-            {
-                "parameter": name,
-                "shape": tuple(mask.shape),
-                "weights": mask.numel(),
-                "kept": int(mask.sum()),
-                "density": densities[name],
-            }
-            for name, mask in self.masks.items()
-        ]
-        columns = ["parameter", "shape", "weights", "kept", "density"]
-        return pandas.DataFrame(rows, columns=columns).set_index("parameter")
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
 
-    def plot(self, ax: Axes | None = None) -> Axes:
-        """Density of each parameter as horizontal bars, the whole ticket's as a line."""
-        import matplotlib.pyplot as plt
-
-        densities = self.masks.densities()
-        if ax is None:
-            _, ax = plt.subplots(
-                figsize=(6, 0.6 + 0.35 * len(densities)), layout="constrained"
-            )
-        bars = ax.barh(
-            list(densities), [100 * d for d in densities.values()], color="#0072B2"
-        )
-        ax.bar_label(bars, fmt="%.1f", padding=3)
-        ax.axvline(
-            100 * self.density,
-            color="#D55E00",
-            linestyle="--",
-            label=f"all: {100 * self.density:.1f} %",
-        )
-        ax.invert_yaxis()
-        ax.margins(x=0.12)
-        ax.set_xlabel("weights kept [%]")
-        ax.legend(loc="lower right")
-        return ax
+    # use
 
     def check(self, module: nn.Module) -> None:
         """Make sure that the ticket was made for a module like this one.
@@ -126,37 +89,37 @@ class Ticket:
         Raises:
             ValueError: parameters are missing, left over or differently shaped; the message names each.
         """
-        there = {
-            name: tensor
-            for name, tensor in module.state_dict().items()
-            if isinstance(tensor, Tensor)
-        }
-        wrong = [
-            f"{name}: missing in the module"
-            for name in self.weights
-            if name not in there
-        ]
-        wrong += [
-            f"{name}: missing in the ticket"
-            for name in there
-            if name not in self.weights
-        ]
-        wrong += [
-            f"{name}: {tuple(tensor.shape)} in the ticket, {tuple(there[name].shape)} in the module"
-            for name, tensor in self.weights.items()
-            if name in there
-            and not is_lazy(there[name])
-            and there[name].shape != tensor.shape
-        ]
-        if wrong:
-            raise ValueError(
-                f"the ticket was made for another architecture than {type(module).__name__}:\n  "
-                + "\n  ".join(wrong)
-            )
-        parameters = module.named_parameters()
-        self.masks.check(
-            {name: self.weights.get(name, p) for name, p in parameters}, of="ticket"
-        )
+        parameters: dict[str, Tensor] = dict(module.named_parameters())
+        if self.weights:
+            there = {
+                name: tensor
+                for name, tensor in module.state_dict().items()
+                if isinstance(tensor, Tensor)
+            }
+            wrong = [
+                f"{name}: missing in the module"
+                for name in self.weights
+                if name not in there
+            ]
+            wrong += [
+                f"{name}: missing in the ticket"
+                for name in there
+                if name not in self.weights
+            ]
+            wrong += [
+                f"{name}: {tuple(tensor.shape)} in the ticket, {tuple(there[name].shape)} in the module"
+                for name, tensor in self.weights.items()
+                if name in there
+                and not is_lazy(there[name])
+                and there[name].shape != tensor.shape
+            ]
+            if wrong:
+                raise ValueError(
+                    f"the ticket was made for another architecture than {type(module).__name__}:\n  "
+                    + "\n  ".join(wrong)
+                )
+            parameters = {n: self.weights.get(n, p) for n, p in parameters.items()}
+        self.masks.check(parameters, of="ticket")
 
     def apply(self, module: M) -> M:
         """Load the start weights, masked, into a module; returns the module.
@@ -164,87 +127,173 @@ class Ticket:
         Raises:
             ValueError: the ticket does not fit; see `check`.
         """
-        self.check(module)
-        module.load_state_dict(dict(self.weights), strict=False)
-        self.masks.apply(dict(module.named_parameters()))
+        plain = _uncompiled(module)
+        self.check(plain)
+        if self.weights:
+            plain.load_state_dict(dict(self.weights), strict=False)
+        self.masks.apply(dict(plain.named_parameters()))
         return module
 
     @contextlib.contextmanager
     def masked(self, module: M) -> Iterator[M]:
         """Inside the block the module computes with its own weights masked; after it, it is as before.
 
-        The stored weights are set aside, not changed: whatever happens inside, the same tensors come back.
+        The stored weights are set aside, not changed: whatever happens inside, the same tensors come back. Blocks can
+        be nested, and the module may be compiled by `torch.compile`.
 
         Raises:
             ValueError: the masks do not fit.
         """
-        parameters = dict(module.named_parameters())
+        parameters = dict(_uncompiled(module).named_parameters())
         self.masks.check(parameters, of="ticket")
         stored = {name: parameters[name].data for name in self.masks}
         try:
             for name, mask in self.masks.items():
-                parameters[name].data = stored[name] * mask.to(stored[name].device)
+                pruned = ~mask.to(stored[name].device)
+                parameters[name].data = stored[name].masked_fill(pruned, 0)
             yield module
         finally:
             for name, data in stored.items():
                 parameters[name].data = data
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the ticket as one safetensors file: masks at one bit per weight, weights, provenance."""
-        tensors = {_MASK + name: bits for name, bits in self.masks.pack().items()}
-        tensors.update(
-            {_WEIGHT + name: tensor for name, tensor in self.weights.items()}
+    def signed(self) -> Ticket:
+        """The ticket with the signs of its weights and one magnitude per parameter.
+
+        The magnitude is the root mean square of the parameter's start weights (their standard deviation about zero,
+        where initializations are centred): of all of them, or of the surviving ones where only these are known. A
+        weight of zero counts as positive. What is not prunable stays as it is.
+
+        Raises:
+            ValueError: the ticket has masks alone.
+
+        Source: "signed constant", Zhou et al., "Deconstructing Lottery Tickets", NeurIPS 2019, section 4.1.
+        """
+        self._check_start()
+        weights = dict(self.weights)
+        for name, mask in self.masks.items():
+            start = self.weights[name]
+            known = start if bool(start[~mask].any()) else start[mask]
+            magnitude = known.double().square().mean().sqrt()
+            signed = torch.where(start >= 0, magnitude, -magnitude)
+            constant = torch.where(mask, signed, 0.0).to(start.dtype)
+            tied = [
+                other
+                for other, tensor in self.weights.items()
+                if other not in self.masks and torch.equal(tensor, start)
+            ]
+            weights.update(dict.fromkeys([name, *tied], constant))
+        return Ticket(self.masks, weights, {**self.provenance, "start": "signed"})
+
+    def _check_start(self) -> None:
+        if missing := [name for name in self.masks if name not in self.weights]:
+            raise ValueError(
+                f"the ticket has no start weights of {', '.join(missing)}, so it knows no signs; Run.ticket gives"
+                " tickets with weights, Ticket.save(weights='none') leaves them out"
+            )
+
+    # look
+
+    def table(self) -> pandas.DataFrame:
+        """One row per prunable parameter: shape, weights, kept, density."""
+        return inspection.layers(self.masks)
+
+    def structure(self) -> pandas.DataFrame:
+        """Fan-in, fan-out, dead units and the smallest dense layer around each parameter; see
+        `lottery.inspection.structure`."""
+        return inspection.structure(self.masks)
+
+    def overlap(self, other: Ticket | Masks) -> pandas.DataFrame:
+        """What two tickets have in common, and what chance would give; see `lottery.inspection.overlap`.
+
+        Raises:
+            ValueError: the masks are not of the same parameters.
+        """
+        return inspection.overlap(
+            self.masks, other.masks if isinstance(other, Ticket) else other
         )
-        shapes = {name: list(mask.shape) for name, mask in self.masks.items()}
-        described = {
-            "format": FORMAT,
-            "fingerprint": self.fingerprint,
-            "shapes": shapes,
-            "provenance": dict(self.provenance),
-        }
-        storage.write(
-            Path(path),
-            storage.encode_tensors(tensors, {"ticket": json.dumps(described)}),
+
+    def signs_kept(self, weights: Mapping[str, Tensor]) -> pandas.Series:
+        """The share of kept weights that have the sign in `weights` that they start with.
+
+        Args:
+            weights: a state dict, such as the trained weights ``run.weights(7)``.
+
+        Raises:
+            ValueError: a parameter is missing or has another shape, or the ticket has masks alone.
+        """
+        self._check_start()
+        return inspection.signs_kept(self.masks, self.weights, weights)
+
+    def plot(
+        self, kind: Picture = "layers", *, ax: Axes | None = None, **options: Any
+    ) -> Axes | Figure:
+        """Draw the ticket.
+
+        Args:
+            kind: "layers", the density of each parameter; "masks", each mask as an image, kernels as a grid; "inputs",
+                kept weights per input of the first parameter, folded back to the image; "units", the masks of single
+                units of the first parameter, folded likewise; "fans", histograms of fan-in and fan-out.
+            ax: where to draw, for "layers" and "inputs".
+            options: of the function in `lottery.plots`, such as ``image_shape=(28, 28)``.
+
+        Raises:
+            ValueError: there is no such picture, or the inputs cannot be folded to an image.
+        """
+        from lottery import plots
+
+        if kind == "layers":
+            return plots.layer_bars(self.masks.densities(), self.density, ax=ax)
+        if kind == "masks":
+            return plots.mask_images(self.masks, **options)
+        if kind == "fans":
+            return plots.fans(self.masks, **options)
+        first = next(iter(self.masks.values()))
+        if kind == "inputs":
+            return plots.input_image(first, ax=ax, **options)
+        if kind == "units":
+            return plots.unit_images(first, **options)
+        raise ValueError(f"kind={kind!r}; choose from {', '.join(get_args(Picture))}")
+
+    # files
+
+    def save(
+        self, path: str | os.PathLike[str], *, weights: ticket_file.Kind = "all"
+    ) -> None:
+        """Write the ticket as one safetensors file.
+
+        Args:
+            path: where to.
+            weights: "all" start weights; the "surviving" ones, others read back as zero; "signs", those of `signed`,
+                a bit for each survivor; "none", masks alone.
+
+        Raises:
+            ValueError: there is no such kind of weights, or "signs" of a ticket that has masks alone.
+            StorageError: the disk is full, or the path cannot be written.
+        """
+        ticket = self.signed() if weights == "signs" else self
+        contents = ticket_file.Contents(
+            ticket.masks, dict(ticket.weights), dict(ticket.provenance)
         )
+        storage.write(Path(path), ticket_file.encode(contents, weights))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Ticket:
         """Read a ticket. Nothing in the file is ever executed.
 
         Raises:
-            StorageError: the file is missing, damaged, not a ticket, or of a newer format.
+            StorageError: the file is missing, damaged, not a ticket, or of another format.
         """
         path = Path(path)
         try:
-            data = path.read_bytes()
-            tensors = storage.decode_tensors(data)
-            metadata = storage.decode_metadata(data)
-            if "ticket" not in metadata:
-                raise StorageError(
-                    f"{path} is a safetensors file, but not a ticket (Ticket.save writes them)"
-                )
-            described = json.loads(metadata["ticket"])
-            if described["format"] > FORMAT:
-                raise StorageError(
-                    f"{path} has ticket format {described['format']}, this version reads up to {FORMAT}."
-                    " Update: pip install -U lottery-tickets"
-                )
-            ticket = cls(
-                Masks.unpack(_part(tensors, _MASK), described["shapes"]),
-                _part(tensors, _WEIGHT),
-                described["provenance"],
-            )
-            if ticket.fingerprint != described["fingerprint"]:
-                raise ValueError("its contents are not those that were written")
+            return cls(*ticket_file.decode(path.read_bytes()))
         except FileNotFoundError:
             raise StorageError(f"{path} does not exist") from None
-        except StorageError:
-            raise
+        except ticket_file.ForeignFile as error:
+            raise StorageError(f"{path} {error}") from None
         except Exception as error:
             raise StorageError(
                 f"{path} is not a ticket, or is damaged: {error}. Get it again from where it came from."
             ) from error
-        return ticket
 
     def __repr__(self) -> str:
         origin = (
@@ -252,11 +301,12 @@ class Ticket:
         )
         return f"Ticket({self.masks.kept:,} of {self.masks.total:,} weights, density {self.density:.4f}{origin})"
 
+    def _repr_html_(self) -> str:
+        import html
 
-def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names have a prefix, without it."""
-    return {
-        name.removeprefix(prefix): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(prefix)
-    }
+        return f"<p>{html.escape(repr(self))}</p>{self.table()._repr_html_()}"  # type: ignore[operator]
+
+
+def _uncompiled(module: nn.Module) -> nn.Module:
+    """The module inside what `torch.compile` returned."""
+    return getattr(module, "_orig_mod", module)

@@ -208,7 +208,7 @@ def test_a_layer_that_would_be_emptied_stops_the_run_with_its_name(
 
 
 @pytest.mark.parametrize(
-    "name", ["last.ckpt", "rewind.ckpt", "rounds/01/mask.safetensors", "run.json"]
+    "name", ["last.ckpt", "rewind.ckpt", "masks/01.safetensors", "run.json"]
 )
 @pytest.mark.parametrize("damage", ["missing", "truncated", "flipped"])
 def test_a_damaged_file_is_named_with_the_way_out(

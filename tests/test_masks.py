@@ -1,5 +1,6 @@
 """Masks: named boolean tensors as values."""
 
+import operator
 import pickle
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import nn
 from lottery import Masks
 
 names = st.text("abc._", min_size=1, max_size=8)
+OPERATIONS = [operator.and_, operator.or_, operator.sub]
 shapes = st.lists(st.integers(1, 5), max_size=4).map(tuple)
 
 
@@ -67,6 +69,45 @@ def test_nested_means_that_nothing_is_kept_that_the_other_dropped(pair):
     assert both.nested_in(one) and both.nested_in(other)
     assert one.nested_in(other) == (both == one)
     assert one.nested_in(one)
+
+
+@given(pairs())
+def test_set_operations_are_those_of_the_kept_positions(pair):
+    one, other = pair
+    for result, expected in (
+        (one & other, set.intersection),
+        (one | other, set.union),
+        (one - other, set.difference),
+    ):
+        assert positions(result) == expected(positions(one), positions(other))
+        assert list(result) == list(one)
+
+
+def positions(some):
+    return {(name, *at) for name, m in some.items() for at in m.nonzero().tolist()}
+
+
+@given(pairs())
+def test_set_operations_obey_the_laws_of_sets(pair):
+    a, b = pair
+    all_of_it = Masks.ones(a)
+    assert (a & b).nested_in(a) and a.nested_in(a | b)
+    assert (a - b) | (a & b) == a
+    assert (a - b) & b == a - a
+    assert (a | b) - (a & b) == (a - b) | (b - a)
+    assert all_of_it - (a | b) == (all_of_it - a) & (all_of_it - b)
+    assert all_of_it - (a & b) == (all_of_it - a) | (all_of_it - b)
+    assert (a | b).kept + (a & b).kept == a.kept + b.kept
+    assert a & a == a | a == a and (a - a).kept == 0
+
+
+@given(pairs())
+def test_set_operations_leave_both_sides_as_they_were(pair):
+    before = [Masks(some) for some in pair]
+    for operate in OPERATIONS:
+        operate(*pair)
+        operate(pair[0], dict(pair[1]))
+    assert list(pair) == before
 
 
 @given(pairs())
@@ -155,6 +196,14 @@ def test_different_names_are_not_nested():
     assert not one.nested_in({})
 
 
+@pytest.mark.parametrize("shape", [(1, 3), (2, 1), (3,), (3, 2), (0, 3)])
+def test_masks_of_different_shapes_are_not_nested(shape):
+    """Also where one could be broadcast to the other."""
+    one, other = torch.zeros(2, 3).bool(), torch.zeros(shape).bool()
+    assert not Masks({"a": one}).nested_in({"a": other})
+    assert not Masks({"a": other}).nested_in({"a": one})
+
+
 def test_masks_can_be_put_in_the_place_of_others():
     some = Masks.ones({"a": torch.zeros(2), "b": torch.zeros(3)})
     changed = some.with_masks({"b": torch.tensor([True, False, False])})
@@ -185,6 +234,19 @@ def test_check_names_every_parameter_that_does_not_fit():
     assert "b: (2, 3) in the ticket, (3, 2) in the module" in message
     assert "c: not in the module" in message
     assert "a:" not in message
+
+
+@pytest.mark.parametrize("operate", OPERATIONS)
+def test_set_operations_name_every_parameter_that_the_two_sides_do_not_share(operate):
+    one = Masks.ones({"a": torch.zeros(2, 3), "b": torch.zeros(2), "c": torch.ones(4)})
+    other = Masks.ones({"a": torch.zeros(1, 3), "c": torch.ones(4), "d": torch.ones(1)})
+    with pytest.raises(ValueError) as error:
+        operate(one, other)
+    message = str(error.value)
+    assert "a: (2, 3) in the first, (1, 3) in the second" in message
+    assert "b: only in the first" in message
+    assert "d: only in the second" in message
+    assert "c:" not in message
 
 
 @pytest.mark.parametrize("shape", [(3, 2), (6,), (2, 3, 1)])

@@ -198,7 +198,7 @@ def watch_training(optimizer: Any, _: Any) -> Any:
 def test_averages_of_a_cut_epoch_are_whole_after_resuming(tmp_path: Path) -> None:
     kills = [("on_train_batch_end", 5), ("on_train_batch_end", 12)]
     assert_resumes(tmp_path, Metered, kills, max_epochs=3, check_val_every_n_epoch=2)
-    assert "metered" in Run(tmp_path / "again").history(1)[0]
+    assert "metered" in Run(tmp_path / "again").records(1)[0]
 
 
 class Sparing(zoo.Net):
@@ -220,7 +220,7 @@ def test_sums_of_a_cut_epoch_do_not_reach_the_next(tmp_path: Path) -> None:
         kill = zoo.KillAt("on_train_batch_end", 5)
         zoo.fit(Sparing, ticket("again"), kill, max_epochs=2)
     zoo.fit(Sparing, ticket("again"), max_epochs=2)
-    whole, again = (Run(tmp_path / name).history(0) for name in ("whole", "again"))
+    whole, again = (Run(tmp_path / name).records(0) for name in ("whole", "again"))
     assert again[1]["rare"] == whole[1]["rare"]
 
 

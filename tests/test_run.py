@@ -6,15 +6,18 @@ import math
 import shutil
 import threading
 
+import pandas
 import pytest
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from test_storage import another_process_holding
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lottery import LotteryTicket, Pruning, Rewind, Run, StorageError
+from lottery.mask_history import MaskHistory
 from lottery.record import Record
-from lottery.run import round_file
+from lottery.run import masks_file, round_file
 from lottery.storage import Directory, encode_json, encode_masks
 
 ROUNDS = 3
@@ -79,6 +82,7 @@ class Reader(Callback):
         run = Run(self.path)
         thread = threading.Thread(target=lambda: self.tables.append(run.table()))
         thread.start()
+        assert run.status == "running"
         self.seen.append((run.rounds, run.in_progress))
         run.ticket(run.in_progress)
         thread.join()
@@ -89,10 +93,10 @@ class Stop(Exception):
 
 
 class StopIn(Callback):
-    """An error in the first epoch of a round."""
+    """An error in an epoch of a round, the first or the second."""
 
-    def __init__(self, round):
-        self.left = round * STEPS + 3
+    def __init__(self, round, epoch=0):
+        self.left = round * STEPS + epoch * 5 + 3
 
     def on_train_batch_start(self, *_):
         self.left -= 1
@@ -297,7 +301,7 @@ def test_a_summary_holds_the_numbers_of_its_round(last):
         assert summary["prunable"] == ticket.masks.total
         assert set(summary["last"]) >= METRICS
         assert summary["monitor"] == "val_loss" and summary["mode"] == "min"
-        history = last.run.history(number)
+        history = last.run.records(number)
         assert summary["best"]["val_loss"] == min(
             row["val_loss"] for row in history if "val_loss" in row
         )
@@ -320,16 +324,16 @@ def test_the_start_of_a_round_is_its_ticket_without_training(last):
 
 def test_the_history_goes_forward_through_the_round(last):
     for number in last.run.rounds:
-        history = last.run.history(number)
+        history = last.run.records(number)
         steps = [row["step"] for row in history]
         assert steps == sorted(steps) and steps[-1] == STEPS
         assert {name for row in history for name in row} >= METRICS | {"epoch"}
 
 
 def test_after_rewinding_to_an_epoch_the_history_starts_after_it(last):
-    assert [row["step"] for row in last.run.history(0)] == [5, 10]
+    assert [row["step"] for row in last.run.records(0)] == [5, 10]
     for number in last.run.rounds[1:]:
-        assert [row["step"] for row in last.run.history(number)] == [10]
+        assert [row["step"] for row in last.run.records(number)] == [10]
 
 
 def test_a_ticket_says_where_it_came_from(last):
@@ -372,6 +376,46 @@ def test_keep_all_keeps_the_weights_of_every_round(every):
     assert not any(same(a, b) for a, b in itertools.pairwise(weights))
 
 
+def test_the_masks_of_a_run_are_those_of_its_tickets(last, every, interrupted):
+    for run in (last.run, every.run, interrupted):
+        begun = [*run.rounds, *filter(None, [run.in_progress])]
+        assert list(run.masks) == [run.ticket(number).masks for number in begun]
+
+
+def test_the_history_is_a_tidy_table_of_all_records(last, every):
+    for run in (last.run, every.run):
+        history = run.history()
+        assert list(history.columns[:4]) == ["round", "density", "step", "epoch"]
+        assert set(history.columns[4:]) >= METRICS
+        assert list(history.index) == list(range(len(history)))
+        rows = [
+            {name: value for name, value in row.items() if not pandas.isna(value)}
+            for row in history.to_dict("records")
+        ]
+        assert rows == [
+            {**row, "round": number, "density": run.ticket(number).density}
+            for number in run.rounds
+            for row in run.records(number)
+        ]
+
+
+def test_the_history_of_a_round_is_its_part_of_the_whole(last):
+    whole = last.run.history()
+    for number in whole["round"].unique():  # NumPy's
+        part = whole[whole["round"] == number].reset_index(drop=True)
+        pandas.testing.assert_frame_equal(last.run.history(number), part)
+
+
+def test_the_densities_are_those_of_the_masks(last, every):
+    for run in (last.run, every.run):
+        densities = run.densities()
+        assert densities.index.name == "round"
+        assert list(densities.index) == run.rounds
+        for number, row in densities.iterrows():
+            masks = run.masks[number]
+            assert dict(row) == {**masks.densities(), "all": masks.density}
+
+
 def test_numbers_that_json_cannot_hold_are_stored_as_none(last):
     record = Record(monitor="a", history=[{"step": 1, "epoch": 1, "a": math.nan}])
     masks = last.run.ticket(0).masks
@@ -412,7 +456,56 @@ def test_an_interrupted_run_shows_what_is_finished_and_what_was_begun(interrupte
     assert "metrics" not in interrupted.ticket(2).provenance
 
 
-@pytest.mark.parametrize("what", ["summary", "history", "weights", "ticket"])
+def test_a_run_is_running_while_a_process_writes_it(last, interrupted, tmp_path):
+    assert (last.run.status, interrupted.status) == ("finished", "interrupted")
+    copied = Run(shutil.copytree(interrupted.path, tmp_path / "run"))
+    with another_process_holding(copied.path, "alone"):
+        assert copied.status == "running" and copied.rounds == interrupted.rounds
+        assert ": running, " in copied._repr_html_()
+    assert copied.status == "interrupted"
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """In the second epoch of round 1, with last.ckpt of its first."""
+    path = tmp_path_factory.mktemp("killed") / "run"
+    with pytest.raises(Stop):
+        train(path, StopIn(1, epoch=1), keep="all", save_every="1ep")
+    return Run(path)
+
+
+def test_the_history_of_a_round_in_progress_is_what_was_noted_of_it(killed, tmp_path):
+    noted = killed.records(1)
+    history = killed.history(1)
+    assert [row["step"] for row in noted] == [5]
+    assert (history["round"] == 1).all()
+    assert (history["density"] == killed.ticket(1).density).all()
+    assert list(history["val_loss"]) == [noted[0]["val_loss"]]
+    assert set(killed.history()["round"]) == {0}
+
+    path = shutil.copytree(killed.path, tmp_path / "run")
+    train(path, keep="all")
+    assert Run(path).records(1)[:1] == noted
+
+
+def test_a_round_that_was_just_begun_has_an_empty_history(killed, tmp_path):
+    path = shutil.copytree(killed.path, tmp_path / "run")
+    (path / "last.ckpt").unlink()
+    assert Run(path).records(1) == []
+    assert list(Run(path).history(1)) == ["round", "density", "step", "epoch"]
+
+
+def test_a_run_of_no_finished_round_has_empty_tables(tmp_path):
+    with pytest.raises(Stop):
+        train(tmp_path / "run", StopIn(0))
+    run = Run(tmp_path / "run")
+    assert run.status == "interrupted" and run.metric is None
+    assert run.history().empty and run.densities().empty
+    assert "in progress" in run._repr_html_()
+    assert list(run.masks) == [run.ticket(0).masks]
+
+
+@pytest.mark.parametrize("what", ["summary", "records", "history", "weights", "ticket"])
 @pytest.mark.parametrize("number", [3, -1, 99])
 def test_a_round_that_is_not_finished_is_an_error_that_lists_those_that_are(
     interrupted, what, number
@@ -489,6 +582,146 @@ def test_a_damaged_file_is_an_error_of_what_needs_it_only(last, tmp_path):
         run.table()
 
 
+def without_tensors(run, path, rounds=ROUNDS + 1):
+    """A copy of a run, as long as you like, in which every file of tensors is damaged."""
+    names = {number: min(number, ROUNDS) for number in range(rounds)}
+    copied = {
+        round_file(number, name): encode_json(
+            run.records(like)
+            if name == "history.json"
+            else {**run.summary(like), "round": number}
+        )
+        for number, like in names.items()
+        for name in ("history.json", "summary.json")
+    }
+    tensors = {"initial.safetensors": b"", masks_file(rounds - 1): b"no tensors"}
+    Directory(path).commit({"run.json": encode_json(run.info), **copied, **tensors})
+    (path / "rewind.ckpt").write_bytes(b"no tensors")
+    for name in tensors:
+        (path / name).unlink()
+    return Run(path)
+
+
+def test_what_a_run_shows_reads_no_tensors(last, every, tmp_path):
+    for name, whole in (("last", last.run), ("every", every.run)):
+        run = without_tensors(whole, tmp_path / name)
+        assert (run.rounds, run.in_progress) == (whole.rounds, None)
+        assert (run.status, run.metric) == ("finished", whole.metric)
+        assert run.table().equals(whole.table())
+        assert run.history().equals(whole.history())
+        assert run.densities().equals(whole.densities())
+        assert run._repr_html_() == whole._repr_html_().replace(
+            str(whole.path), str(run.path)
+        )
+        with pytest.raises(StorageError, match=r"masks/03\.safetensors is missing"):
+            run.ticket(1)
+
+
+def test_a_long_run_shows_itself_without_its_tensors(last, tmp_path):
+    run = without_tensors(last.run, tmp_path / "long", rounds=30)
+    assert list(run.table().index) == list(run.densities().index) == list(range(30))
+    assert "30 rounds finished" in run._repr_html_()
+
+
+def test_a_damaged_masks_file_is_an_error_of_what_needs_it_only(last, tmp_path):
+    path = shutil.copytree(last.run.path, tmp_path / "run")
+    file = path / masks_file(ROUNDS)
+    file.write_bytes(file.read_bytes()[::-1])
+    run = Run(path)
+    assert run.table().equals(last.run.table())
+    assert same(run.weights(ROUNDS), last.run.weights(ROUNDS))
+    for needs in (lambda: run.masks, lambda: run.ticket(0)):
+        with pytest.raises(StorageError, match=r"masks/03\.safetensors does not have"):
+            needs()
+
+
+def test_masks_are_read_while_new_rounds_replace_their_file(last, tmp_path):
+    run = without_tensors(last.run, tmp_path / "run")
+    done, seen, wrong = threading.Event(), [], []
+    history = MaskHistory.of([last.run.masks[0]] * 4)
+    directory = Directory(run.path)
+    directory.commit({masks_file(4): encode_masks(history)}, drop=[masks_file(3)])
+
+    def read():
+        try:
+            while not done.is_set():
+                seen.append(len(Run(run.path).masks))
+        except BaseException as error:  # noqa: BLE001 (handed to the test below)
+            wrong.append(error)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for number in range(5, 40):
+        history = history.followed_by(history[-1])
+        directory.commit(
+            {masks_file(number): encode_masks(history)}, drop=[masks_file(number - 1)]
+        )
+    done.set()
+    reader.join()
+    assert wrong == [] and seen == sorted(seen)
+
+
+def with_metrics(run, path, monitor, **logged):
+    """A run of one round that logged other metrics."""
+    summary = {**run.summary(0), "monitor": monitor, "start": {}, "best": {}}
+    summary |= {"last": {}, "test_best": {}, "test_last": {}, **logged}
+    Directory(path).commit(
+        {
+            "run.json": encode_json(run.info),
+            masks_file(0): encode_masks(MaskHistory.of([run.masks[0]])),
+            round_file(0, "summary.json"): encode_json(summary),
+            round_file(0, "history.json"): encode_json([]),
+        }
+    )
+    return Run(path)
+
+
+@pytest.mark.parametrize(
+    ("monitor", "logged", "expected"),
+    [
+        ("val_acc", {"test_best": {"test_acc": 1, "a": 2}}, "best_test_acc"),
+        ("val/acc", {"test_best": {"test/acc": 1}}, "best_test/acc"),
+        ("val_acc", {"test_best": {"acc": 1}}, "best_val_acc"),
+        ("acc", {"test_best": {"acc": 1}}, "best_acc (test)"),
+        ("val_acc", {}, "best_val_acc"),
+        (None, {"last": {"loss": 1, "acc": 2}}, "last_loss"),
+        (None, {}, None),
+    ],
+)
+def test_the_metric_that_says_most_is_the_test_at_the_best_step(
+    last, tmp_path, monitor, logged, expected
+):
+    if monitor:
+        logged = {"best": {"step": 3, monitor: 0.5}, "last": {monitor: 0.4}, **logged}
+    assert with_metrics(last.run, tmp_path, monitor, **logged).metric == expected
+
+
+def test_test_metrics_have_columns_of_their_own_also_under_the_monitored_name(
+    last, tmp_path
+):
+    run = with_metrics(
+        last.run,
+        tmp_path,
+        "acc",
+        start={"acc": 0.1},
+        best={"step": 3, "acc": 0.9},
+        last={"acc": 0.8},
+        test_best={"acc": 0.7, "step": 5},
+        test_last={"acc": 0.6},
+    )
+    row = dict(run.table().loc[0])
+    assert (row["start_acc"], row["best_acc"], row["last_acc"]) == (0.1, 0.9, 0.8)
+    assert (row["best_acc (test)"], row["last_acc (test)"]) == (0.7, 0.6)
+    assert (row["best_step"], row["best_step (test)"]) == (3, 5)
+
+
+def test_a_metric_called_density_does_not_hide_the_rounds_own(last, tmp_path):
+    run = with_metrics(last.run, tmp_path, None)
+    row = {"step": 1, "epoch": 1, "density": 0.5, "round": 9}
+    Directory(tmp_path).commit({round_file(0, "history.json"): encode_json([row])})
+    assert dict(run.history().loc[0]) == {**row, "density": 1, "round": 0}
+
+
 def test_a_damaged_rewind_point_is_an_error_that_names_it(last, tmp_path):
     path = shutil.copytree(last.run.path, tmp_path / "run")
     data = (path / "rewind.ckpt").read_bytes()
@@ -508,13 +741,14 @@ def test_reading_a_run_writes_nothing(last, tmp_path):
     path = shutil.copytree(last.run.path, tmp_path / "run")
     before = {p: p.stat().st_mtime_ns for p in path.rglob("*")}
     run = Run(path)
-    run.table(), run.history(1), run.ticket(2).table(), run.weights("rewind")
+    run.table(), run.records(1), run.ticket(2).table(), run.weights("rewind")
+    run.status, run.history(), run.densities(), run.metric, run._repr_html_()
     assert {p: p.stat().st_mtime_ns for p in path.rglob("*")} == before
 
 
 def test_rounds_beyond_ninety_nine_are_in_order(tmp_path, last):
     summary = {**last.run.summary(0), "round": 0}
-    masks = encode_masks(last.run.ticket(0).masks)
+    masks = MaskHistory.of([last.run.masks[0]] * 103)
     numbers = [0, 2, 10, 99, 100, 101]
     Directory(tmp_path).commit(
         {
@@ -523,7 +757,7 @@ def test_rounds_beyond_ninety_nine_are_in_order(tmp_path, last):
                 round_file(n, "summary.json"): encode_json({**summary, "round": n})
                 for n in numbers
             },
-            round_file(102, "mask.safetensors"): masks,
+            masks_file(102): encode_masks(masks),
         }
     )
     assert Run(tmp_path).rounds == numbers

@@ -20,14 +20,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lottery import Masks, StorageError, storage
+from lottery.mask_history import MaskHistory
 from lottery.storage import LAST, LOCK, MANIFEST, Directory
 
 ROOT = Path(__file__).parents[1]
 TENSORS = {"w": torch.arange(6.0).reshape(2, 3), "n": torch.tensor(7)}
-MASKS = Masks({"w": torch.tensor([[True, False, True], [False, True, True]])})
+MASKS = MaskHistory.of(
+    [
+        Masks({"w": torch.tensor([[True, True, True], [False, True, True]])}),
+        Masks({"w": torch.tensor([[True, False, True], [False, True, True]])}),
+    ]
+)
 CHECKPOINT = {"state_dict": TENSORS, "epoch": 3, "deep": [{"a": (1, None)}]}
 OLD = {"run.json": b"{}\n", "rounds/00/history.json": b"[1, 2, 3]\n"}
-NEW = {"rounds/01/mask.safetensors": b"mask" * 99, "rounds/01/summary.json": b"[]\n"}
+NEW = {"masks/01.safetensors": b"mask" * 99, "rounds/01/summary.json": b"[]\n"}
 
 
 class Crash(BaseException):
@@ -208,7 +214,7 @@ def test_a_crash_at_any_moment_of_a_removal_leaves_a_readable_directory(tmp_path
     for accident in accidents(Crash):
         Directory(tmp_path).commit({**OLD, **NEW})
         with contextlib.suppress(Crash), accident.around_writing():
-            Directory(tmp_path).remove(*NEW)
+            Directory(tmp_path).commit({}, drop=NEW)
         assert contents(Directory(tmp_path)) in (OLD, {**OLD, **NEW})
 
 
@@ -242,7 +248,7 @@ def test_files_outside_the_manifest_count_as_not_written(tmp_path):
 def test_removed_files_are_gone_and_the_others_stay(tmp_path):
     directory = Directory(tmp_path)
     directory.commit({**OLD, **NEW})
-    directory.remove(*NEW, "never/there")
+    directory.commit({}, drop=[*NEW, "never/there"])
     assert contents(directory) == OLD
     assert not any((tmp_path / name).exists() for name in NEW)
 
@@ -282,8 +288,9 @@ def test_tensors_read_back_bit_for_bit(tmp_path, dtype):
 
 def test_masks_read_back_in_the_order_of_the_module(tmp_path):
     ordered = Masks.ones({name: torch.zeros(3) for name in ("z", "a", "m", "b")})
-    Directory(tmp_path).commit({"m.safetensors": storage.encode_masks(ordered)})
-    assert list(Directory(tmp_path).read_masks("m.safetensors")) == list(ordered)
+    history = MaskHistory.of([ordered])
+    Directory(tmp_path).commit({"m.safetensors": storage.encode_masks(history)})
+    assert list(Directory(tmp_path).read_masks("m.safetensors")[0]) == list(ordered)
 
 
 def test_masks_and_checkpoints_read_back(undamaged):
@@ -369,6 +376,23 @@ def test_a_truncated_checkpoint_is_noticed(damaged, data, name):
         damaged.read_checkpoint(name)
 
 
+def test_a_checkpoint_whose_tensors_are_marked_as_folders_is_noticed(damaged):
+    """torch reads memory as it happens to be in their place, and no checksum covers the mark."""
+    entry = b"archive/data/0"
+
+    def mark(data):
+        listed = data.rindex(entry) - 46  # where zip keeps its list of entries
+        assert data[listed : listed + 4] == b"PK\1\2"
+        return flip(data, listed + 38, 4)
+
+    with (
+        damage(damaged, LAST, mark),
+        pytest.raises(StorageError, match=rf"{LAST} is damaged in archive/data/0"),
+    ):
+        damaged.read_checkpoint(LAST)
+    assert same(damaged.read_checkpoint(LAST), CHECKPOINT)
+
+
 def flip(data, position, bit):
     return b"".join(
         [data[:position], bytes([data[position] ^ 1 << bit]), data[position + 1 :]]
@@ -400,7 +424,7 @@ def test_a_damaged_last_checkpoint_can_be_deleted(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "3", "null", '{"format": 1}', '{"format": "x"}', "\xff"]
+    "text", ["", "{", "[]", "3", "null", '{"format": 2}', '{"format": "x"}', "\xff"]
 )
 def test_a_manifest_that_is_none_is_an_error_that_names_it(tmp_path, text):
     (tmp_path / MANIFEST).write_bytes(text.encode("latin1"))
@@ -419,11 +443,12 @@ def test_a_manifest_edited_by_hand_is_noticed(tmp_path):
         Directory(tmp_path).files()
 
 
-def test_a_directory_of_a_later_format_says_how_to_update(tmp_path):
-    (tmp_path / MANIFEST).write_text(json.dumps({"format": 2, "other": []}))
+@pytest.mark.parametrize("format", [storage.FORMAT + 1, storage.FORMAT - 1])
+def test_a_directory_of_another_format_says_how_to_update(tmp_path, format):
+    (tmp_path / MANIFEST).write_text(json.dumps({"format": format, "other": []}))
     for use in (Directory(tmp_path).files, lambda: Directory(tmp_path).commit(NEW)):
         with pytest.raises(
-            StorageError, match=r"newer version.*format 2.*pip install -U"
+            StorageError, match=rf"another version.*format {format}.*pip install -U"
         ):
             use()
 
@@ -515,6 +540,48 @@ def test_the_lock_is_refused_to_others_until_its_holder_is_killed(tmp_path, comp
         holder.wait()
         with directory.locked():
             pass
+
+
+@pytest.mark.parametrize("company", ["alone", "child"])
+def test_a_directory_is_in_use_while_a_process_holds_it(tmp_path, company):
+    directory = filled(tmp_path)
+    assert not directory.in_use
+    with another_process_holding(tmp_path, company) as holder:
+        assert directory.in_use
+        os.kill(holder.pid, signal.SIGKILL)
+        holder.wait()
+        assert not directory.in_use
+    with directory.locked():
+        assert directory.in_use and Directory(tmp_path).in_use
+    assert not directory.in_use
+
+
+def test_where_nothing_was_ever_written_nothing_is_in_use(tmp_path):
+    assert not Directory(tmp_path).in_use
+    assert not Directory(tmp_path / "nothing").in_use
+    assert not list(tmp_path.iterdir())
+
+
+def test_those_who_ask_whether_a_directory_is_in_use_disturb_no_writer(tmp_path):
+    directory, done = filled(tmp_path), threading.Event()
+
+    def ask():
+        while not done.is_set():
+            Directory(tmp_path).in_use  # noqa: B018
+
+    readers = [threading.Thread(target=ask) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    try:
+        for number in range(20):
+            with directory.locked():
+                directory.commit({f"{number}.json": storage.encode_json(number)})
+                assert directory.in_use
+    finally:
+        done.set()
+        for reader in readers:
+            reader.join()
+    assert {f"{number}.json" for number in range(20)} <= directory.files().keys()
 
 
 def test_the_lock_is_refused_to_the_same_process_too(tmp_path):

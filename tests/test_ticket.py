@@ -1,7 +1,9 @@
 """A ticket: saved, shared, inspected, applied."""
 
 import json
+import operator
 import pickle
+from typing import get_args
 
 import matplotlib as mpl
 import pytest
@@ -10,11 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from lottery import Masks, StorageError, Ticket, storage
+from lottery import Masks, StorageError, Ticket, storage, ticket_file
+from lottery.mask_history import MaskHistory
+from lottery.models import LeNet300
 from lottery.prunable import prunable_parameters
+from lottery.ticket import Picture
 
 mpl.use("Agg")
 
+KINDS = get_args(ticket_file.Kind)
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 
 
@@ -123,11 +129,127 @@ def test_a_loaded_ticket_keeps_tied_weights_tied(tied, tmp_path):
     assert module.decoder.weight is module.encoder.weight
 
 
-def test_a_saved_ticket_holds_one_bit_per_mask_entry(tmp_path):
-    layer = nn.Linear(400, 300, bias=False).half()
-    make_ticket(layer).save(tmp_path / "t")
-    size = (tmp_path / "t").stat().st_size
-    assert size < 400 * 300 * 2 + 400 * 300 / 8 + 1000
+tied_tickets = st.builds(
+    lambda seed, density, dtype: make_ticket(
+        seeded(Tied, seed).to(dtype), seed, density, round=1
+    ),
+    st.integers(0, 10**6),
+    st.sampled_from([0.0, 0.1, 0.5, 1.0]),
+    st.sampled_from(DTYPES),
+)
+
+
+def seeded(module, seed):
+    torch.manual_seed(seed)
+    return module()
+
+
+def reloaded(ticket, folder, kind):
+    ticket.save(folder / "one.ticket", weights=kind)
+    return Ticket.load(folder / "one.ticket")
+
+
+def applied(ticket, module=Tied, dtype=torch.float32):
+    return bits(ticket.apply(seeded(module, 5).to(dtype)))
+
+
+@given(tied_tickets, st.sampled_from(KINDS))
+@settings(max_examples=40)
+def test_a_ticket_starts_the_same_training_whichever_weights_its_file_holds(
+    folder, ticket, kind
+):
+    loaded = reloaded(ticket, folder, kind)
+    dtype = ticket.weights["inner.weight"].dtype
+    expected = {
+        "all": ticket,
+        "surviving": ticket,
+        "signs": ticket.signed(),
+        "none": Ticket(ticket.masks, {}),
+    }[kind]
+    assert loaded == expected
+    assert applied(loaded, dtype=dtype) == applied(expected, dtype=dtype)
+    assert loaded.provenance == expected.provenance | {"round": 1}
+    assert list(loaded.masks) == list(ticket.masks)
+    for name, tensor in loaded.weights.items():
+        assert tensor.dtype == ticket.weights[name].dtype
+        assert tensor.shape == ticket.weights[name].shape
+
+
+@given(tied_tickets, st.sampled_from(KINDS))
+@settings(max_examples=20)
+def test_a_loaded_ticket_is_saved_as_the_same_file_again(folder, ticket, kind):
+    loaded = reloaded(ticket, folder, kind)
+    before = (folder / "one.ticket").read_bytes()
+    if kind != "none":
+        assert reloaded(loaded, folder, kind) == loaded
+        assert len((folder / "one.ticket").read_bytes()) == len(before)
+    assert reloaded(loaded, folder, "none").masks == loaded.masks
+
+
+def test_a_file_of_surviving_weights_holds_no_others(folder):
+    ticket = small_ticket()
+    loaded = reloaded(ticket, folder, "surviving")
+    expected = torch.where(ticket.masks["weight"], ticket.weights["weight"], 0)
+    assert torch.equal(loaded.weights["weight"], expected)
+    assert torch.equal(loaded.weights["bias"], ticket.weights["bias"])
+
+
+def test_a_ticket_of_masks_alone_leaves_a_module_its_own_weights(tied, folder):
+    loaded = reloaded(make_ticket(tied), folder, "none")
+    module, own = seeded(Tied, 7), seeded(Tied, 7)
+    loaded.apply(module)
+    loaded.masks.apply(dict(own.named_parameters()))
+    assert loaded.weights == {} and bits(module) == bits(own)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_empty_layers_and_scalars_are_saved_too(folder, kind):
+    weights = {
+        "empty": torch.zeros(0, 3),
+        "none kept": torch.ones(2, 2),
+        "scalar": torch.tensor(-2.0),
+        "one": torch.tensor([-3.0]),
+        "buffer": torch.zeros(0, dtype=torch.long),
+    }
+    masks = {n: torch.ones(weights[n].shape).bool() for n in list(weights)[:4]}
+    masks["none kept"] = ~masks["none kept"]
+    ticket = Ticket(Masks(masks), weights)
+    loaded = reloaded(ticket, folder, kind)
+    assert loaded == Ticket(ticket.masks, ticket.weights if kind != "none" else {})
+
+
+@pytest.mark.parametrize("kind", ["some", "", None, "ALL"])
+def test_another_kind_of_weights_is_refused_with_those_there_are(tmp_path, kind):
+    with pytest.raises(ValueError, match="choose from all, surviving, signs, none"):
+        small_ticket().save(tmp_path / "t", weights=kind)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def lenet():
+    """LeNet-300-100 with the tenth of its weights that are largest."""
+    module = seeded(LeNet300, 0)
+    parameters = prunable_parameters(module)
+    sizes = torch.cat([p.detach().abs().view(-1) for p in parameters.values()])
+    least = sizes.quantile(0.9)
+    return Ticket(
+        Masks({n: p.detach().abs() > least for n, p in parameters.items()}),
+        module.state_dict(),
+    )
+
+
+def test_a_file_takes_what_its_weights_take_and_the_entropy_of_the_masks(lenet, folder):
+    assert lenet.density == pytest.approx(0.1, abs=1e-3)
+    entropy = MaskHistory.of([lenet.masks]).entropy()
+    kept, total = lenet.masks.kept, lenet.masks.total
+    size = {}
+    for kind in KINDS:
+        lenet.save(folder / "lenet.ticket", weights=kind)
+        size[kind] = (folder / "lenet.ticket").stat().st_size
+    assert size["surviving"] <= 1.1 * (4 * kept + entropy) + 4096
+    assert size["signs"] <= 1.1 * (kept / 8 + entropy) + 4096
+    assert size["none"] <= 1.05 * entropy + 2048
+    assert size["all"] <= 4 * total + 1.05 * entropy + 4096
 
 
 def test_saving_replaces_a_ticket_whole_and_makes_the_folder(tmp_path):
@@ -161,13 +283,26 @@ small_tickets = st.builds(
 )
 
 
+def start(ticket):
+    """What training starts from."""
+    masks = ticket.masks
+    return {n: w * masks[n] if n in masks else w for n, w in ticket.weights.items()}
+
+
 def equal(one, other):
-    return one.masks == other.masks and same_tensors(one.weights, other.weights)
+    return one.masks == other.masks and same_tensors(start(one), start(other))
 
 
 @given(small_tickets, small_tickets)
-def test_tickets_have_equal_fingerprints_if_and_only_if_they_are_equal(one, other):
+def test_tickets_are_equal_if_and_only_if_they_start_the_same_training(one, other):
+    assert (one == other) == equal(one, other)
     assert (one.fingerprint == other.fingerprint) == equal(one, other)
+    assert len({one, other}) == (1 if equal(one, other) else 2)
+
+
+def test_a_ticket_equals_no_other_kind_of_thing():
+    assert small_ticket() != small_ticket().masks
+    assert small_ticket() != "Ticket"
 
 
 @given(small_tickets, st.data())
@@ -180,7 +315,7 @@ def test_any_change_of_a_ticket_changes_its_fingerprint(ticket, data):
     if change == "mask":
         mask.view(-1)[position] ^= True
     elif change == "weight":
-        weight.view(-1)[position] += 1
+        weight[mask] += 1
     elif change == "shape":
         other = data.draw(small_shapes.filter(lambda s: s != shape))
         mask, weight = mask.reshape(other), weight.reshape(other)
@@ -188,7 +323,21 @@ def test_any_change_of_a_ticket_changes_its_fingerprint(ticket, data):
         weight = weight.to(torch.int32)
     name = "c" if change == "name" else name
     changed = Ticket(Masks({name: mask}), {name: weight})
-    assert changed.fingerprint != ticket.fingerprint
+    nothing = change == "weight" and not mask.any()
+    assert (changed.fingerprint == ticket.fingerprint) == nothing
+
+
+@given(small_tickets)
+def test_weights_that_are_pruned_are_no_part_of_a_ticket(ticket):
+    ((name, mask),) = ticket.masks.items()
+    weight = torch.where(mask, ticket.weights[name], torch.nan)
+    changed = Ticket(ticket.masks, {name: weight})
+    assert changed == ticket
+    for one, other in ((ticket, changed), (changed, ticket)):
+        module = nn.Module()
+        module.register_parameter(name, nn.Parameter(other.weights[name].clone()))
+        expected = torch.where(mask, ticket.weights[name], 0)
+        assert torch.equal(one.apply(module).get_parameter(name), expected)
 
 
 def test_zeros_of_different_type_or_shape_have_different_fingerprints():
@@ -308,6 +457,57 @@ def test_weights_alone_make_a_ticket_only_with_masks_that_are_boolean():
         Ticket({"weight": torch.ones(2, 3)}, nn.Linear(3, 2).state_dict())
 
 
+# Signs alone
+
+
+@given(tied_tickets)
+def test_a_signed_ticket_has_the_signs_and_one_magnitude_per_parameter(ticket):
+    signed = ticket.signed()
+    assert signed.masks == ticket.masks
+    assert signed.weights.keys() == ticket.weights.keys()
+    assert signed.provenance["start"] == "signed"
+    for name, mask in ticket.masks.items():
+        before, after = ticket.weights[name], signed.weights[name]
+        rms = before.double().square().mean().sqrt().to(before.dtype)
+        assert after.dtype == before.dtype
+        assert (after[~mask] == 0).all() and (after[mask].abs() == rms).all()
+        assert torch.equal(after[mask] > 0, before[mask] >= 0)
+    for name in ticket.weights.keys() - ticket.masks.keys() - {"decoder.weight"}:
+        assert torch.equal(signed.weights[name], ticket.weights[name])
+    assert torch.equal(
+        signed.weights["decoder.weight"], signed.weights["encoder.weight"]
+    )
+
+
+@given(tied_tickets)
+def test_signing_a_ticket_twice_is_signing_it_once(ticket):
+    once = ticket.signed()
+    for name, weight in once.signed().weights.items():
+        assert torch.allclose(weight.double(), once.weights[name].double(), rtol=1e-12)
+
+
+def test_masks_alone_have_no_signs(tmp_path):
+    ticket = Ticket(small_ticket().masks, {})
+    uses = [
+        ticket.signed,
+        lambda: ticket.signs_kept({"weight": torch.ones(2, 3)}),
+        lambda: ticket.save(tmp_path / "t", weights="signs"),
+    ]
+    for use in uses:
+        with pytest.raises(
+            ValueError, match=r"no start weights of weight.*Run\.ticket"
+        ):
+            use()
+
+
+def test_signs_are_kept_by_the_weights_themselves_and_by_the_signed_ones(tied):
+    ticket = make_ticket(tied)
+    assert (ticket.signs_kept(ticket.weights) == 1).all()
+    assert (ticket.signs_kept(ticket.signed().weights) == 1).all()
+    flipped = {name: -weight.double() for name, weight in ticket.weights.items()}
+    assert (ticket.signs_kept(flipped) == 0).all()
+
+
 # Masked for a while
 
 
@@ -370,6 +570,79 @@ def test_blocks_can_be_nested():
     assert bits(module) == before
 
 
+def small_net():
+    return seeded(
+        lambda: nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 4)), 1
+    )
+
+
+def compiled(module, how, backend):
+    """The module compiled: a wrapper around it, or in place."""
+    torch._dynamo.reset()
+    if how == "wrapped":
+        return torch.compile(module, backend=backend)
+    module.compile(backend=backend)
+    return module
+
+
+def check_compiled(how, backend):
+    module, plain = small_net(), small_net()
+    x = torch.randn(5, 8, generator=torch.Generator().manual_seed(1))
+    one, other = make_ticket(module, 1, 0.3), make_ticket(module, 2, 0.3)
+    both = Ticket(one.masks & other.masks, {})
+    with one.masked(plain):
+        inside = plain(x)
+    with both.masked(plain):
+        deeper = plain(x)
+    fast = compiled(module, how, backend)
+    before, stored = fast(x), bits(module)
+    assert torch.equal(before, plain(x))
+    with one.masked(fast) as same:
+        assert same is fast and torch.equal(fast(x), inside)
+        with other.masked(fast):
+            assert torch.equal(fast(x), deeper)
+        assert torch.equal(fast(x), inside)
+    assert torch.equal(fast(x), before)
+    with pytest.raises(ZeroDivisionError), one.masked(fast):
+        assert torch.equal(fast(x), inside)
+        raise ZeroDivisionError
+    assert torch.equal(fast(x), before)
+    assert bits(module) == stored
+    first_inside = compiled(small_net(), how, backend)
+    with one.masked(first_inside):
+        assert torch.equal(first_inside(x), inside)
+    assert torch.equal(first_inside(x), before)
+
+
+@pytest.mark.parametrize("how", ["wrapped", "in place"])
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_a_compiled_module_computes_with_masks_inside_the_block_only(how, backend):
+    check_compiled(how, backend)
+
+
+@pytest.mark.slow
+def test_a_module_in_machine_code_computes_with_masks_inside_the_block_only():
+    check_compiled("wrapped", "inductor")
+
+
+def test_a_ticket_applies_to_a_compiled_module_as_to_a_plain_one():
+    ticket = make_ticket(small_net(), 1, 0.3)
+    fast = compiled(seeded(small_net, 2), "wrapped", "eager")
+    assert ticket.apply(fast) is fast
+    assert bits(fast._orig_mod) == bits(ticket.apply(small_net()))
+
+
+def test_infinite_weights_are_masked_too():
+    module = nn.Linear(2, 1, bias=False)
+    with torch.no_grad():
+        module.weight[0, 0] = torch.inf
+    ticket = Ticket(Masks({"weight": torch.tensor([[False, True]])}), {})
+    with ticket.masked(module):
+        assert module(torch.ones(1, 2)).isfinite().all()
+    assert module.weight[0, 0] == torch.inf
+    assert ticket.apply(module)(torch.ones(1, 2)).isfinite().all()
+
+
 def test_gradients_flow_inside_the_block():
     module = nn.Linear(3, 2)
     ticket = make_ticket(module)
@@ -408,18 +681,59 @@ def test_the_plot_shows_each_parameters_density_and_the_whole(tied):
 
 def test_the_plot_goes_where_it_is_told(tied, tmp_path):
     figure, ax = mpl.pyplot.subplots()
-    assert make_ticket(tied).plot(ax) is ax
+    assert make_ticket(tied).plot(ax=ax) is ax
     figure.savefig(tmp_path / "plot.png")
     mpl.pyplot.close(figure)
+
+
+@pytest.mark.parametrize("kind", get_args(Picture))
+def test_every_picture_of_a_ticket_has_axes_that_say_what_they_show(lenet, kind):
+    drawn = lenet.plot(kind)
+    figure = drawn if isinstance(drawn, mpl.figure.Figure) else drawn.figure
+    shown = [ax for ax in figure.axes if ax.has_data()]
+    assert shown and all(
+        ax.get_title() or ax.get_title("left") or ax.get_xlabel() or ax.get_ylabel()
+        for ax in shown
+    )
+    mpl.pyplot.close(figure)
+
+
+def test_another_picture_is_refused_with_those_there_are(lenet):
+    with pytest.raises(ValueError, match="kind='mask'.*layers, masks, inputs, units"):
+        lenet.plot("mask")
+
+
+def test_tickets_are_compared_by_their_masks(tied):
+    one, other = make_ticket(tied, 1), make_ticket(tied, 2)
+    assert one.overlap(other).equals(one.overlap(other.masks))
+    assert one.overlap(one).loc["all", "jaccard"] == 1
+    assert list(one.structure().index) == list(one.masks)
+    with pytest.raises(ValueError, match="not of the same parameters"):
+        one.overlap(small_ticket())
+
+
+@pytest.mark.parametrize("operate", [operator.and_, operator.or_, operator.sub])
+def test_set_operations_on_masks_make_tickets(tied, operate):
+    one, other = make_ticket(tied, 1), make_ticket(tied, 2)
+    ticket = Ticket(operate(one.masks, other.masks), one.weights)
+    ticket.check(Tied())
+    assert ticket.masks.nested_in(one.masks | other.masks)
+
+
+def test_a_ticket_shows_itself_in_a_notebook_as_text_that_is_escaped():
+    ticket = Ticket(Masks.ones({"<b>w": torch.zeros(2)}), {}, {"round": "<script>"})
+    shown = ticket._repr_html_()
+    assert "&lt;b&gt;w" in shown and "density 1.0000" in shown
+    assert "<script>" not in shown and "<b>w" not in shown
 
 
 # Bad input
 
 
-@given(st.data())
-def test_a_flipped_bit_in_a_ticket_is_noticed_or_changes_nothing(folder, data):
-    ticket = small_ticket()
-    ticket.save(folder / "whole.ticket")
+@given(st.data(), st.sampled_from(KINDS))
+def test_a_flipped_bit_in_a_ticket_is_noticed_or_changes_nothing(folder, data, kind):
+    small_ticket().save(folder / "whole.ticket", weights=kind)
+    ticket = Ticket.load(folder / "whole.ticket")
     raw = bytearray((folder / "whole.ticket").read_bytes())
     position = data.draw(st.integers(0, len(raw) - 1), "position")
     raw[position] ^= 1 << data.draw(st.integers(0, 7), "bit")
@@ -432,9 +746,9 @@ def test_a_flipped_bit_in_a_ticket_is_noticed_or_changes_nothing(folder, data):
         assert equal(loaded, ticket)
 
 
-@given(st.data())
-def test_a_truncated_ticket_is_refused_by_name(folder, data):
-    small_ticket().save(folder / "whole.ticket")
+@given(st.data(), st.sampled_from(KINDS))
+def test_a_truncated_ticket_is_refused_by_name(folder, data, kind):
+    small_ticket().save(folder / "whole.ticket", weights=kind)
     raw = (folder / "whole.ticket").read_bytes()
     length = data.draw(st.integers(0, len(raw) - 1), "length")
     (folder / "cut.ticket").write_bytes(raw[:length])
@@ -489,15 +803,24 @@ def test_safetensors_from_elsewhere_are_no_ticket(tmp_path):
             Ticket.load(path)
 
 
-def test_a_ticket_of_a_later_format_says_how_to_update(tmp_path):
+@pytest.mark.parametrize("format", [ticket_file.FORMAT - 1, 99, "new", None])
+def test_a_ticket_of_another_format_says_what_to_do(tmp_path, format):
     path = tmp_path / "later.ticket"
-    later = {"ticket": json.dumps({"format": 2, "other": 1})}
+    later = {"ticket": json.dumps({"format": format, "other": 1})}
     path.write_bytes(storage.encode_tensors({"w": torch.ones(3)}, later))
-    with pytest.raises(StorageError, match="ticket format 2.*pip install -U"):
+    expected = f"later.ticket has ticket format {format}, this version reads 2.*pip"
+    with pytest.raises(StorageError, match=expected):
         Ticket.load(path)
 
 
-DESCRIBED = {"format": 1, "shapes": {"w": [2]}, "provenance": {}, "fingerprint": ""}
+DESCRIBED = {
+    "format": ticket_file.FORMAT,
+    "weights": "signs",
+    "shapes": {"w": [6]},
+    "magnitudes": {"w": 1.0},
+    "dtypes": {"w": "float32"},
+    "provenance": {},
+}
 
 
 @pytest.mark.parametrize(
@@ -507,23 +830,62 @@ DESCRIBED = {"format": 1, "shapes": {"w": [2]}, "provenance": {}, "fingerprint":
         "[]",
         "3",
         "{}",
-        json.dumps({"format": 1}),
-        json.dumps({**DESCRIBED, "format": "new"}),
+        json.dumps({"format": ticket_file.FORMAT}),
         json.dumps({**DESCRIBED, "shapes": {}}),
+        json.dumps({**DESCRIBED, "shapes": {"v": [6]}}),
+        json.dumps({**DESCRIBED, "shapes": {"w": [60]}}),
+        json.dumps({**DESCRIBED, "shapes": {"w": [0, 2**60, 2**60]}}),
         json.dumps({**DESCRIBED, "shapes": {"w": [2**60]}}),
         json.dumps({**DESCRIBED, "shapes": {"w": [-1, -2]}}),
         json.dumps({**DESCRIBED, "shapes": {"w": ["x"]}}),
         json.dumps({**DESCRIBED, "shapes": {"w": 2}}),
+        json.dumps({**DESCRIBED, "shapes": {"w": 6.0}}),
         json.dumps({**DESCRIBED, "shapes": None}),
-        json.dumps(DESCRIBED),
+        json.dumps({**DESCRIBED, "magnitudes": {}}),
+        json.dumps({**DESCRIBED, "magnitudes": {"w": "1"}}),
+        json.dumps({**DESCRIBED, "dtypes": {}}),
+        json.dumps({**DESCRIBED, "dtypes": {"w": "load"}}),
+        json.dumps({**DESCRIBED, "dtypes": {"w": "nothing"}}),
     ],
 )
 def test_a_ticket_that_describes_itself_wrongly_is_refused_by_name(tmp_path, described):
+    """Also with the hash of what it says."""
     path = tmp_path / "odd.ticket"
-    bits = torch.zeros(1, dtype=torch.uint8)
-    path.write_bytes(storage.encode_tensors({"mask/w": bits}, {"ticket": described}))
+    write_described(path, described)
     with pytest.raises(StorageError, match=r"odd\.ticket is not a ticket, or is"):
         Ticket.load(path)
+
+
+def test_a_ticket_that_describes_itself_rightly_is_read(tmp_path):
+    """The one whose lies are refused."""
+    write_described(tmp_path / "odd.ticket", json.dumps(DESCRIBED))
+    weights = Ticket.load(tmp_path / "odd.ticket").weights["w"]
+    assert weights.tolist() == [1, 1, 1, 1, 1, -1]
+
+
+def write_described(path, described):
+    tensors = {
+        "masks": MaskHistory.of([Masks.ones({"w": torch.zeros(6)})]).pack(),
+        "signs/w": torch.tensor([0b11111000], dtype=torch.uint8),
+    }
+    found = ticket_file.digest(tensors, described)
+    metadata = {"ticket": described, "sha256": found}
+    path.write_bytes(storage.encode_tensors(tensors, metadata))
+
+
+@pytest.mark.parametrize("length", [1, 5])
+def test_fewer_or_more_surviving_weights_than_the_mask_keeps_are_refused(
+    tmp_path, length
+):
+    described = json.dumps({**DESCRIBED, "weights": "surviving"})
+    tensors = {
+        "masks": MaskHistory.of([Masks.ones({"w": torch.zeros(6)})]).pack(),
+        "survivors/w": torch.ones(length),
+    }
+    metadata = {"ticket": described, "sha256": ticket_file.digest(tensors, described)}
+    (tmp_path / "t").write_bytes(storage.encode_tensors(tensors, metadata))
+    with pytest.raises(StorageError, match="is not a ticket, or is damaged"):
+        Ticket.load(tmp_path / "t")
 
 
 def test_saving_over_a_folder_is_an_error_that_names_it(tmp_path):

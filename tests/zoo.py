@@ -428,7 +428,7 @@ def contents(dirpath: str | os.PathLike[str]) -> dict[str, Any]:
         summary = {k: v for k, v in run.summary(round).items() if k != "seconds"}
         found[f"round {round}"] = {
             "summary": summary,
-            "history": run.history(round),
+            "history": run.records(round),
             "masks": dict(run.ticket(round).masks),
             "start": dict(run.ticket(round).weights),
             "trained": run.weights(round),

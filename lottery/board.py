@@ -1,0 +1,197 @@
+"""What TensorBoard shows of a run: a run per round over the same steps, and a summary over density."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SUMMARY = "summary"
+AXIS = "density halves every 100 steps"
+LAYERS = f"layers, {AXIS}"
+_WRITER_OPTIONS = ("max_queue", "flush_secs", "filename_suffix")
+
+
+def run_name(round: int, density: float) -> str:
+    """The name of a round in TensorBoard's list of runs.
+
+    Example:
+        >>> run_name(3, 0.512)
+        'round-03 density 51.2%'
+    """
+    percent = np.format_float_positional(
+        100 * density, precision=3, fractional=False, trim="-"
+    )
+    return f"round-{round:02d} density {percent}%"
+
+
+def axis_step(summary: Mapping[str, Any]) -> int:
+    """Where a round stands on the axis of the summary: 100 log2(prunable / kept), 0 for dense, 100 for a half.
+
+    TensorBoard's axes are linear, of whole numbers, and must not go back; so density becomes a logarithm that grows.
+    Rounds of runs with different pruning rates lie at their true distance.
+    """
+    return round(100 * math.log2(summary["prunable"] / max(1, summary["kept"])))
+
+
+def points(summary: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a finished round that are drawn over density; the metrics are those of `Run.table`."""
+    monitor = summary["monitor"]
+    if monitor is None:
+        found = {f"last {name}": value for name, value in summary["last"].items()}
+    else:
+        found = {
+            f"{moment} {monitor}": summary[moment].get(monitor)
+            for moment in ("start", "best", "last")
+        }
+        found["best step"] = summary["best"].get("step")
+    for moment in ("best", "last"):
+        for name, value in summary[f"test_{moment}"].items():
+            found[f"{moment} {name}"] = value
+    found["weights kept"] = summary["kept"]
+    return {name: value for name, value in found.items() if value is not None}
+
+
+class Board:
+    """The TensorBoard runs below one log directory.
+
+    Args:
+        log_dir: the log directory of a TensorBoardLogger.
+        root: the logger's own writer; the others get its options.
+        settings: hyperparameters of the whole run.
+
+    Attributes:
+        writer: that of the round in progress, None before the first.
+        settings: may be added to.
+        hyperparameters: those of the round in progress, empty before the first.
+    """
+
+    def __init__(self, log_dir: str, root: Any, settings: Mapping[str, Any]) -> None:
+        self.log_dir = log_dir
+        self.settings = dict(settings)
+        self.writer: Any = None
+        self._options = {
+            name: getattr(root, name) for name in _WRITER_OPTIONS if hasattr(root, name)
+        }
+        self.hyperparameters: dict[str, Any] = {}
+        self._summary: Any = None
+
+    def start(self, summaries: Iterable[Mapping[str, Any]]) -> None:
+        """Draw the rounds that are finished already; those that have no curves here get a run without."""
+        self._summary = self._open(SUMMARY, 0)
+        self._summary.add_text("settings", _table(self.settings), 0)
+        for summary in summaries:
+            number, density = summary["round"], summary["density"]
+            if not (Path(self.log_dir) / run_name(number, density)).exists():
+                self.begin(number, density, 0)
+                self._conclude(summary)
+            self._add_to_summary(summary)
+        self._close_round()
+
+    def begin(
+        self,
+        round: int,
+        density: float,
+        step: int,
+        images: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        """Open the run of a round.
+
+        Args:
+            round: its number.
+            density: its density.
+            step: the step that comes next; what was logged for it or later, before an interruption, is hidden.
+            images: its masks.
+        """
+        from torch.utils.tensorboard.summary import hparams
+
+        self._close_round()
+        self.writer = self._open(run_name(round, density), step)
+        own = {"round": round, "density": density}
+        self.hyperparameters = {**own, **self.settings}
+        _, session_start, _ = hparams(_plain(self.hyperparameters), {})
+        self.writer.file_writer.add_summary(session_start)
+        for name, image in (images or {}).items():
+            self.writer.add_image(f"masks/{name}", image, 0, dataformats="HWC")
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Add the round in progress, which is finished, to the summary."""
+        self._conclude(summary)
+        self._add_to_summary(summary)
+
+    def close(self) -> None:
+        """Close the writers."""
+        self._close_round()
+        if self._summary is not None:
+            self._summary.close()
+            self._summary = None
+
+    def _open(self, name: str, step: int) -> Any:
+        from torch.utils.tensorboard import SummaryWriter
+
+        path = os.path.join(self.log_dir, name)
+        return SummaryWriter(path, purge_step=step, **self._options)
+
+    def _close_round(self) -> None:
+        if self.writer is not None:
+            self.writer.close()
+            self.writer = None
+
+    def _conclude(self, summary: Mapping[str, Any]) -> None:
+        """End a round's run with its point of the summary, which is also what the HPARAMS tab shows."""
+        from torch.utils.tensorboard.summary import hparams
+
+        found = points(summary)
+        experiment, _, session_end = hparams(
+            _plain(self.hyperparameters), {f"{AXIS}/{name}": 0 for name in found}
+        )
+        _arrange(experiment)
+        self.writer.file_writer.add_summary(experiment)
+        self.writer.file_writer.add_summary(session_end)
+        _draw(self.writer, AXIS, found, axis_step(summary))
+
+    def _add_to_summary(self, summary: Mapping[str, Any]) -> None:
+        step = axis_step(summary)
+        _draw(self._summary, AXIS, points(summary), step)
+        _draw(self._summary, LAYERS, summary["densities"], step)
+
+
+def _draw(writer: Any, group: str, values: Mapping[str, float], step: int) -> None:
+    for name, value in values.items():
+        writer.add_scalar(f"{group}/{name}", value, step)
+    writer.flush()
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, float | str]:
+    """Hyperparameters as TensorBoard takes them."""
+    return {
+        name: value if isinstance(value, (bool, int, float, str)) else str(value)
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+def _arrange(experiment: Any) -> None:
+    """In the HPARAMS tab, what differs from round to round comes first, and metrics need no group."""
+    from tensorboard.plugins.hparams.plugin_data_pb2 import (  # type: ignore[import-untyped]
+        HParamsPluginData,
+    )
+
+    plugin = experiment.value[0].metadata.plugin_data
+    content = HParamsPluginData.FromString(plugin.content)
+    for parameter in content.experiment.hparam_infos:
+        # before TensorBoard 2.15 they are shown as given, in the same order
+        if hasattr(parameter, "differs"):
+            parameter.differs = parameter.name in ("round", "density")
+    for metric in content.experiment.metric_infos:
+        metric.display_name = metric.name.tag.removeprefix(f"{AXIS}/")
+    plugin.content = content.SerializeToString()
+
+
+def _table(settings: Mapping[str, Any]) -> str:
+    rows = [f"| {name} | {value} |" for name, value in _plain(settings).items()]
+    return "\n".join(["| setting | value |", "|---|---|", *rows])

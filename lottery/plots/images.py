@@ -1,0 +1,138 @@
+"""Masks as images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from lottery.masks import Masks
+from lottery.plots.drawing import draw_input, draw_picture, set_color_bar
+from lottery.plots.panels import (
+    SMALL,
+    captions,
+    largest,
+    new_panels,
+    pixels_across,
+    tell_what_is_left_out,
+    write_title,
+)
+from lottery.plots.pixels import fold, panel_height, picture
+from lottery.plots.style import new_axes
+
+MOST_PANELS = 24
+
+
+def mask_images(
+    masks: Masks,
+    *,
+    image_shape: Sequence[int] | None = None,
+    columns: int | None = None,
+) -> Figure:
+    """Each mask as an image, outputs downwards: kept weights black, pruned ones white.
+
+    A matrix with more rows or columns than its panel has pixels is averaged in blocks: grey is the share kept. Of
+    convolutions the first 16 x 16 kernels are shown, blue lines between them.
+
+    Args:
+        masks: at most 24 have a panel, the largest. To choose others, give smaller masks.
+        image_shape: shape of the network's input, (height, width) or (channels, height, width): one more panel shows
+            how many weights of the first parameter each pixel keeps.
+        columns: panels in a row.
+
+    Raises:
+        ValueError: there is nothing to draw, or the first parameter's inputs do not go with `image_shape`.
+    """
+    chosen = largest(masks, MOST_PANELS)
+    count = len(chosen) + (image_shape is not None)
+    columns = columns or min(count, 2 if count <= 4 else 3)
+    pictures = [picture(mask, pixels_across(columns)) for mask in chosen.values()]
+    heights = [shown.height for shown in pictures]
+    if image_shape is not None:
+        heights.insert(0, panel_height(*image_shape[-2:]))
+    figure, axes = new_panels(heights, columns, head=0.85)
+    if image_shape is not None:
+        first = next(iter(masks))
+        input_image(masks[first], image_shape=image_shape, ax=axes[0])
+        write_title(axes.pop(0), *captions([first], columns))
+
+    titles = captions(chosen, columns)
+    for ax, title, mask, shown in zip(
+        axes, titles, chosen.values(), pictures, strict=True
+    ):
+        image = draw_picture(ax, shown)
+        image.set(cmap="Greys", clim=(0, 1))
+        black = ""
+        if shown.image.dtype != bool and shown.image.any():
+            image.set_clim(0, shown.image.max())
+            black = f"black: {100 * shown.image.max():.3g} % kept"
+        density = 100 * int(mask.sum()) / mask.numel()
+        shape = "×".join(map(str, mask.shape))
+        write_title(ax, title, f"{shape}, {density:.3g} % kept", shown.note, black)
+    tell_what_is_left_out(figure, len(chosen), len(masks))
+    return figure
+
+
+def input_image(
+    mask: Tensor, *, image_shape: Sequence[int] | None = None, ax: Axes | None = None
+) -> Axes:
+    """How many weights each pixel of the input keeps: a first layer's mask, folded back to the image.
+
+    Args:
+        mask: (outputs, inputs), boolean. Channels of a pixel are added up.
+        image_shape: (height, width) or (channels, height, width); a square of 1 or 3 channels if it is not given.
+        ax: axes to draw on; new ones if it is not given.
+
+    Raises:
+        ValueError: the mask has not two dimensions, or its inputs are no such image.
+    """
+    kept = fold(_matrix(mask).sum(0), image_shape).sum(0).numpy()
+    ax = new_axes(0.6 + 4 * panel_height(*kept.shape)) if ax is None else ax
+    image = draw_input(ax, kept)
+    image.set(cmap="Greys", clim=(0, kept.max() or 1))
+    set_color_bar(ax, image, "kept weights per pixel")
+    return ax
+
+
+def unit_images(
+    mask: Tensor, *, image_shape: Sequence[int] | None = None, units: int = 25
+) -> Figure:
+    """What single units of a first layer see: their masks folded back to the image, most kept first.
+
+    Args:
+        mask: (outputs, inputs), boolean. Of several channels a pixel shows the share that is kept.
+        image_shape: (height, width) or (channels, height, width); a square of 1 or 3 channels if it is not given.
+        units: how many to show.
+
+    Raises:
+        ValueError: the mask has not two dimensions, its inputs are no such image, or `units` is not positive.
+    """
+    if units < 1:
+        raise ValueError(f"units={units}: at least 1 is needed")
+    images = fold(_matrix(mask), image_shape).float().mean(1)
+    kept = mask.sum(1)
+    order = torch.argsort(kept, descending=True, stable=True)[:units]
+    columns = min(5, len(order))
+    heights = [panel_height(*images.shape[1:])] * len(order)
+    figure, axes = new_panels(heights, columns, head=0.2)
+    for ax, unit in zip(axes, order.tolist(), strict=True):
+        draw_input(ax, images[unit].numpy()).set(cmap="Greys", clim=(0, 1))
+        ax.set(xticks=[], yticks=[], xlabel="", ylabel="")
+        write_title(ax, f"unit {unit}: {int(kept[unit]):,} kept")
+    if len(order) < len(mask):
+        figure.suptitle(
+            f"{len(order)} of {len(mask)} units, most kept first", fontsize=SMALL + 1
+        )
+    return figure
+
+
+def _matrix(mask: Tensor) -> Tensor:
+    if mask.dim() != 2:
+        raise ValueError(
+            f"a mask of shape {tuple(mask.shape)} is not (outputs, inputs), which folds to an image;"
+            " mask_images draws it"
+        )
+    return mask

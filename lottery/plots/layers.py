@@ -1,0 +1,128 @@
+"""Density of each parameter: now, and over rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.ticker import MaxNLocator
+
+from lottery.plots.density_axis import DensityLocator, percentages, write_percentages
+from lottery.plots.panels import SMALL, shortened
+from lottery.plots.style import (
+    ACCENT,
+    KEPT,
+    PALETTE,
+    dark_where_dense,
+    line_style,
+    new_axes,
+)
+
+MOST_LINES = 8
+
+
+def layer_bars(
+    densities: Mapping[str, float], overall: float, ax: Axes | None = None
+) -> Axes:
+    """Density of each parameter as horizontal bars, the whole network's as a line.
+
+    Args:
+        densities: parameter name to density, 0 to 1.
+        overall: density of the whole network.
+        ax: axes to draw on; new ones if it is not given.
+    """
+    ax = new_axes(1.0 + 0.3 * len(densities)) if ax is None else ax
+    names = shortened(densities, 40)
+    places = range(len(names))
+    percent = [100 * density for density in densities.values()]
+    bars = ax.barh(places, percent, color=PALETTE[0])
+    behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
+    ax.bar_label(bars, fmt="%.3g", padding=4, fontsize=SMALL + 1, bbox=behind)
+    ax.set_yticks(places, names)
+    ax.axvline(
+        100 * overall, color=ACCENT, linestyle="--", label=f"all: {100 * overall:.3g} %"
+    )
+    ax.invert_yaxis()
+    ax.margins(x=0.12, y=0.3 / len(names))
+    ax.set_xlabel(KEPT)
+    ax.legend(loc="lower right", bbox_to_anchor=(1, 1), frameon=False, borderpad=0)
+    return ax
+
+
+def layer_densities(densities: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Density of each parameter over rounds: lines, or a heat map of more than 8 parameters.
+
+    Args:
+        densities: a row per round (the index), a column per parameter, 0 to 1; a column "all" is the whole network.
+            An emptied parameter has no place on a logarithmic axis: a cross at the bottom marks the round.
+        ax: axes to draw on; new ones if it is not given.
+
+    Raises:
+        ValueError: there are no rounds or no parameters.
+    """
+    if densities.empty:
+        raise ValueError("there is nothing to draw: no rounds or no parameters")
+    if densities.drop(columns="all", errors="ignore").shape[1] > MOST_LINES:
+        return _heat_map(densities, ax)
+    ax = new_axes() if ax is None else ax
+    labels = shortened(map(str, densities.columns), 32)
+    for number, (name, label) in enumerate(zip(densities, labels, strict=True)):
+        whole = {"color": "black", "linestyle": "--", "zorder": 3}
+        style = whole if name == "all" else line_style(number)
+        percent = 100 * densities[name]
+        ax.plot(
+            percent.index,
+            percent.where(percent > 0),
+            label=label,
+            linewidth=max(1.2, 2.8 - 0.4 * number),  # to be seen where lines coincide
+            markersize=max(3.0, 6.0 - number),
+            **style,
+        )
+        emptied = percent.index[percent == 0]
+        ax.plot(
+            emptied,
+            np.zeros(len(emptied)),
+            "x",
+            color=style["color"],
+            transform=ax.get_xaxis_transform(),
+            clip_on=False,
+            label=f"{label}: no weight kept" if len(emptied) else None,
+        )
+    ax.set_yscale("log")
+    write_percentages(ax.yaxis)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_xlabel("round")
+    ax.set_ylabel(KEPT)
+    ax.legend(fontsize="small")
+    return ax
+
+
+def _heat_map(densities: pd.DataFrame, ax: Axes | None) -> Axes:
+    names = shortened(map(str, densities.columns), 32)
+    ax = new_axes(max(4.0, 1.0 + 0.17 * len(names))) if ax is None else ax
+    percent = 100 * densities.to_numpy(dtype=float).T
+    shown = np.ma.masked_less_equal(percent, 0)
+    low, high = float(shown.min()), float(shown.max())
+    colours = dark_where_dense().with_extremes(bad=ACCENT)
+    image = ax.pcolormesh(
+        densities.index,
+        range(len(names)),
+        shown,
+        norm=LogNorm(min(low, 0.99 * high), high),
+        cmap=colours,
+        shading="nearest",
+    )
+    if shown.mask.any():
+        ax.set_title("orange: no weight kept", fontsize=SMALL + 1)
+    ax.set_yticks(range(len(names)), names, fontsize=SMALL)
+    ax.invert_yaxis()
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_xlabel("round")
+    bar = ax.figure.colorbar(
+        image, ax=ax, label=KEPT, ticks=DensityLocator(), format=percentages()
+    )
+    bar.minorticks_off()
+    return ax

@@ -1,0 +1,148 @@
+"""A ticket as one safetensors file: coded masks, all, some or none of the start weights, and where it came from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lottery import storage
+from lottery.mask_history import MaskHistory
+from lottery.masks import Masks
+
+FORMAT = 2
+Kind = Literal["all", "surviving", "signs", "none"]
+_MASKS = "masks"
+_WEIGHT = "weight/"
+_SURVIVORS = "survivors/"
+_SIGNS = "signs/"
+
+
+class Contents(NamedTuple):
+    """What a ticket file holds."""
+
+    masks: Masks
+    weights: dict[str, Tensor]
+    provenance: dict[str, Any]
+
+
+class ForeignFile(ValueError):
+    """The bytes are a whole safetensors file, but not a ticket that this version reads."""
+
+
+def encode(contents: Contents, kind: Kind) -> bytes:
+    """The bytes of a ticket file.
+
+    Args:
+        contents: the ticket.
+        kind: which start weights to take along. "all"; "surviving" leaves out those that are pruned, which read back
+            as zero; "signs" expects surviving weights of one magnitude per parameter, as `Ticket.signed` makes them,
+            and stores a bit for each; "none". What is not prunable is left out by "none" only.
+
+    Raises:
+        ValueError: there is no such kind.
+    """
+    if kind not in get_args(Kind):
+        raise ValueError(f"weights={kind!r}; choose from {', '.join(get_args(Kind))}")
+    masks, weights, provenance = contents
+    tensors = {_MASKS: MaskHistory.of([masks]).pack()}
+    magnitudes: dict[str, float] = {}
+    dtypes: dict[str, str] = {}
+    for name, tensor in weights.items() if kind != "none" else ():
+        if name not in masks or kind == "all":
+            tensors[_WEIGHT + name] = tensor
+        elif kind == "surviving":
+            tensors[_SURVIVORS + name] = tensor[masks[name]]
+        else:
+            survivors = tensor[masks[name]].double()
+            magnitudes[name] = (
+                float(survivors.abs().max()) if survivors.numel() else 0.0
+            )
+            dtypes[name] = str(tensor.dtype).removeprefix("torch.")
+            tensors[_SIGNS + name] = torch.from_numpy(
+                np.packbits(survivors.numpy() >= 0)
+            )
+    described = {
+        "format": FORMAT,
+        "weights": kind,
+        "shapes": {name: list(mask.shape) for name, mask in masks.items()},
+        "magnitudes": magnitudes,
+        "dtypes": dtypes,
+        "provenance": provenance,
+    }
+    text = json.dumps(described)
+    return storage.encode_tensors(
+        tensors, {"ticket": text, "sha256": digest(tensors, text)}
+    )
+
+
+def decode(data: bytes) -> Contents:
+    """What the bytes of a ticket file hold. Nothing in them is ever executed.
+
+    Raises:
+        ForeignFile: it is not a ticket, or one of another format; the message says what to do.
+        Exception: the bytes are damaged: errors of many kinds.
+    """
+    tensors = storage.decode_tensors(data)
+    metadata = storage.decode_metadata(data)
+    if "ticket" not in metadata:
+        raise ForeignFile(
+            "is a safetensors file, but not a ticket (Ticket.save writes them)"
+        )
+    described = json.loads(metadata["ticket"])
+    if described["format"] != FORMAT:
+        raise ForeignFile(
+            f"has ticket format {described['format']}, this version reads {FORMAT}."
+            " Update (pip install -U lottery-tickets), or read it with the version that wrote it."
+        )
+    if metadata["sha256"] != digest(tensors, metadata["ticket"]):
+        raise ValueError("its contents are not those that were written")
+    shapes = described["shapes"]
+    masks = MaskHistory.unpack(tensors[_MASKS], shapes, 1)[0]
+    weights = _part(tensors, _WEIGHT)
+    for name, survivors in _part(tensors, _SURVIVORS).items():
+        weights[name] = _spread(survivors, masks[name])
+    for name, packed in _part(tensors, _SIGNS).items():
+        bits = np.unpackbits(packed.numpy())[: int(masks[name].sum())]
+        magnitude = described["magnitudes"][name]
+        signs = torch.from_numpy(bits.astype(np.float64) * 2 - 1)
+        dtype = getattr(torch, described["dtypes"][name])
+        weights[name] = _spread((signs * magnitude).to(dtype), masks[name])
+    return Contents(masks, weights, described["provenance"])
+
+
+def digest(tensors: Mapping[str, Tensor], text: str = "") -> str:
+    """SHA-256 of named tensors, in any order, and of a text."""
+    found = hashlib.sha256(text.encode())
+    for name, tensor in sorted(tensors.items()):
+        described = [name, str(tensor.dtype), list(tensor.shape)]
+        found.update(json.dumps(described).encode())
+        found.update(
+            tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        )
+    return found.hexdigest()
+
+
+def _spread(survivors: Tensor, mask: Tensor) -> Tensor:
+    """Surviving weights in their places, zeros elsewhere."""
+    if survivors.shape != (int(mask.sum()),):
+        raise ValueError(
+            f"{tuple(survivors.shape)} surviving weights for {int(mask.sum())} places"
+        )
+    whole = torch.zeros(mask.shape, dtype=survivors.dtype)
+    whole[mask] = survivors
+    return whole
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names have a prefix, without it."""
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
