@@ -80,10 +80,9 @@ class LotteryTicket(_Callback):
             raise ValueError(f"keep={keep!r}; choose 'last' or 'all'")
         self.rounds = rounds
         self.pruning = Pruning.of(pruning)
-        if self.pruning.densities is not None and len(self.pruning.densities) < rounds:
-            raise ValueError(
-                f"rounds={rounds}, but there are only {len(self.pruning.densities)} densities"
-            )
+        limit = self.pruning.amounts.rounds
+        if limit is not None and limit < rounds:
+            raise ValueError(f"rounds={rounds}, but there are only {limit} densities")
         self.rewind = Rewind.of(rewind)
         self.dirpath = dirpath
         self.seed = seed
@@ -130,6 +129,12 @@ class LotteryTicket(_Callback):
         if own is not None:
             self._fit.file_under(own["round"])
 
+    def on_train_batch_start(
+        self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self._fit is not None:
+            self._fit.note_batch(batch)
+
     def on_after_backward(self, trainer: Any, pl_module: Any) -> None:
         if not pl_module.automatic_optimization:
             self._mask_gradients()  # before the module clips them
@@ -137,6 +142,8 @@ class LotteryTicket(_Callback):
     def on_before_optimizer_step(
         self, trainer: Any, pl_module: Any, optimizer: Any
     ) -> None:
+        if self._round is not None:
+            self._round.gather()
         self._mask_gradients()
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:

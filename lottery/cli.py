@@ -1,58 +1,56 @@
-"""The command line: `lottery run`, `lottery inspect`."""
+"""The command line: `lottery run`, `lottery ls`, `lottery inspect`, `lottery report`."""
 
 from __future__ import annotations
 
 import argparse
-import logging
-import shlex
+import contextlib
 import sys
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lottery.recipes import RecipeCLI
+    from lottery.run import Run
 
 _EPILOG = """\
 examples:
   lottery run recipes/digits.yaml                  find a winning ticket in a minute
   lottery run recipes/digits.yaml --help           every setting of a recipe
+  lottery ls                                       the runs and tickets in checkpoints
   lottery inspect checkpoints/digits               the rounds of a run
   lottery inspect checkpoints/digits --round 7     the ticket of round 7, layer by layer
+  lottery report checkpoints/digits                a page with plots
 """
 
-_RUN_USAGE = "lottery run RECIPE [--SETTING VALUE ...]"
+_LS_EPILOG = """\
+Best is the round that validation chose among the pruned ones, with its density;
+a narrow terminal shows fewer columns.
 
-_RUN_DESCRIPTION = """\
-Trains, prunes and rewinds as the recipe says. Stop it at any time: the same
-command goes on where it stood.
-
-A recipe is a LightningCLI config in YAML: `trainer`, `model`, `data` and
-`lottery`, the arguments of LotteryTicket."""
-
-_RUN_EPILOG = """\
 examples:
-  lottery run recipes/digits.yaml
-  lottery run recipes/digits.yaml --help           every setting
-  lottery run recipes/digits.yaml --print_config   the recipe, every default filled in
-
-with other settings, in a run directory of their own:
-  lottery run recipes/digits.yaml --lottery.pruning 0.3 --lottery.dirpath checkpoints/a
-  lottery run recipes/digits.yaml --lottery.pruning '[0.5, 0.2, 0.1]' \\
-      --lottery.rounds 3 --lottery.dirpath checkpoints/b
-  lottery run recipes/digits.yaml --lottery.pruning.amount 0.5 \\
-      --lottery.pruning.groups '{output.weight: 0.2}' --lottery.dirpath checkpoints/c
-  lottery run recipes/digits.yaml --lottery.rewind 1ep --lottery.dirpath checkpoints/d
-  lottery run recipes/digits.yaml --lottery.rewind '{rule: fine-tune, length: 5ep}' \\
-      --lottery.dirpath checkpoints/e
-  lottery run recipes/digits.yaml --seed_everything 1 --lottery.dirpath checkpoints/seed1
+  lottery ls                     what is in checkpoints
+  lottery ls experiments/2026    what is below another directory
 """
 
 _INSPECT_EPILOG = """\
 examples:
   lottery inspect checkpoints/digits               density and metrics of each round
   lottery inspect checkpoints/digits --round 7     the ticket of round 7, layer by layer
+  lottery inspect digits-r7.ticket                 a ticket file: layers, origin
+"""
+
+_REPORT_DESCRIPTION = """\
+Write a page about runs: what was found and how sure that is, plots, rounds and
+settings. A run may still be going on.
+
+Several runs are seeds of one arm: the page shows means and 95 % intervals.
+NAME=RUN puts a run in the arm NAME, to compare arms."""
+
+_REPORT_EPILOG = """\
+examples:
+  lottery report checkpoints/digits                       checkpoints/digits/report.html
+  lottery report checkpoints/digits -o digits.md          Markdown, pictures in digits_files/
+  lottery report checkpoints/seed*                        seeds of one arm: ./report.html
+  lottery report found=checkpoints/a found=checkpoints/b random=checkpoints/c
 """
 
 
@@ -61,9 +59,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         if arguments[:1] == ["run"]:  # its options are the recipe's
-            return _run(arguments[1:])
+            from lottery.run_recipe import run_recipe
+
+            return run_recipe(arguments[1:])
         known = _parse(arguments)
-        return _inspect(known.dirpath, known.round)
+        known.command(known)
+        return 0
     except KeyboardInterrupt:
         print("\nstopped.", file=sys.stderr)
         return 130
@@ -82,100 +83,143 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         epilog=_EPILOG,
         formatter_class=raw,
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(
+        name: str,
+        does: Callable[[argparse.Namespace], None],
+        summary: str,
+        epilog: str,
+        description: str | None = None,
+    ) -> argparse.ArgumentParser:
+        added = commands.add_parser(
+            name,
+            help=summary,
+            description=description or f"{summary.capitalize()}.",
+            epilog=epilog,
+            formatter_class=raw,
+        )
+        added.set_defaults(command=does, parser=added)
+        return added
+
     commands.add_parser("run", help="run a recipe; go on with it if it was begun")
-    inspect = commands.add_parser(
-        "inspect",
-        help="show a run, or the ticket of one round",
-        description="Show a run, or the ticket of one round.",
-        epilog=_INSPECT_EPILOG,
-        formatter_class=raw,
+
+    ls = command("ls", _ls, "list runs and ticket files", _LS_EPILOG)
+    ls.add_argument(
+        "directory",
+        type=Path,
+        nargs="?",
+        default=Path("checkpoints"),
+        metavar="DIR",
+        help="where to look, at any depth (default: checkpoints)",
     )
-    inspect.add_argument("dirpath", type=Path, help="a run directory")
+
+    inspect = command(
+        "inspect",
+        _inspect,
+        "show a run, the ticket of one round, or a ticket file",
+        _INSPECT_EPILOG,
+    )
+    inspect.add_argument("path", type=Path, help="a run directory or a ticket file")
     inspect.add_argument("--round", type=int, help="show the ticket of this round")
+
+    report = command(
+        "report",
+        _report,
+        "write a page about one run or several, with plots",
+        _REPORT_EPILOG,
+        _REPORT_DESCRIPTION,
+    )
+    report.add_argument(
+        "runs", nargs="+", metavar="RUN", help="a run directory, or NAME=RUN"
+    )
+    report.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="ends in .html or .md (default: report.html, in the directory of a single run)",
+    )
     known, unknown = parser.parse_known_args(arguments)
     if unknown:
-        inspect.error(f"unrecognized arguments: {' '.join(unknown)}")
+        known.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     return known
 
 
-def _run(arguments: list[str]) -> int:
-    if not arguments or arguments[0].startswith("-"):
-        print(f"usage: {_RUN_USAGE}\n\n{_RUN_DESCRIPTION}\n\n{_RUN_EPILOG}")
-        return 0 if arguments and arguments[0] in ("-h", "--help") else 2
-    recipe, *overrides = arguments
-    if not Path(recipe).is_file():
-        found = sorted(str(path) for path in Path("recipes").glob("*.yaml"))
-        raise ValueError(
-            f"there is no recipe {recipe!r}"
-            + (f"; recipes/ has {', '.join(found)}" if found else "")
-        )
-    from lottery.recipes import load
+def _ls(known: argparse.Namespace) -> None:
+    from lottery import console, listing, views
 
-    _quieten()
-    cli = load(
-        recipe,
-        overrides,
-        usage=_RUN_USAGE,
-        description=_RUN_DESCRIPTION,
-        epilog=_RUN_EPILOG,
-    )
-    try:
-        cli.trainer.fit(cli.model, datamodule=cli.datamodule)
-    except SystemExit:  # Lightning's way to end after Ctrl+C
-        if not cli.trainer.interrupted:
-            raise
-        print(f"\nstopped. The same command goes on:\n  {_command(arguments)}")
-        return 130
-    if not cli.trainer.fast_dev_run:
-        _say_what_is_next(cli, recipe, overrides)
-    return 0
+    directory = known.directory
+    console.show(views.listing_view(listing.entries(directory), directory))
 
 
-def _say_what_is_next(cli: RecipeCLI, recipe: str, overrides: list[str]) -> None:
+def _inspect(known: argparse.Namespace) -> None:
+    from lottery import console, views
+    from lottery.run import Run
+    from lottery.ticket import Ticket
+
+    path, round = known.path, known.round
+    if path.is_file() or (path.suffix == ".ticket" and not path.exists()):
+        if round is not None:
+            raise ValueError(
+                f"{path} is a ticket file, which holds one round: leave out --round {round}"
+            )
+        view = views.ticket_view(Ticket.load(path))
+    elif round is not None:
+        view = views.ticket_view(Run(path).ticket(round))
+    else:
+        view = views.run_view(Run(path))
+    console.show(view)
+
+
+def _report(known: argparse.Namespace) -> None:
+    import matplotlib
+
+    from lottery import console, report
+
+    arms = _arms(known.runs)
+    runs = [run for members in arms.values() for run in members]
+    path = known.output
+    if path is None:
+        path = runs[0].path / "report.html" if len(runs) == 1 else Path("report.html")
+    matplotlib.use("agg")  # draws without a screen
+    with _progress() as doing:
+        written = report.write(arms, path, doing)
+    beside = len(written) - 1
+    pictures = f", {beside} pictures in {written[1].parent}" if beside else ""
+    size = sum(file.stat().st_size for file in written)
+    console.show(f"{path} ({size / 1000:,.0f} kB{pictures})")
+
+
+def _arms(texts: Sequence[str]) -> dict[str, list[Run]]:
+    """Runs by the name of their arm; a path that exists is never taken for NAME=RUN."""
     from lottery.run import Run
 
-    dirpath, ticket = cli.dirpath, cli.ticket
-    finished = Run(dirpath).rounds
-    lines = [f"lottery inspect {shlex.quote(str(dirpath))}"]
-    if finished:
-        lines.append(f"{lines[0]} --round {finished[-1]}")
-    if ticket.rounds not in finished:
-        lines.append(f"{_command([recipe, *overrides])}    # go on")
-    elif ticket.pruning.densities is None:
-        more = f"--lottery.rounds {ticket.rounds + 2}"
-        rest = _without("--lottery.rounds", overrides)
-        lines.append(f"{_command([recipe, *rest])} {more}    # two more rounds")
-    print("\nnext:", *lines, sep="\n  ")
+    arms: dict[str, list[Run]] = {}
+    for text in texts:
+        name, path = "ticket", text
+        if "=" in text and not Path(text).exists():
+            name, _, path = text.partition("=")
+            if not name or not Path(path).exists():
+                raise ValueError(
+                    f"{text!r} is neither a path nor NAME=RUN: there is no directory {path!r}"
+                    if name
+                    else f"{text!r} names no arm: write NAME=RUN, or RUN alone"
+                )
+        arms.setdefault(name, []).append(Run(path))
+    return arms
 
 
-def _command(arguments: Sequence[str]) -> str:
-    return f"lottery run {shlex.join(arguments)}"
-
-
-def _without(option: str, arguments: Sequence[str]) -> list[str]:
-    """Arguments less an option and its value."""
-    left: list[str] = []
-    rest = iter(arguments)
-    for argument in rest:
-        if argument == option:
-            next(rest, None)
-        elif not argument.startswith(f"{option}="):
-            left.append(argument)
-    return left
-
-
-def _inspect(dirpath: Path, round: int | None) -> int:
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """Shows in a terminal what is being done."""
     from lottery import console
-    from lottery.run import Run
 
-    run = Run(dirpath)
-    console.show(
-        console.run_table(run)
-        if round is None
-        else console.ticket_table(run.ticket(round))
-    )
-    return 0
+    if not console.terminal().is_terminal:
+        yield lambda what: None
+        return
+    with console.terminal().status("reading") as status:
+        yield lambda what: status.update(f"drawing: {what}")
 
 
 def _is_for_the_user(error: Exception) -> bool:
@@ -192,19 +236,6 @@ def _is_for_the_user(error: Exception) -> bool:
     package = "" if place is None else place.tb_frame.f_globals["__package__"] or ""
     ours = package.partition(".")[0] in ("lottery", "jsonargparse")
     return ours and isinstance(error, (ValueError, OSError))
-
-
-def _quieten() -> None:
-    """Lightning's notices repeat in every round; warnings that matter still come through."""
-    names = "pytorch_lightning", "lightning.pytorch", "lightning", "lightning_fabric"
-    for name in names:
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for message in (
-        ".*does not have many workers.*",
-        ".*smaller than the logging interval.*",
-        ".*is deprecated.*",
-    ):
-        warnings.filterwarnings("ignore", message)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
     from lottery.run import Run
 
-Picture = Literal["metric", "curves", "early-stop", "densities", "weights", "deaths"]
+Picture = Literal[
+    "metric", "curves", "early-stop", "densities", "paths", "weights", "deaths"
+]
 
 
 class Comparison:
@@ -107,6 +109,8 @@ class Comparison:
                 - "curves": a metric over the steps of each round, coloured by density (of the first arm);
                 - "early-stop": the step of the best validation against density;
                 - "densities": the density of each layer over the rounds (of the first arm);
+                - "paths": the weights kept, those on a path from input to output, and the sparsest layer, over the rounds
+                  (of the first arm);
                 - "weights": trained weights before and after they were pruned (of the first arm, its runs pooled);
                   `round` picks the round;
                 - "deaths": when each weight died (of the first arm, the units of its runs one below the other).
@@ -140,7 +144,12 @@ class Comparison:
             name = self._logged(metric, history)
             return plots.learning_curves(history, metric=name, ax=ax, **options)
         if kind == "densities":
-            return plots.layer_densities(self._densities(), ax=ax, **options)
+            densities = _mean([run.densities() for run in self._first])
+            return plots.layer_densities(densities, ax=ax, **options)
+        if kind == "paths":
+            found = _mean([run.connectivity() for run in self._first])
+            shown = found[["kept", "on a path", "sparsest layer"]].dropna(axis=1)
+            return plots.layer_densities(shown, ax=ax, **options)
         if kind == "weights":
             return self._plot_weights(**options)
         return self._plot_deaths(**options)
@@ -187,12 +196,6 @@ class Comparison:
         points = ["round", "step", "epoch"]
         return pandas.concat(frames).groupby(points, as_index=False).mean()
 
-    def _densities(self) -> pandas.DataFrame:
-        import pandas
-
-        frames = [run.densities() for run in self._first]
-        return pandas.concat(frames).groupby(level="round").mean()
-
     def _plot_weights(self, round: int | None = None, **options: Any) -> Figure:
         from lottery import plots
 
@@ -230,6 +233,13 @@ class Comparison:
 
     def _repr_html_(self) -> str:
         return self.table()._repr_html_()  # type: ignore[operator]
+
+
+def _mean(frames: Sequence[pandas.DataFrame]) -> pandas.DataFrame:
+    """The mean of several runs' frames, by round."""
+    import pandas
+
+    return pandas.concat(frames).groupby(level="round").mean()
 
 
 def _pooled(masks: Sequence[Masks]) -> Masks:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import importlib
+import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, Protocol
@@ -75,6 +76,7 @@ class Fit:
         self._folders: dict[int, str] = {}
         self._extended: list[tuple[Any, type]] = []
         self._pristine: _Pristine | None = None
+        self._example: Any = None
 
     # what the loops are extended by
 
@@ -276,18 +278,7 @@ class Fit:
                 generator.set_state(generator_state)
 
     def _generators(self) -> list[torch.Generator]:
-        found: dict[int, torch.Generator] = {}
-        for loader in self._train_loaders():
-            batch_sampler = getattr(loader, "batch_sampler", None)
-            for owner in (
-                loader,
-                getattr(loader, "sampler", None),
-                getattr(batch_sampler, "sampler", None),
-            ):
-                generator = getattr(owner, "generator", None)
-                if isinstance(generator, torch.Generator):
-                    found[id(generator)] = generator
-        return list(found.values())
+        return _generators(self._train_loaders())
 
     def _train_loaders(self) -> list[Any]:
         combined = self.trainer.fit_loop._combined_loader
@@ -497,6 +488,67 @@ class Fit:
     def rest_schedulers(self) -> None:
         """Keep the learning rate as it is for this round."""
         self.trainer.strategy.lr_scheduler_configs = []
+
+    # score
+
+    def training_batches(self, seed: int) -> Iterator[Any]:
+        """Fresh batches of the training data, on the module's device, in an order of their own.
+
+        Every process of a distributed fit gets the same. Between rounds only: the loaders are those of the next one.
+        """
+        trainer = self.trainer
+        loaders = _combined_loader_type(trainer)(
+            trainer.fit_loop._data_source.dataloader()
+        )
+        streams.seed(seed)
+        for index, generator in enumerate(_generators(loaders.flattened)):
+            generator.manual_seed(streams.derive(seed, "loader", index))
+        _set_sampler_epochs(loaders.flattened, 0)
+        for batch, *_ in loaders:
+            batch = trainer.precision_plugin.convert_input(batch)
+            yield trainer.strategy.batch_to_device(batch, dataloader_idx=0)
+
+    def training_loss(self, module: Any, batch: Any) -> Tensor:
+        """The loss that `training_step` gives for a batch; what it logs goes nowhere.
+
+        Raises:
+            ValueError: the module does its own optimization.
+            TypeError: it gives no loss.
+        """
+        name = type(module).__name__
+        if not module.automatic_optimization:
+            raise ValueError(
+                f"{name} optimizes manually, so its training_step gives no loss to score with. Use a score without data,"
+                " such as 'magnitude' or 'synflow', or a function of your own."
+            )
+        step = module.training_step
+        takes_index = len(inspect.signature(step).parameters) > 1
+        module.log = module.log_dict = lambda *_, **__: None
+        try:
+            found = step(batch, 0) if takes_index else step(batch)
+        finally:
+            del module.log, module.log_dict
+        loss = found.get("loss") if isinstance(found, Mapping) else found
+        if not isinstance(loss, Tensor):
+            raise TypeError(
+                f"the training_step of {name} gave {type(found).__name__} and no loss, so there is nothing to score with"
+            )
+        return loss
+
+    def note_batch(self, batch: Any) -> None:
+        """Remember what a training batch looks like, from the first of a fit."""
+        if self._example is None:
+            first = batch[0] if isinstance(batch, (list, tuple)) else batch
+            self._example = first[:1].clone() if isinstance(first, Tensor) else first
+
+    def example_input(self, seed: int) -> Any:
+        """An input of the module's `forward`: its `example_input_array`, or what comes first in a training batch."""
+        if self.module.example_input_array is not None:
+            return self.module.example_input_array
+        if self._example is None:
+            with streams.isolated():
+                self.note_batch(next(self.training_batches(seed)))
+        return self._example
 
     # evaluate
 
@@ -840,6 +892,33 @@ def _all_loops(loop: Any) -> Iterator[Any]:
     for child in vars(loop).values():
         if any(base.__name__ == "_Loop" for base in type(child).__mro__):
             yield from _all_loops(child)
+
+
+def _generators(loaders: list[Any]) -> list[torch.Generator]:
+    """The random generators that loaders draw their order from."""
+    found: dict[int, torch.Generator] = {}
+    for loader in loaders:
+        batch_sampler = getattr(loader, "batch_sampler", None)
+        for owner in (
+            loader,
+            getattr(loader, "sampler", None),
+            getattr(batch_sampler, "sampler", None),
+        ):
+            generator = getattr(owner, "generator", None)
+            if isinstance(generator, torch.Generator):
+                found[id(generator)] = generator
+    return list(found.values())
+
+
+def _combined_loader_type(trainer: Any) -> Any:
+    """Lightning's CombinedLoader, of the Trainer's namespace."""
+    home = next(
+        base.__module__ for base in type(trainer).__mro__ if base.__name__ == "Trainer"
+    )
+    package = home.removesuffix(".trainer.trainer")
+    return importlib.import_module(
+        f"{package}.utilities.combined_loader"
+    ).CombinedLoader
 
 
 def _set_sampler_epochs(loaders: list[Any], epoch: int) -> None:

@@ -1,84 +1,96 @@
-"""How much goes each round and from where: a pure function from scores and masks to the next masks."""
+"""How much goes each round and from where: from scores and masks to the next masks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from lottery import scores as scoring
+from lottery import structures
+from lottery.amounts import Amounts, Scope, check_choice
 from lottery.masks import Masks
-from lottery.prunable import matching
-from lottery.selection import smallest
+
+ScoreOf = Callable[[Masks], Mapping[str, Tensor]]
 
 
 @dataclass(frozen=True)
 class Pruning:
-    """What is pruned after each round.
+    """What is pruned after each round: how much (amount or densities), by what score, in which scope and structure.
 
-    Exactly ``round(amount * surviving)`` weights of each pool go, those of the smallest magnitude, ties by position.
-    A pool is all prunable weights (scope "global") or one parameter (scope "layerwise").
+    Exactly ``round(amount * surviving)`` weights of each pool go, those of the lowest score, ties by position. What a
+    pool is, the scope says. The four pieces combine freely.
 
     Args:
         amount: fraction of the surviving weights to remove each round, in (0, 1).
-        scope: "global" compares magnitudes over all layers, "layerwise" within each.
+        scope: what competes with what.
+
+            - "global": all prunable weights with each other;
+            - "layerwise": the weights of each parameter, `amount` of each;
+            - "uniform": as "layerwise", every parameter brought to the same density, that of the whole;
+            - "erdos-renyi", "erk": each parameter brought to its Erdős–Rényi density, with kernel sizes or without.
         groups: glob pattern to amount, for parameters with a rate of their own. A parameter belongs to the first
             pattern that matches it; the others share `amount`. Frankle & Carbin (2019, appendix G) prune the output
             layer of LeNet at half the rate: ``Pruning(0.2, scope="layerwise", groups={"fc3.weight": 0.1})``.
-        densities: instead of `amount`, the density of rounds 1, 2, ...: falling values in (0, 1).
+        densities: instead of `amount`, the density of rounds 1, 2, ...: falling values in (0, 1). A mapping from glob
+            patterns to such lists gives each parameter its own.
+        score: what a weight is worth: a name of `lottery.scores.available()`, such as "magnitude", "snip" or "synflow";
+            a mapping with a name and settings; or a function from `lottery.scores.Context` to a tensor per parameter.
+        weights: which weights are scored: "trained", as the round before left them, or "start", those the round starts
+            from: pruning before training.
+        steps: the decision is made in this many steps, on an exponential schedule, each scored anew (SynFlow: 100).
+        structure: what goes together: "element", "2:4" and other N:M, "block", "kernel", "channel"; see
+            `lottery.structures`.
         include: glob patterns of the parameters to prune; default as in `prunable_parameters`.
         exclude: glob patterns of parameters to leave alone.
-        allow_empty: go on when a parameter loses its last weight; otherwise that stops the run.
+        collapse: "stop" when a parameter would lose its last weight, or no path is left from input to output; "warn" to
+            go on all the same.
 
     Raises:
-        ValueError: an amount or density is outside (0, 1), densities do not fall, or densities and groups are mixed.
+        ValueError: an amount or density is outside (0, 1), densities do not fall, arguments exclude each other, or a
+            name is unknown.
 
     Example:
+        >>> import torch
         >>> masks = Masks({"w": torch.tensor([True, True, True, True])})
         >>> Pruning(0.5).next_masks({"w": torch.tensor([4.0, 1.0, 3.0, 2.0])}, masks, round=1)["w"].tolist()
         [True, False, True, False]
 
     Source: iterative magnitude pruning, Frankle & Carbin, "The Lottery Ticket Hypothesis", ICLR 2019, section 2;
-    Han et al., "Learning both Weights and Connections", NeurIPS 2015.
+    Han et al., "Learning both Weights and Connections", NeurIPS 2015. Steps within a decision: Tanaka et al., "Pruning
+    neural networks without any data by iteratively conserving synaptic flow", NeurIPS 2020, algorithm 1.
     """
 
     amount: float = 0.2
-    scope: Literal["global", "layerwise"] = "global"
+    scope: Scope = "global"
     groups: Mapping[str, float] = field(default_factory=dict)
-    densities: Sequence[float] | None = None
+    densities: Sequence[float] | Mapping[str, Sequence[float]] | None = None
+    score: Any = "magnitude"
+    weights: Literal["trained", "start"] = "trained"
+    steps: int = 1
+    structure: Any = "element"
     include: Sequence[str] = ()
     exclude: Sequence[str] = ()
-    allow_empty: bool = False
+    collapse: Literal["stop", "warn"] = "stop"
+    amounts: Amounts = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "groups", dict(self.groups))
-        object.__setattr__(self, "include", _patterns("include", self.include))
-        object.__setattr__(self, "exclude", _patterns("exclude", self.exclude))
-        _check_fraction("amount", self.amount)
-        for pattern, amount in self.groups.items():
-            _check_fraction(f"groups[{pattern!r}]", amount)
-        if self.scope not in ("global", "layerwise"):
-            raise ValueError(
-                f"scope={self.scope!r}; the scopes are 'global' and 'layerwise'"
-            )
-        if self.densities is not None:
-            if isinstance(self.densities, (int, float)):
-                raise ValueError(
-                    f"densities={self.densities!r} must be a list: the density of each round"
-                )
-            object.__setattr__(self, "densities", tuple(self.densities))
-            for density in self.densities:
-                _check_fraction("densities", density)
-            if list(self.densities) != sorted(set(self.densities), reverse=True):
-                raise ValueError(
-                    f"densities={list(self.densities)} must fall from round to round"
-                )
-            if self.groups:
-                raise ValueError(
-                    "densities and groups cannot be combined: give amounts, or one density per round"
-                )
+        set_field = object.__setattr__
+        set_field(self, "groups", dict(self.groups))
+        set_field(self, "include", _patterns("include", self.include))
+        set_field(self, "exclude", _patterns("exclude", self.exclude))
+        amounts = Amounts(self.amount, self.scope, self.groups, self.densities)
+        set_field(self, "amounts", amounts)
+        set_field(self, "densities", amounts.densities)
+        check_choice("weights", self.weights, ("trained", "start"))
+        check_choice("collapse", self.collapse, ("stop", "warn"))
+        if type(self.steps) is not int or self.steps < 1:
+            raise ValueError(f"steps={self.steps!r} must be a whole number, 1 or more")
+        scoring.resolve(self.score)
+        structures.resolve(self.structure)
 
     @classmethod
     def of(
@@ -93,79 +105,103 @@ class Pruning:
             return cls(densities=value)
         return cls(amount=value)
 
-    def pools(self, names: Sequence[str]) -> list[tuple[list[str], float]]:
-        """The parameters compared with each other, and the amount of each such pool.
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The fields of `lottery.scores.Context` that score and structure cannot do without."""
+        structure = structures.resolve(self.structure)
+        follows = getattr(structure, "needs_example_input", False)
+        needs = scoring.needs_of(scoring.resolve(self.score))
+        return (*needs, "example_input") if follows else needs
 
-        Raises:
-            ValueError: a pattern of `groups` matches nothing.
-        """
-        amounts = dict.fromkeys(names, self.amount)
-        members: dict[str, list[str]] = {"": list(names)}
-        for pattern in reversed(list(self.groups)):
-            found = matching(pattern, names, what="groups")
-            amounts.update(dict.fromkeys(found, self.groups[pattern]))
-            members = {
-                key: [n for n in group if n not in found]
-                for key, group in members.items()
-            }
-            members[pattern] = found
-        if self.scope == "layerwise":
-            return [([name], amounts[name]) for name in names]
-        return [(group, amounts[group[0]]) for group in members.values() if group]
+    def described(self) -> dict[str, Any]:
+        """The settings as plain data."""
+        found = {
+            f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init
+        }
+        found["score"] = _described(self.score)
+        found["structure"] = _described(self.structure)
+        return found
 
     def next_masks(
-        self, scores: Mapping[str, Tensor], masks: Masks, round: int
+        self,
+        scores: Mapping[str, Tensor] | ScoreOf,
+        masks: Masks,
+        round: int,
+        *,
+        module: nn.Module | None = None,
+        example_input: Any = None,
     ) -> Masks:
-        """The masks of `round`, from the scores of the trained weights and the masks they were trained under.
+        """The masks of `round`, nested in those of the round before.
 
         Args:
-            scores: parameter name to tensor of the parameter's shape; high = keep.
+            scores: parameter name to tensor of the parameter's shape, high = keep; or, where the decision takes several
+                steps, a function from the masks so far to such scores.
             masks: the masks of round - 1. What they pruned stays pruned.
             round: 1, 2, ...; it picks from `densities`.
+            module: the module, for structures that follow its graph.
+            example_input: an input of its `forward`, for the same.
 
         Raises:
-            ValueError: a score is NaN or infinite, or a parameter would lose its last weight.
+            ValueError: scores do not fit or are not finite, or a parameter would lose its last weight.
         """
-        for name in masks:
-            if not torch.isfinite(scores[name][masks[name]]).all():
-                raise ValueError(
-                    f"{name} has NaN or infinite values at the end of round {round - 1}, so its weights cannot be"
-                    " ranked. What is finished is stored. Lower the learning rate or clip gradients, in a new dirpath."
-                )
-        target = None if self.densities is None else self.densities[round - 1]
-        following: dict[str, Tensor] = {}
-        for names, amount in self.pools(list(masks)):
-            following.update(_prune_pool(names, amount, target, scores, masks))
-        if not self.allow_empty:
-            for name, mask in following.items():
-                if not mask.any():
+        structure = structures.resolve(self.structure)
+        name = scoring.name_of(scoring.resolve(self.score))
+        pools = self.amounts.pools(masks, round)
+        left = [sum(int(masks[n].sum()) for n in names) for names, _ in pools]
+        current, planned = masks, left
+        for step in range(1, self.steps + 1):
+            found = scores(current) if callable(scores) else scores
+            found = scoring.check_scores(found, current, name)
+            following = [
+                _on_the_way(count, final, step / self.steps)
+                for count, (_, final) in zip(left, pools, strict=True)
+            ]
+            current = structure.next_masks(
+                found,
+                current,
+                [
+                    (names, 1 - after / before if before else 0.0)
+                    for (names, _), before, after in zip(
+                        pools, planned, following, strict=True
+                    )
+                ],
+                allow_empty=self.collapse == "warn",
+                module=module,
+                example_input=example_input,
+            )
+            planned = following
+        if self.collapse == "stop":
+            for name, mask in current.items():
+                if masks[name].any() and not mask.any():
                     raise ValueError(
                         f"pruning for round {round} would remove the last weights of {name}, which cuts the network"
                         " there (layer collapse). The rounds so far are stored. Stop at fewer rounds, use"
-                        " scope='layerwise', exclude the layer, or set allow_empty=True."
+                        " scope='layerwise', exclude the layer, or set collapse='warn'."
                     )
-        return Masks({name: following[name] for name in masks})
+        return current
 
 
-def _prune_pool(
-    names: list[str],
-    amount: float,
-    density: float | None,
-    scores: Mapping[str, Tensor],
-    masks: Masks,
-) -> dict[str, Tensor]:
-    surviving = sum(int(masks[name].sum()) for name in names)
-    if density is None:
-        remove = round(amount * surviving)
-    else:
-        prunable = sum(masks[name].numel() for name in names)
-        remove = max(0, surviving - round(density * prunable))
-    removed = smallest(
-        [scores[name] for name in names], remove, [masks[name] for name in names]
+def _on_the_way(start: int, end: int, share: float) -> int:
+    """How many are left after a share of the way from `start` to `end` on an exponential schedule."""
+    if end == 0 or share == 1:
+        return end
+    return round(start * (end / start) ** share)
+
+
+def _described(piece: Any) -> Any:
+    """A score or structure as plain data: the name or mapping it was given by, or its own settings."""
+    if isinstance(piece, (str, Mapping)):
+        return piece
+    kind = (
+        piece
+        if isinstance(piece, type) or not dataclasses.is_dataclass(piece)
+        else type(piece)
     )
-    return {
-        name: masks[name] & ~gone for name, gone in zip(names, removed, strict=True)
-    }
+    home = getattr(kind, "__module__", type(kind).__module__)
+    name = f"{home}.{getattr(kind, '__qualname__', type(kind).__qualname__)}"
+    if dataclasses.is_dataclass(piece) and not isinstance(piece, type):
+        return {"name": name, **dataclasses.asdict(piece)}
+    return name
 
 
 def _patterns(what: str, patterns: Sequence[str] | str) -> tuple[str, ...]:
@@ -176,14 +212,3 @@ def _patterns(what: str, patterns: Sequence[str] | str) -> tuple[str, ...]:
                 f"{what} has an empty pattern; write a glob such as 'fc*.weight'"
             )
     return patterns
-
-
-def _check_fraction(name: str, value: Any) -> None:
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, (int, float))
-        or not 0 < value < 1
-    ):
-        raise ValueError(
-            f"{name}={value!r} must be a fraction between 0 and 1, both excluded"
-        )

@@ -13,6 +13,7 @@ from lottery.masks import Masks
 from lottery.options import Options
 from lottery.record import Record
 from lottery.run import REWIND
+from lottery.scores.movement import MovementAccumulator
 from lottery.steps import Step
 from lottery.storage import LAST, Directory, StorageError
 
@@ -66,6 +67,7 @@ class Round:
 
     Attributes:
         record: the evidence that it gathers.
+        gathered: what the score gathers while the round trains, for scores that do.
         validated: set after a validation, so that its metrics are noted at the next boundary.
     """
 
@@ -75,6 +77,11 @@ class Round:
         self.masks = masks
         self.record = Record(*run.monitor)
         self.validated = False
+        self.gathered = (
+            MovementAccumulator(masks)
+            if "accumulated" in run.options.pruning.needs
+            else None
+        )
         self._enforcement: Enforcement | None = None
         self._rewind_pending = (
             number == 0 and not (run.directory.path / REWIND).exists()
@@ -111,6 +118,8 @@ class Round:
 
     def _take(self, own: dict[str, Any]) -> None:
         self.record = Record(**own["record"])
+        if self.gathered is not None:
+            self.gathered = MovementAccumulator(self.masks, own["gathered"])
         self._epoch_start = own["epoch_start"]
 
     def train(self) -> None:
@@ -129,6 +138,11 @@ class Round:
             self.run.fit.train()
             self.record.seconds = time.monotonic() - self._clock
         self._enforcement = None
+
+    def gather(self) -> None:
+        """Let a score gather what it needs from a step, before the optimizer makes it."""
+        if self.gathered is not None:
+            self.gathered.update(self.run.fit.module)
 
     def mask_gradients(self) -> None:
         """Set the gradients of pruned weights to zero."""
@@ -165,6 +179,7 @@ class Round:
             "masks": self.masks.pack(),
             "shapes": {name: list(mask.shape) for name, mask in self.masks.items()},
             "record": self.record.state(),
+            "gathered": {} if self.gathered is None else self.gathered.sums,
             "epoch_start": self._epoch_start,
             "metrics": self.run.fit.metrics(),
             "fresh": list(self._fresh()),

@@ -6,10 +6,12 @@ import os
 from typing import Any, Literal
 
 from lottery import console, settings, storage, streams
+from lottery.decision import next_masks
 from lottery.lightning import STATE, Fit, Position
 from lottery.mask_history import MaskHistory
 from lottery.masks import Masks
 from lottery.options import Options
+from lottery.paths import Connectivity, effective
 from lottery.prunable import prunable_parameters
 from lottery.round import ActiveRun, Round
 from lottery.run import INITIAL, REWIND, RUN, TRAINED, Run, masks_file, round_file
@@ -18,6 +20,7 @@ from lottery.storage import LAST, Directory, StorageError
 from lottery.tracking import Tracking
 
 END = "end.ckpt"
+GATHERED = "gathered.safetensors"  # what a score gathered while a round trained
 
 
 class Rounds:
@@ -94,6 +97,8 @@ class Rounds:
         """Put the module, the optimizers and the random streams where a round starts or was left."""
         self.fit.round = number
         round = Round(self.active, number, self._masks_of(number))
+        if number > 0:
+            self._check_paths(round)
         saved = self._saved_state(number)
         if saved is None:
             if number > 0:
@@ -127,6 +132,7 @@ class Rounds:
                 number, round.masks, fit.global_step, fit.epoch, test
             ),
             "logged_steps": fit.logged_steps,
+            "connectivity": self._connectivity(round.masks).summary(),
         }
         if fit.is_writer:
             if self._needs_end:
@@ -134,25 +140,30 @@ class Rounds:
                 self.directory.write_checkpoint(
                     END, {"round": number, "optimizer_states": states}
                 )
-            self.directory.commit(
-                {
-                    round_file(number, TRAINED): storage.encode_tensors(fit.weights()),
-                    round_file(number, "history.json"): storage.encode_json(
-                        round.record.history
-                    ),
-                    round_file(number, "summary.json"): storage.encode_json(summary),
-                },
-                drop=[LAST, *self._outlived(number)],
-            )
+            files = {
+                round_file(number, TRAINED): storage.encode_tensors(fit.weights()),
+                round_file(number, "history.json"): storage.encode_json(
+                    round.record.history
+                ),
+                round_file(number, "summary.json"): storage.encode_json(summary),
+            }
+            if round.gathered is not None:
+                files[round_file(number, GATHERED)] = storage.encode_tensors(
+                    round.gathered.sums
+                )
+            self.directory.commit(files, drop=[LAST, *self._outlived(number)])
         fit.barrier()
         self.tracking.finish(summary)
         console.round_finished(summary, self.options.rounds)
 
     def _outlived(self, number: int) -> list[str]:
         """The files that nothing needs once a round is finished."""
-        if self.options.keep == "all" or number == 0:
+        if number == 0:
             return []
-        return [round_file(number - 1, TRAINED)]
+        gathered = round_file(number - 1, GATHERED)
+        if self.options.keep == "all":
+            return [gathered]
+        return [gathered, round_file(number - 1, TRAINED)]
 
     def _end(self) -> None:
         """Leave the module with the trained weights of the last round, also when nothing was left to train."""
@@ -269,10 +280,7 @@ class Rounds:
         history = Run(self.directory.path).masks
         self.fit.barrier()  # every process has read before one writes
         if number == len(history):
-            trained = self.directory.read_tensors(round_file(number - 1, TRAINED))
-            scores = {parameter: trained[parameter].abs() for parameter in history[-1]}
-            masks = self.options.pruning.next_masks(scores, history[-1], number)
-            history = history.followed_by(masks)
+            history = history.followed_by(self._decide(number, history[-1]))
             if self.fit.is_writer:
                 self.directory.commit(
                     {masks_file(number): storage.encode_masks(history)},
@@ -280,6 +288,53 @@ class Rounds:
                 )
         self.fit.barrier()
         return history[number]
+
+    def _connectivity(self, masks: Masks) -> Connectivity:
+        if masks.kept == masks.total:
+            return Connectivity(masks, masks)
+        example = self.fit.example_input(self.active.seed)
+        try:
+            return Connectivity(masks, effective(self.fit.module, masks, example))
+        except ValueError:  # paths cannot be followed through every module
+            return Connectivity(masks)
+
+    def _check_paths(self, round: Round) -> None:
+        """Stop, or warn, where no path is left from input to output."""
+        connectivity = self._connectivity(round.masks)
+        if connectivity.connected is not False:
+            return
+        least = min(connectivity.masks.densities().items(), key=lambda item: item[1])
+        what = (
+            f"the masks of round {round.number} leave no path from input to output (the sparsest layer is {least[0]}, with"
+            f" {100 * least[1]:.3g} % of its weights)"
+        )
+        if self.options.pruning.collapse == "warn":
+            console.show(f"warning: {what}")
+            return
+        raise ValueError(
+            f"{what}, so nothing can be learnt. The rounds so far are stored. Stop at fewer rounds, use"
+            " scope='layerwise', or set collapse='warn'."
+        )
+
+    def _decide(self, number: int, masks: Masks) -> Masks:
+        """The masks of a round, from what the pruning says is to be scored."""
+        if self.options.pruning.weights == "start":
+            weights = self._start_of(number)["state_dict"]
+        else:
+            weights = self.directory.read_tensors(round_file(number - 1, TRAINED))
+        gathered = round_file(number - 1, GATHERED)
+        return next_masks(
+            self.options.pruning,
+            self.fit,
+            masks,
+            number,
+            weights=weights,
+            initial=self.directory.read_tensors(INITIAL),
+            accumulated=self.directory.read_tensors(gathered)
+            if gathered in self.directory
+            else None,
+            seed=streams.derive(self.active.seed, "score", number),
+        )
 
     @property
     def _needs_end(self) -> bool:

@@ -167,6 +167,29 @@ class Run:
             rows[number] = {**summary["densities"], "all": summary["density"]}
         return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("round")
 
+    def connectivity(self) -> pandas.DataFrame:
+        """What masks leave of the network in each finished round (the index).
+
+        Columns: `kept`, `on a path` from input to output and `sparsest layer`, as densities; `compression` and
+        `effective compression`, prunable / kept and prunable / on a path; `dead units` in all. NaN where paths cannot be
+        followed, as through recurrent layers; see `lottery.paths`.
+        """
+        import pandas
+
+        rows = {}
+        for number in self.rounds:
+            found = self.summary(number)["connectivity"]
+            rows[number] = {
+                "kept": found["density"],
+                "on a path": found["effective_density"],
+                "sparsest layer": found["lowest_density"],
+                "compression": found["compression"],
+                "effective compression": found["effective_compression"],
+                "dead units": sum(found["dead_units"].values()),
+            }
+        frame = pandas.DataFrame.from_dict(rows, orient="index", dtype=float)
+        return frame.rename_axis("round")
+
     @property
     def metric(self) -> str | None:
         """The column of `table` that says most: the test counterpart of the monitored metric at the best step, the

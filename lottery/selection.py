@@ -58,7 +58,7 @@ def smallest(
         for tensors in zip(scores, masks, chosen, strict=True):
             for score, mask, marks in zip(*map(_flat, tensors), strict=True):
                 bits = score.cpu().to(dtype).numpy().view(word)
-                kept = mask.cpu().contiguous().numpy()
+                kept = np.ascontiguousarray(mask.cpu().numpy())
                 if not kept.all():
                     # NaN is neither smaller than a number nor equal to one, and its bits come last.
                     # This is np.where without its branches, which take three times as long

@@ -25,7 +25,7 @@ def collect(
 ) -> dict[str, Any]:
     """Everything that changes a run's results, as plain data. The number of rounds is not part of it."""
     found = {
-        "pruning": dataclasses.asdict(options.pruning),
+        "pruning": options.pruning.described(),
         "rewind": dataclasses.asdict(options.rewind),
         "seed": options.seed,
         "monitor": list(monitor),

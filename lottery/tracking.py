@@ -147,7 +147,7 @@ def _settings(options: Options) -> dict[str, Any]:
     """The settings that were given, flat."""
     given = {
         "rounds": options.rounds,
-        "pruning": dataclasses.asdict(options.pruning),
+        "pruning": options.pruning.described(),
         "rewind": dataclasses.asdict(options.rewind),
         "seed": options.seed,
         "monitor": options.monitor,

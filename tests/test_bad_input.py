@@ -201,7 +201,7 @@ def test_a_layer_that_would_be_emptied_stops_the_run_with_its_name(
         zoo.fit(Weak, LotteryTicket(5, 0.15, dirpath=tmp_path), max_epochs=1)
     assert Run(tmp_path).rounds == [0, 1]
     allowed = LotteryTicket(
-        3, Pruning(0.15, allow_empty=True), dirpath=tmp_path / "allowed"
+        3, Pruning(0.15, collapse="warn"), dirpath=tmp_path / "allowed"
     )
     zoo.fit(Weak, allowed, max_epochs=1)
     assert Run(tmp_path / "allowed").rounds == [0, 1, 2, 3]

@@ -17,7 +17,7 @@ import pytest
 import yaml
 import zoo
 
-from lottery import Pruning, Rewind, Run, cli, recipes
+from lottery import Pruning, Rewind, Run, cli, recipes, run_recipe
 
 ROOT = Path(__file__).parent.parent
 DIGITS = str(ROOT / "recipes" / "digits.yaml")
@@ -89,6 +89,7 @@ def test_a_recipe_ends_in_the_table_and_the_next_commands(
     assert following.splitlines() == [
         f"  lottery inspect '{dirpath}'",
         f"  lottery inspect '{dirpath}' --round 2",
+        f"  lottery report '{dirpath}'",
         f"  lottery run {DIGITS} --trainer.max_epochs 2 --lottery.dirpath '{dirpath}' --lottery.rounds 4    # two more rounds",
     ]
     assert said.err == ""  # no tips, no deprecations
@@ -153,6 +154,12 @@ def test_other_settings_in_the_same_directory_are_refused(
     [
         (["run", "recipes/nope.yaml"], "there is no recipe 'recipes/nope.yaml'"),
         (["inspect", "nowhere"], "nowhere holds no run"),
+        (["inspect", "nowhere.ticket"], "nowhere.ticket does not exist"),
+        (["inspect", "pyproject.toml"], "pyproject.toml is not a ticket"),
+        (["ls", "nowhere"], "nowhere does not exist"),
+        (["report", "nowhere"], "nowhere holds no run"),
+        (["report", "name=nowhere"], "'name=nowhere' is neither a path nor NAME=RUN"),
+        (["report", "=nowhere"], "'=nowhere' names no arm"),
     ],
 )
 def test_what_is_not_there_is_named_in_one_line(
@@ -197,11 +204,12 @@ def test_a_wrong_setting_is_named_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
-def test_an_unknown_option_of_inspect_is_named(
-    finished: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("command", ["inspect", "report", "ls"])
+def test_an_unknown_option_is_named(
+    command: str, finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    error = refused(capsys, ["inspect", str(finished), "--rond", "1"])
-    assert "usage: lottery inspect" in error and "--rond 1" in error
+    error = refused(capsys, [command, str(finished), "--rond", "1"])
+    assert f"usage: lottery {command}" in error and "--rond" in error
 
 
 def test_a_failure_in_the_users_own_code_keeps_its_traceback(
@@ -225,9 +233,72 @@ def test_inspect_shows_a_run_and_a_ticket(
     assert re.search(r"output.weight +10 x 50 +500 +450 +90 %", capsys.readouterr().out)
 
 
+def test_inspect_shows_a_ticket_file_as_it_shows_the_round(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "my.ticket"
+    Run(finished).ticket(2).save(path)
+    shown = []
+    for arguments in ([str(finished), "--round", "2"], [str(path)]):
+        capsys.readouterr()
+        assert cli.main(["inspect", *arguments]) == 0
+        shown.append(capsys.readouterr().out)
+    assert shown[0] == shown[1]
+    assert Run(finished).info["id"] in shown[0] and "test_acc" in shown[0]
+    error = refused(capsys, ["inspect", str(path), "--round", "1"])
+    assert "leave out --round 1" in error
+
+
+def test_ls_shows_runs_and_tickets(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run").symlink_to(finished)
+    Run(finished).ticket(1).save(tmp_path / "my.ticket")
+    (tmp_path / "bad.ticket").touch()
+    capsys.readouterr()
+    assert cli.main(["ls", str(finished.parent)]) == 0
+    assert re.search(
+        r"\n run +finished +3 +64.7 % +test_acc +0\.\d{4} ", capsys.readouterr().out
+    )
+    assert cli.main(["ls", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"\n my.ticket +ticket, round 1 +80.4 % ", said)
+    assert f"damaged: {tmp_path / 'bad.ticket'}" in said
+    (tmp_path / "empty").mkdir()
+    assert cli.main(["ls", str(tmp_path / "empty")]) == 0
+    assert "lottery run recipes/digits.yaml" in capsys.readouterr().out
+
+
+def test_report_goes_beside_the_run_or_where_it_is_told(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arms = []
+    for name in ("run", "a=b"):
+        arms.append(command(tmp_path / name, "--lottery.rounds", "0"))
+        assert cli.main(arms[-1]) == 0
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    for arguments, written in (
+        (["run"], "run/report.html"),
+        (["a=b"], "a=b/report.html"),
+        (["one=run", "two=a=b"], "report.html"),
+        (["run", "-o", "out/page.md"], "out/page.md"),
+    ):
+        assert cli.main(["report", *arguments]) == 0
+        assert capsys.readouterr().out.startswith(f"{written} (")
+        assert Path(written).stat().st_size > 1000
+    assert "<h2>two</h2>" in Path("report.html").read_text()
+    error = refused(capsys, ["report", "run", "-o", "page.pdf"])
+    assert "page.pdf" in error and ".html" in error
+
+
 def test_help_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:
     assert "lottery run recipes/digits.yaml " in helped(capsys, "--help")
     assert "--round 7" in helped(capsys, "inspect", "--help")
+    assert "lottery ls experiments" in helped(capsys, "ls", "--help")
+    assert "-o digits.md" in helped(capsys, "report", "--help")
     of_a_recipe = helped(capsys, "run", DIGITS, "--help")
     assert "--lottery.rounds ROUNDS" in of_a_recipe
     assert "--lottery.pruning.amount 0.5 \\\n" in of_a_recipe
@@ -243,7 +314,7 @@ def test_the_examples_of_the_help_are_valid(
     import shlex
 
     monkeypatch.chdir(ROOT)
-    text = cli._RUN_EPILOG.replace("\\\n", " ")
+    text = run_recipe.EPILOG.replace("\\\n", " ")
     lines = [line for line in text.splitlines() if line.startswith("  lottery run ")]
     commands = [
         shlex.split(line.split("   ")[0] if "'" not in line else line)[2:]

@@ -46,7 +46,7 @@ def prunings(draw, names):
         for pattern, amount in groups.items()
         if any(fnmatchcase(name, pattern) for name in names)
     }
-    return Pruning(draw(fractions), draw(scopes), groups, allow_empty=True)
+    return Pruning(draw(fractions), draw(scopes), groups, collapse="warn")
 
 
 def pools_in_plain_words(pruning, names):
@@ -148,7 +148,7 @@ def test_densities_say_how_much_is_left_of_each_pool(network, densities, scope):
     scores, masks = network
     masks = Masks.ones(masks)
     densities = sorted(densities, reverse=True)
-    pruning = Pruning(densities=densities, scope=scope, allow_empty=True)
+    pruning = Pruning(densities=densities, scope=scope, collapse="warn")
     for round_number, density in enumerate(densities, start=1):
         following = pruning.next_masks(scores, masks, round_number)
         assert following.nested_in(masks)
@@ -162,7 +162,7 @@ def test_densities_say_how_much_is_left_of_each_pool(network, densities, scope):
 @given(networks(), fractions)
 def test_a_density_above_that_of_the_masks_takes_nothing(network, density):
     scores, masks = network
-    following = Pruning(densities=[density], allow_empty=True).next_masks(
+    following = Pruning(densities=[density], collapse="warn").next_masks(
         scores, masks, 1
     )
     assert following.kept == min(masks.kept, round(density * masks.total))
@@ -186,7 +186,7 @@ def test_many_rounds_are_nested_and_leave_what_repeated_rounding_leaves(
     masks = Masks.ones(masks)
     left = masks.total
     for round_number in range(1, rounds + 1):
-        following = Pruning(amount, allow_empty=True).next_masks(
+        following = Pruning(amount, collapse="warn").next_masks(
             scores, masks, round_number
         )
         left -= round(amount * left)
@@ -251,7 +251,7 @@ def test_a_layer_that_is_empty_already_can_stay_so():
     masks = Masks({"a": torch.zeros(3).bool(), "b": torch.ones(3).bool()})
     scores = {"a": torch.ones(3), "b": torch.ones(3)}
     for scope in ("global", "layerwise"):
-        pruning = Pruning(0.4, scope, allow_empty=True)
+        pruning = Pruning(0.4, scope, collapse="warn")
         assert pruning.next_masks(scores, masks, 1).kept == 2
 
 
@@ -286,12 +286,12 @@ def test_emptying_a_layer_is_an_error_that_names_it(scope):
     message = str(error.value)
     assert "last weights of small" in message and "large" not in message
     assert "round 3" in message and "layer collapse" in message
-    assert "allow_empty" in message
+    assert "collapse" in message
 
 
 def test_emptying_a_layer_goes_on_where_that_is_allowed():
     scores = {"small": torch.tensor([0.1]), "large": torch.arange(1.0, 10)}
-    following = Pruning(0.6, allow_empty=True).next_masks(
+    following = Pruning(0.6, collapse="warn").next_masks(
         scores, ones(small=1, large=9), 1
     )
     assert not following["small"].any()

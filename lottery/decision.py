@@ -1,0 +1,68 @@
+"""The decision between two rounds: what a score sees of a fit, and the masks that come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from lottery import scores, streams
+from lottery.masks import Masks
+from lottery.scores import Context
+
+if TYPE_CHECKING:
+    from lottery.lightning import Fit
+    from lottery.pruning import Pruning
+
+
+def next_masks(
+    pruning: Pruning,
+    fit: Fit,
+    masks: Masks,
+    round: int,
+    *,
+    weights: Mapping[str, Tensor],
+    initial: Mapping[str, Tensor],
+    accumulated: Mapping[str, Tensor] | None,
+    seed: int,
+) -> Masks:
+    """The masks of a round. Module, data order and random streams are afterwards as they were.
+
+    Args:
+        pruning: what to prune.
+        fit: the fit, whose module and training data are used.
+        masks: the masks of the round before.
+        round: 1, 2, ....
+        weights: the state dict to score.
+        initial: the state dict that the run started from.
+        accumulated: what the score gathered in the round before, where it gathers anything.
+        seed: of the order in which the score sees training data, and of its random draws.
+
+    Raises:
+        ValueError: scores are not finite, need what is not there, or would empty a layer.
+    """
+    module = fit.module
+    generator = torch.Generator()
+    example = fit.example_input(seed) if "example_input" in pruning.needs else None
+
+    def score(current: Masks) -> dict[str, Tensor]:
+        current.apply(dict(module.named_parameters()))
+        context = Context(
+            module,
+            current,
+            batches=lambda: fit.training_batches(seed),
+            loss=fit.training_loss,
+            example_input=example,
+            initial=initial,
+            accumulated=accumulated,
+            generator=generator.manual_seed(seed),
+        )
+        return scores.compute(pruning.score, context)
+
+    with streams.isolated(), scores.undisturbed(module, masks):
+        module.load_state_dict(dict(weights), strict=False)
+        return pruning.next_masks(
+            score, masks, round, module=module, example_input=example
+        )

@@ -1,0 +1,156 @@
+"""The runs and ticket files below a directory, at a glance: no tensor of a run is read."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lottery.headline import Metric, best_ticket, metric_of
+from lottery.run import RUN, Run
+from lottery.storage import LOCK, MANIFEST, Directory, StorageError
+from lottery.ticket import Ticket
+
+_OF_A_RUN = {"rounds", "masks"}
+"""Directories of a run, which hold no other run."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run directory or a ticket file.
+
+    Args:
+        path: where it is.
+        status: "running", "interrupted", "finished", "ticket" or "damaged".
+        changed: when it was last written, in seconds since 1970.
+        rounds: finished rounds of a run; None for a ticket.
+        round: the round in progress of a run, or the one that a ticket is of.
+        density: of the last finished round, or of the ticket.
+        metric: name of the metric that says most.
+        dense: its value in round 0.
+        best: its value in the best round that was pruned.
+        best_density: the density of that round.
+        values: its value in each round.
+        wrong: what is damaged.
+    """
+
+    path: Path
+    status: str
+    changed: float
+    rounds: int | None = None
+    round: int | None = None
+    density: float | None = None
+    metric: str | None = None
+    dense: float | None = None
+    best: float | None = None
+    best_density: float | None = None
+    values: tuple[float | None, ...] = ()
+    wrong: str | None = field(default=None, repr=False)
+
+
+def entries(directory: str | os.PathLike[str]) -> list[Entry]:
+    """Every run directory and ticket file at or below a directory, by name; digits-2 comes before digits-10.
+
+    Raises:
+        StorageError: there is no such directory.
+    """
+    root = Path(directory)
+    if not root.is_dir():
+        what = "is not a directory" if root.exists() else "does not exist"
+        raise StorageError(
+            f"{root} {what}; `lottery ls DIR` lists what is below DIR. `lottery run recipes/digits.yaml` makes a run in"
+            " checkpoints/digits."
+        )
+    return sorted(map(_entry, _found(root)), key=lambda entry: _natural(entry.path))
+
+
+def _found(root: Path) -> Iterator[Path]:
+    unreadable: list[Path] = []
+    for path, folders, files in os.walk(
+        root, onerror=lambda error: unreadable.append(Path(error.filename))
+    ):
+        is_run = not {RUN, LOCK}.isdisjoint(files)
+        folders[:] = [f for f in folders if not (is_run and f in _OF_A_RUN)]
+        if is_run:
+            yield Path(path)
+        yield from (Path(path, name) for name in files if name.endswith(".ticket"))
+    yield from unreadable
+
+
+def _entry(path: Path) -> Entry:
+    try:
+        return _of_ticket(path) if path.is_file() else _of_run(path)
+    except StorageError as error:
+        wrong = str(error)
+    except Exception as error:  # noqa: BLE001 (what strangers write is wrong in many ways)
+        wrong = f"{path} cannot be read: {type(error).__name__}: {error}"
+    return Entry(path, "damaged", _changed(path), wrong=wrong)
+
+
+def _of_run(path: Path) -> Entry:
+    os.listdir(path)  # a directory that may not be entered says so
+    run = _Glance(path)
+    summaries = [run.summary(round) for round in run.rounds]
+    metric = metric_of(summaries)
+    best = best_ticket(summaries, metric)
+    return Entry(
+        path,
+        run.status,
+        _changed(path / MANIFEST),
+        rounds=len(summaries),
+        round=run.in_progress,
+        density=summaries[-1]["density"] if summaries else None,
+        metric=None if metric is None else metric.name,
+        dense=_value(metric, summaries[:1]),
+        best=_value(metric, [best] if best else []),
+        best_density=best["density"] if best else None,
+        values=tuple(metric.of(s) for s in summaries) if metric else (),
+    )
+
+
+def _of_ticket(path: Path) -> Entry:
+    ticket = Ticket.load(path)
+    return Entry(
+        path,
+        "ticket",
+        _changed(path),
+        round=ticket.provenance.get("round"),
+        density=ticket.density,
+    )
+
+
+class _Glance(Run):
+    """A run as it is now: its manifest is read once, which makes a thousand of them a matter of seconds."""
+
+    def __init__(self, dirpath: Path) -> None:
+        super().__init__(dirpath)
+        self._directory = _Snapshot(dirpath)
+
+
+class _Snapshot(Directory):
+    def files(self) -> dict[str, dict[str, Any]]:
+        return self._files
+
+    @cached_property
+    def _files(self) -> dict[str, dict[str, Any]]:
+        return super().files()
+
+
+def _value(metric: Metric | None, summaries: Iterable[Any]) -> float | None:
+    return next((metric.of(s) for s in summaries), None) if metric else None
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    pieces = re.split(r"(\d+)", str(path))
+    return [(int(piece) if piece.isdigit() else 0, piece) for piece in pieces]

@@ -1,0 +1,189 @@
+"""What the runs of an arm are: settings, versions, status."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lottery.run import Run
+
+Fact = tuple[str, str]
+
+_OF_A_SEED = {"seed", "seed_everything"}
+_OF_THE_TRAINER = (
+    "max_epochs",
+    "max_steps",
+    "precision",
+    "devices",
+    "accumulate_grad_batches",
+    "gradient_clip_val",
+    "limit_train_batches",
+)
+_AFTER_PRUNING = {
+    "weights": "the weights that stay are rewound and trained again",
+    "learning-rate": "the weights that stay are trained again with the same learning rates",
+    "fine-tune": "the weights that stay are trained on",
+}
+
+
+def opening(runs: Sequence[Run]) -> str:
+    """What was done, in a sentence."""
+    settings = runs[0].info["settings"]
+    then = _AFTER_PRUNING.get(settings["rewind"]["rule"], "the rest is trained again")
+    done = max(
+        (run.summary(run.rounds[-1]) for run in runs if run.rounds),
+        key=_round,
+        default=None,
+    )
+    sentence = f"Lottery tickets in {settings.get('module', 'a network')}: the network is trained, some of its weights are pruned, {then}, round after round."
+    if done is None:
+        return sentence
+    rounds = f"{done['round'] + 1} round{'s' if done['round'] else ''} finished"
+    return f"{sentence} {rounds}, {100 * done['density']:.3g} % of {done['prunable']:,} prunable weights left in the last."
+
+
+def _round(summary: Mapping[str, Any]) -> int:
+    return summary["round"]
+
+
+def notes(runs: Sequence[Run]) -> list[str]:
+    """What a reader must know before believing the numbers."""
+    found = []
+    for run in runs:
+        status, round = run.status, run.in_progress
+        if status == "running":
+            doing = "" if round is None else f" (round {round} is in progress)"
+            found.append(
+                f"{run.path} is still being written{doing}: report again later for the rest."
+            )
+        elif status == "interrupted":
+            found.append(
+                f"{run.path} was interrupted in round {round}: run again what began it to go on."
+            )
+    seeds = [run.info["seed"] for run in runs]
+    if len(set(seeds)) < len(seeds):
+        found.append(
+            "Some of these runs have the same seed: they are not independent, and intervals are too narrow."
+        )
+    differing = _differing([run.info["settings"] for run in runs])
+    if differing:
+        found.append(
+            f"These runs differ in more than their seeds: {', '.join(differing)}."
+        )
+    return found
+
+
+def facts(runs: Sequence[Run]) -> list[Fact]:
+    """Name and value of what was set and used; of several runs those of the first."""
+    info = runs[0].info
+    settings = info["settings"]
+    found = [
+        ("run" if len(runs) == 1 else f"run {number}", _identity(run))
+        for number, run in enumerate(runs)
+    ]
+    found += [
+        (
+            "module",
+            " ".join(
+                [
+                    str(settings.get("module", "")),
+                    _pairs(settings.get("hyperparameters")),
+                ]
+            ).strip(),
+        ),
+        (
+            "prunable",
+            f"{len(settings['parameters'])} parameters: "
+            + ", ".join(
+                f"{name} {' x '.join(map(str, shape))}"
+                for name, shape in settings["parameters"].items()
+            ),
+        ),
+        ("pruning", _pairs(settings["pruning"])),
+        ("rewind", _pairs(settings["rewind"])),
+        (
+            "monitor",
+            " ".join(str(part) for part in settings["monitor"])
+            if settings["monitor"][0]
+            else "none",
+        ),
+        ("optimizers", "; ".join(map(_named, settings.get("optimizers") or []))),
+        ("schedules", "; ".join(map(_named, settings.get("lr_schedulers") or []))),
+        ("data", _data(settings.get("data"))),
+        (
+            "Trainer",
+            _pairs(
+                {
+                    name: settings.get(name)
+                    for name in _OF_THE_TRAINER
+                    if settings.get(name) != -1  # no limit
+                }
+            ),
+        ),
+        ("versions", _pairs(info["versions"])),
+        ("time", _time(runs)),
+    ]
+    return [(name, value) for name, value in found if value]
+
+
+def _identity(run: Run) -> str:
+    seed = run.info["settings"].get("seed_everything")
+    given = "" if seed is None else f", seed_everything {seed}"
+    return (
+        f"{run.path}: {run.status}, id {run.info['id']}, seed {run.info['seed']}{given}"
+    )
+
+
+def _time(runs: Sequence[Run]) -> str:
+    seconds = sum(run.summary(round)["seconds"] for run in runs for round in run.rounds)
+    if seconds < 120:
+        return f"{seconds:.0f} s of training"
+    return (
+        f"{seconds / 60:.0f} min of training"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h of training"
+    )
+
+
+def _named(described: Mapping[str, Any]) -> str:
+    rest = {key: value for key, value in described.items() if key != "name"}
+    return f"{described.get('name', '')} {_pairs(rest)}".strip()
+
+
+def _data(data: Any) -> str:
+    if not isinstance(data, Mapping):
+        return "" if data is None else str(data)
+    return (
+        f"{str(data.get('_class_path', '')).rpartition('.')[2]} {_pairs(data)}".strip()
+    )
+
+
+def _pairs(values: Any) -> str:
+    """Names and values, without those that say nothing: None, False and what is empty."""
+    if not isinstance(values, Mapping):
+        return "" if values is None else str(values)
+    said = {
+        key: value
+        for key, value in values.items()
+        if not str(key).startswith("_") and value not in (None, False, "", [], {})
+    }
+    return ", ".join(f"{key} {_value(value)}" for key, value in said.items())
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"({_pairs(value)})"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, value))}]"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    names = dict.fromkeys(
+        name for one in settings for name in one if name not in _OF_A_SEED
+    )
+    return [
+        name
+        for name in names
+        if any(one.get(name) != settings[0].get(name) for one in settings)
+    ]

@@ -1,0 +1,58 @@
+"""How a density is shared out between layers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+
+def erdos_renyi(
+    shapes: Mapping[str, Sequence[int]], density: float, kernel: bool = True
+) -> dict[str, float]:
+    """Densities that grow with a layer's units and not with its weights: ERK, or plain Erdős–Rényi.
+
+    The density of a layer is ε·Σshape/Πshape; with kernel=False ε·(out + in)/(out·in), whatever the kernel. Layers that
+    would pass 1 stay dense, and ε is solved again for the others until none does, so that the whole has `density`.
+
+    Args:
+        shapes: parameter name to shape, of two or more dimensions: (out, in, *kernel).
+        density: kept / prunable over all layers, in (0, 1].
+        kernel: whether kernel sizes count (ERK).
+
+    Returns:
+        Parameter name to density in (0, 1].
+
+    Raises:
+        ValueError: density is outside (0, 1], or a shape has fewer than two dimensions or an empty one.
+
+    Source: Evci et al., "Rigging the Lottery: Making All Tickets Winners", ICML 2020, section 3 (ERK); Mocanu et al.,
+    "Scalable training of artificial neural networks with adaptive sparse connectivity", Nature Communications 2018
+    (Erdős–Rényi).
+
+    Example:
+        >>> erdos_renyi({"wide": (32, 32), "head": (4, 4)}, density=0.25)
+        {'wide': 0.23828125, 'head': 1.0}
+    """
+    if not 0 < density <= 1:
+        raise ValueError(f"density={density!r} must be in (0, 1]")
+    for name, shape in shapes.items():
+        if len(shape) < 2 or min(shape) < 1:
+            raise ValueError(
+                f"{name} has shape {tuple(shape)}; Erdős–Rényi densities need (out, in, *kernel), none of them 0"
+            )
+    sizes = {name: math.prod(shape) for name, shape in shapes.items()}
+    counted = {
+        n: tuple(shape) if kernel else tuple(shape[:2]) for n, shape in shapes.items()
+    }
+    raw = {name: sum(shape) / math.prod(shape) for name, shape in counted.items()}
+    budget = density * sum(sizes.values())
+    dense: set[str] = set()
+    while True:
+        sparse = [name for name in shapes if name not in dense]
+        units = sum(raw[name] * sizes[name] for name in sparse)
+        left = budget - sum(sizes[name] for name in dense)
+        found = {name: raw[name] * left / units for name in sparse}
+        full = {name for name, value in found.items() if value >= 1}
+        if not full:
+            return {name: found.get(name, 1.0) for name in shapes}
+        dense |= full

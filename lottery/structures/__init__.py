@@ -1,0 +1,33 @@
+"""Structures: in which units weights go. Each one removes whole units, by the scores of their weights.
+
+    >>> import torch
+    >>> from lottery.masks import Masks
+    >>> w = torch.tensor([[1.0, 2.0, 9.0, 8.0], [3.0, 4.0, 1.0, 1.0]])
+    >>> block = resolve({"name": "block", "shape": [1, 2]})
+    >>> block.next_masks({"w": w}, Masks.ones({"w": w}), pools=[(["w"], 0.5)])["w"].int().tolist()
+    [[0, 0, 1, 1], [1, 1, 0, 0]]
+
+A new structure is one registered class in one file of this folder; each file here is imported.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pkgutil import iter_modules
+
+from lottery.structures.groups import Groups, prune_groups
+from lottery.structures.registry import available, register, resolve
+from lottery.structures.structure import Grouped, Structure
+
+for _family in iter_modules(__path__):
+    import_module(f"{__name__}.{_family.name}")
+
+__all__ = [
+    "Grouped",
+    "Groups",
+    "Structure",
+    "available",
+    "prune_groups",
+    "register",
+    "resolve",
+]

@@ -1,0 +1,194 @@
+"""What `lottery inspect` and `lottery ls` show in the terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lottery.console import light_table, run_table
+from lottery.headline import metric_of
+from lottery.listing import Entry
+from lottery.round_table import number, percent
+from lottery.run import Run
+from lottery.sparkline import bar, sparkline
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions
+
+    from lottery.ticket import Ticket
+
+
+def run_view(run: Run) -> Any:
+    """A run: its rounds, the metric that says most as a sparkline, and its layers."""
+    from rich.console import Group
+
+    summaries = [run.summary(round) for round in run.rounds]
+    lines: list[Any] = [run_table(run)]
+    metric = metric_of(summaries)
+    if metric is not None and len(summaries) > 1:
+        values = [metric.of(summary) for summary in summaries]
+        known = [value for value in values if value is not None]
+        if known:
+            span = f"{number(min(known))} to {number(max(known))}"
+            lines.append(f"{metric.name}  {sparkline(values)}  {span}")
+    if len(summaries) > 1:
+        lines.append(_layers([summary["densities"] for summary in summaries]))
+    lines.append(_status(run))
+    return Group(*lines)
+
+
+def _layers(densities: Sequence[Mapping[str, float]]) -> Any:
+    table = light_table(("parameter", "density over rounds", "", "now"), left=3)
+    for name, now in densities[-1].items():
+        line = sparkline([round[name] for round in densities], low=0, high=1)
+        table.add_row(name, line, bar(now), percent(now))
+    return table
+
+
+def _status(run: Run) -> str:
+    status, round = run.status, run.in_progress
+    if round is None:
+        return status
+    how = "; run again what began it to go on" if status == "interrupted" else ""
+    return f"{status} in round {round}{how}"
+
+
+def ticket_view(ticket: Ticket) -> Any:
+    """A ticket: its layers with the units that are dead in them, and where it came from."""
+    from rich.console import Group
+
+    columns = ("parameter", "shape", "weights", "kept", "density")
+    table = light_table([*columns, "dead out/in", "fan in/out"])
+    for name, row in ticket.table().join(ticket.structure()).iterrows():
+        table.add_row(
+            str(name),
+            " x ".join(map(str, row["shape"])),
+            f"{row['weights']:,}",
+            f"{row['kept']:,}",
+            percent(row["density"]),
+            f"{row['dead_outputs']} / {row['dead_inputs']}",
+            f"{row['fan_in']:.1f} / {row['fan_out']:.1f}",
+        )
+    meaning = "dead: outputs and inputs without a kept weight; fan: kept weights of each other one, on average"
+    return Group(repr(ticket), table, meaning, *_origin(ticket.provenance))
+
+
+def _origin(provenance: Mapping[str, Any]) -> Iterator[Any]:
+    """Where a ticket came from, a line each."""
+    from rich.table import Table
+
+    if not provenance:
+        return
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for name, value in provenance.items():
+        if name == "metrics":
+            for part, metrics in value.items():
+                if metrics:
+                    table.add_row(part.replace("_", ", "), _pairs(metrics))
+        else:
+            table.add_row(
+                name, _pairs(value) if isinstance(value, dict) else str(value)
+            )
+    yield ""
+    yield table
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    return "  ".join(
+        f"{name} {f'{value:.4g}' if isinstance(value, float) else value}"
+        for name, value in values.items()
+        if value is not None
+    )
+
+
+def listing_view(found: Sequence[Entry], directory: Path) -> Any:
+    """Runs and tickets, a row each; then what is wrong with those that are damaged."""
+    from rich.console import Group
+
+    if not found:
+        return (
+            f"no runs or tickets below {directory}. `lottery run recipes/digits.yaml` makes a run in checkpoints/digits;"
+            " Ticket.save makes a ticket file."
+        )
+    lines: list[Any] = [f"below {directory}", _Listing(found, directory)]
+    if any(entry.best is not None for entry in found):
+        lines.append("best: of the round that validation chose among the pruned ones")
+    return Group(*lines, *_damage(found))
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """A table that leaves out columns where the terminal is narrow."""
+
+    found: Sequence[Entry]
+    directory: Path
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Any:
+        rows = [_cells(entry, self.directory) for entry in self.found]
+        for dropped in range(len(_SPARE) + 1):
+            columns = [name for name in rows[0] if name not in _SPARE[:dropped]]
+            table = light_table(columns, left=2)
+            for row in rows:
+                table.add_row(*[row[column] for column in columns])
+            needed = console.measure(table, options=options.update(max_width=9999))
+            if needed.maximum <= options.max_width:
+                break
+        yield table
+
+
+_SPARE = ("changed", "at", "over rounds", "metric")
+"""Columns to do without, the first first."""
+
+
+def _cells(entry: Entry, directory: Path) -> dict[str, str]:
+    status = entry.status
+    if entry.round is not None:
+        status += f", round {entry.round}"
+    inside = entry.path.is_relative_to(directory) and entry.path != directory
+    name = entry.path.relative_to(directory) if inside else entry.path
+    metric = {"dense": entry.dense, "best": entry.best}
+    return {
+        "name": str(name),
+        "status": status,
+        "rounds": "" if entry.rounds is None else str(entry.rounds),
+        "density": _if_known(entry.density, percent),
+        "metric": entry.metric or "",
+        **{name: _if_known(value, number) for name, value in metric.items()},
+        "at": _if_known(entry.best_density, percent),
+        "over rounds": sparkline(_thinned(entry.values)),
+        "changed": age(time.time() - entry.changed) if entry.changed else "",
+    }
+
+
+def _thinned(values: Sequence[float | None], most: int = 16) -> list[float | None]:
+    """At most so many of the values, evenly spaced, with the first and the last."""
+    if len(values) <= most:
+        return list(values)
+    return [values[round(i * (len(values) - 1) / (most - 1))] for i in range(most)]
+
+
+def _if_known(value: float | None, text: Callable[[float], str]) -> str:
+    return "" if value is None else text(value)
+
+
+def _damage(found: Iterable[Entry]) -> Iterator[str]:
+    for entry in found:
+        if entry.wrong is not None:
+            yield f"damaged: {entry.wrong}"
+
+
+def age(seconds: float) -> str:
+    """How long ago, in the largest unit that is full.
+
+    Example:
+        >>> age(59), age(3 * 3600 + 5), age(40 * 86400)
+        ('59 s ago', '3 h ago', '40 d ago')
+    """
+    seconds = max(0, int(seconds))
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit} ago"
+    return f"{seconds} s ago"
