@@ -11,7 +11,7 @@ The weights are normal float32 in 10 tensors. In turns, in one process, each fin
 CPU and wall time stand side by side, with one thread and with two: on a shared machine believe the CPU time, and the
 ratios, which are taken within a turn, more than the seconds. Memory is the highest resident size (VmHWM) of a fresh
 process less that before the call and less the masks (1 byte per weight), so it counts all else that the call took;
-Linux only. It takes about 3 minutes and 3 GB; --billion instead chooses from 1e9 weights: 1 minute and 6 GB.
+Linux only. It takes about 4 minutes and 6 GB; --billion instead chooses from 1e9 weights: 1 minute and 6 GB.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ class Amounts:
     def rounds(self) -> int | None:
         """The number of rounds that `densities` are for, or None."""
         if isinstance(self.densities, Mapping):
-            return min(map(len, self.densities.values()), default=0)
+            return min(map(len, self.densities.values()))
         return None if self.densities is None else len(self.densities)
 
     def pools(self, masks: Masks, round: int) -> list[tuple[list[str], int]]:
@@ -132,7 +132,7 @@ class Amounts:
         return found
 
     def _density_by_scope(self, masks: Masks, density: float) -> dict[str, float]:
-        if self.scope == "uniform":
+        if self.scope == "uniform" or density == 0:
             return dict.fromkeys(masks, density)
         shapes = {name: mask.shape for name, mask in masks.items()}
         return erdos_renyi(shapes, density, kernel=self.scope == "erk")
@@ -151,6 +151,8 @@ def _densities(
 ) -> tuple[float, ...] | dict[str, tuple[float, ...]] | None:
     if densities is None:
         return None
+    if densities in ([], (), {}):
+        raise ValueError(f"densities={densities!r} is empty: give one for each round")
     if isinstance(densities, Mapping):
         return {pattern: _falling(values) for pattern, values in densities.items()}
     return _falling(densities)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from lottery import moving as moving_masks
 from lottery.lightning import Fit
+from lottery.moving import Moving
 from lottery.namespaces import callback_bases
 from lottery.options import Options
 from lottery.pruning import Pruning
@@ -42,6 +45,9 @@ class LotteryTicket(_Callback):
         test_each_round: also run the test data at the best and the last step of each round.
         save_every: how often the round in progress is saved: seconds, or a step such as "100it" or "1ep".
         ticket: a `Ticket` (or its file) to start from, in place of the module's own weights.
+        moving: masks that move while the network trains, with ``rounds=0``: "gradual", "set" or "rigl", a mapping with
+            a name and settings, or an object such as ``RigL(0.1)``; see `lottery.moving`. Of `pruning` only `include`,
+            `exclude` and `collapse` count then.
 
     Raises:
         ValueError: an argument is out of range; the message says which and what it may be.
@@ -70,6 +76,7 @@ class LotteryTicket(_Callback):
         test_each_round: bool = False,
         save_every: float | str = 60.0,
         ticket: Ticket | str | os.PathLike[str] | None = None,
+        moving: str | Mapping[str, Any] | Moving | None = None,
     ) -> None:
         super().__init__()
         if isinstance(rounds, bool) or not isinstance(rounds, int) or rounds < 0:
@@ -96,6 +103,11 @@ class LotteryTicket(_Callback):
             if ticket is None or isinstance(ticket, Ticket)
             else Ticket.load(ticket)
         )
+        self.moving = None if moving is None else moving_masks.resolve(moving)
+        if self.moving is not None and rounds:
+            raise ValueError(
+                f"rounds={rounds} with moving={moving!r}: masks that move train once; give rounds=0"
+            )
         self._rounds: Rounds | None = None
         self._fit: Fit | None = None
 
@@ -137,13 +149,17 @@ class LotteryTicket(_Callback):
 
     def on_after_backward(self, trainer: Any, pl_module: Any) -> None:
         if not pl_module.automatic_optimization:
+            if self._round is not None:
+                self._round.keep_gradients()
             self._mask_gradients()  # before the module clips them
 
     def on_before_optimizer_step(
         self, trainer: Any, pl_module: Any, optimizer: Any
     ) -> None:
-        if self._round is not None:
-            self._round.gather()
+        if self._rounds is not None and self._round is not None:
+            self._round.gather(optimizer)
+            if self._round.move(optimizer):
+                self._rounds.tracking.moved(self._round.masks)
         self._mask_gradients()
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
@@ -205,6 +221,7 @@ class LotteryTicket(_Callback):
             test_each_round=self.test_each_round,
             save_every=self.save_every,
             ticket=self.ticket,
+            moving=self.moving,
         )
 
 

@@ -1,4 +1,4 @@
-"""The command line: `lottery run`, `lottery ls`, `lottery inspect`, `lottery report`."""
+"""The command line: `lottery run`, `lottery prune`, `lottery ls`, `lottery inspect`, `lottery report`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ _EPILOG = """\
 examples:
   lottery run recipes/digits.yaml                  find a winning ticket in a minute
   lottery run recipes/digits.yaml --help           every setting of a recipe
+  lottery prune recipes/digits.yaml --score synflow --density 0.1 -o a.ticket
   lottery ls                                       the runs and tickets in checkpoints
   lottery inspect checkpoints/digits               the rounds of a run
   lottery inspect checkpoints/digits --round 7     the ticket of round 7, layer by layer
@@ -62,6 +63,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from lottery.run_recipe import run_recipe
 
             return run_recipe(arguments[1:])
+        if arguments[:1] == ["prune"]:  # so are those that are not its own
+            from lottery.prune_command import prune
+
+            return prune(arguments[1:])
         known = _parse(arguments)
         known.command(known)
         return 0
@@ -103,6 +108,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         return added
 
     commands.add_parser("run", help="run a recipe; go on with it if it was begun")
+    commands.add_parser("prune", help="score and prune once, without training")
 
     ls = command("ls", _ls, "list runs and ticket files", _LS_EPILOG)
     ls.add_argument(

@@ -219,6 +219,12 @@ class Comparison:
     def _plot_deaths(self, **options: Any) -> Figure:
         from lottery import plots
 
+        for run in self._first:
+            if "moving" in run.info["settings"]:
+                raise ValueError(
+                    f"the masks of {run.path} moved within one training, so no weight died between rounds;"
+                    " plot 'densities', or the ticket with run.ticket(0).plot('masks')"
+                )
         histories = [run.masks for run in self._first]
         rounds = min(len(history) for history in histories)
         deaths = {

@@ -39,10 +39,18 @@ def prunable(
     table = light_table(("parameter", "shape", "weights", "kept", "per round"))
     for name, mask in masks.items():
         share = "by density" if amounts is None else f"{100 * amounts[name]:g} %"
+        if options.moving is not None:
+            share = "none"
         shape = " x ".join(map(str, parameters[name].shape))
         table.add_row(name, shape, f"{mask.numel():,}", f"{int(mask.sum()):,}", share)
     table.add_section()
-    table.add_row("all", "", f"{masks.total:,}", f"{masks.kept:,}", pruning.scope)
+    scope = pruning.scope if options.moving is None else ""
+    table.add_row("all", "", f"{masks.total:,}", f"{masks.kept:,}", scope)
+    if options.moving is not None:
+        show("Prunable parameters")
+        show(table)
+        show(f"One training; masks move: {options.moving}. Stored in {options.dirpath}")
+        return
     show(f"Prunable parameters{_how(pruning)}")
     show(table)
     rule = {
@@ -54,10 +62,8 @@ def prunable(
         options.rewind.optimizer or "rewind"
     ]
     rounds = f"{options.rounds} round{'' if options.rounds == 1 else 's'}"
-    after = f"{rounds} after the dense one; {rule}; optimizer state {state}."
-    show(
-        f"{after if options.rounds else 'The dense round only.'} Stored in {options.dirpath}"
-    )
+    after = f"{rounds} of pruning after round 0; {rule}; optimizer state {state}."
+    show(f"{after if options.rounds else 'Round 0 only.'} Stored in {options.dirpath}")
 
 
 def _how(pruning: Pruning) -> str:

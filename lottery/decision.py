@@ -10,11 +10,26 @@ from torch import Tensor
 
 from lottery import scores, streams
 from lottery.masks import Masks
+from lottery.paths import Connectivity, effective
 from lottery.scores import Context
 
 if TYPE_CHECKING:
     from lottery.lightning import Fit
     from lottery.pruning import Pruning
+
+
+def check(pruning: Pruning, fit: Fit, masks: Masks, rounds: int) -> None:
+    """Make sure, before anything is trained, that the masks of so many rounds can be made.
+
+    Raises:
+        ValueError: as `Pruning.check`, or the score needs data and the module optimizes manually.
+    """
+    # training data must not be touched before the user's own first epoch
+    known = fit.module.example_input_array is not None
+    example = fit.example_input(seed=0) if known else None
+    pruning.check(masks, rounds, fit.module, example)
+    if "batches" in pruning.needs:
+        fit.check_loss()
 
 
 def next_masks(
@@ -45,24 +60,35 @@ def next_masks(
     """
     module = fit.module
     generator = torch.Generator()
-    example = fit.example_input(seed) if "example_input" in pruning.needs else None
-
-    def score(current: Masks) -> dict[str, Tensor]:
-        current.apply(dict(module.named_parameters()))
-        context = Context(
-            module,
-            current,
-            batches=lambda: fit.training_batches(seed),
-            loss=fit.training_loss,
-            example_input=example,
-            initial=initial,
-            accumulated=accumulated,
-            generator=generator.manual_seed(seed),
-        )
-        return scores.compute(pruning.score, context)
-
     with streams.isolated(), scores.undisturbed(module, masks):
         module.load_state_dict(dict(weights), strict=False)
+        example = fit.example_input(seed) if "example_input" in pruning.needs else None
+
+        def score(current: Masks) -> dict[str, Tensor]:
+            current.apply(dict(module.named_parameters()))
+            context = Context(
+                module,
+                current,
+                batches=lambda: fit.training_batches(seed),
+                loss=fit.training_loss,
+                example_input=example,
+                initial=initial,
+                accumulated=accumulated,
+                generator=generator.manual_seed(seed),
+            )
+            return scores.compute(pruning.score, context)
+
         return pruning.next_masks(
             score, masks, round, module=module, example_input=example
         )
+
+
+def connectivity(fit: Fit, masks: Masks, seed: int) -> Connectivity:
+    """What masks leave of the fit's module, as far as its paths can be followed."""
+    if masks.kept == masks.total:
+        return Connectivity(masks, masks)
+    try:
+        example = fit.example_input(seed)
+        return Connectivity(masks, effective(fit.module, masks, example))
+    except ValueError:  # not through every module
+        return Connectivity(masks)

@@ -42,12 +42,10 @@ class Enforcement:
         parameters: Mapping[str, Tensor],
         optimizers: Iterable[Optimizer],
     ) -> None:
-        pruned = [name for name, mask in masks.items() if not mask.all()]
-        self._parameters = [parameters[name] for name in pruned]
-        # of the parameters' dtype: mixed dtypes would take torch's slow path
-        self._factors = [masks[name].to(parameters[name]) for name in pruned]
+        self._of = {name: parameters[name] for name in masks}
         self._optimizers = list(optimizers)
         self._handles: list[Any] = []
+        self._hold(masks)
 
     def __enter__(self) -> Enforcement:  # noqa: PYI034 (typing.Self is of Python 3.11)
         self.mask_weights()
@@ -61,8 +59,30 @@ class Enforcement:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for handle in self._handles:
-            handle.remove()
+        while self._handles:
+            self._handles.pop().remove()
+
+    def replace(self, masks: Masks) -> None:
+        """Enforce other masks from now on.
+
+        Weights, gradients and optimizer state are set to zero where either masks prune: a weight that comes back starts
+        from zero, and learns from the next gradient on.
+        """
+        self.__exit__()
+        self._hold(self._masks & masks)
+        self.mask_gradients()
+        for optimizer in self._optimizers:
+            self._mask_state(optimizer)
+        self.mask_weights()
+        self._hold(masks)
+        self.__enter__()
+
+    def _hold(self, masks: Masks) -> None:
+        pruned = [name for name, mask in masks.items() if not mask.all()]
+        self._masks = masks
+        self._parameters = [self._of[name] for name in pruned]
+        # of the parameters' dtype: mixed dtypes would take torch's slow path
+        self._factors = [masks[name].to(self._of[name]) for name in pruned]
 
     def mask_weights(self) -> None:
         """Set pruned weights to zero."""

@@ -13,10 +13,11 @@ import copy
 import importlib
 import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, Literal, Protocol
 
 import torch
+from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
 from lottery import streams
@@ -491,22 +492,31 @@ class Fit:
 
     # score
 
-    def training_batches(self, seed: int) -> Iterator[Any]:
+    def training_batches(self, seed: int) -> Generator[Any, None, None]:
         """Fresh batches of the training data, on the module's device, in an order of their own.
 
         Every process of a distributed fit gets the same. Between rounds only: the loaders are those of the next one.
         """
         trainer = self.trainer
-        loaders = _combined_loader_type(trainer)(
-            trainer.fit_loop._data_source.dataloader()
-        )
+        source = trainer.fit_loop._data_source.dataloader()
+        kind = _combined_loader_type(trainer)
+        loaders = source if isinstance(source, kind) else kind(source, "max_size_cycle")
+        for loader in loaders.flattened:
+            if hasattr(loader, "set_round"):
+                loader.set_round(self.round)
+        generators = _generators(loaders.flattened)
+        before = [generator.get_state() for generator in generators]
         streams.seed(seed)
-        for index, generator in enumerate(_generators(loaders.flattened)):
+        for index, generator in enumerate(generators):
             generator.manual_seed(streams.derive(seed, "loader", index))
         _set_sampler_epochs(loaders.flattened, 0)
-        for batch, *_ in loaders:
-            batch = trainer.precision_plugin.convert_input(batch)
-            yield trainer.strategy.batch_to_device(batch, dataloader_idx=0)
+        try:
+            for batch, *_ in loaders:
+                batch = trainer.precision_plugin.convert_input(batch)
+                yield trainer.strategy.batch_to_device(batch, dataloader_idx=0)
+        finally:
+            for generator, state in zip(generators, before, strict=True):
+                generator.set_state(state)
 
     def training_loss(self, module: Any, batch: Any) -> Tensor:
         """The loss that `training_step` gives for a batch; what it logs goes nowhere.
@@ -515,25 +525,32 @@ class Fit:
             ValueError: the module does its own optimization.
             TypeError: it gives no loss.
         """
-        name = type(module).__name__
-        if not module.automatic_optimization:
-            raise ValueError(
-                f"{name} optimizes manually, so its training_step gives no loss to score with. Use a score without data,"
-                " such as 'magnitude' or 'synflow', or a function of your own."
-            )
+        self.check_loss()
         step = module.training_step
         takes_index = len(inspect.signature(step).parameters) > 1
+        loggers = self.trainer.loggers
+        self.trainer.loggers = [_silent_logger(self.trainer) for _ in loggers]
         module.log = module.log_dict = lambda *_, **__: None
         try:
             found = step(batch, 0) if takes_index else step(batch)
         finally:
             del module.log, module.log_dict
+            self.trainer.loggers = loggers
         loss = found.get("loss") if isinstance(found, Mapping) else found
         if not isinstance(loss, Tensor):
             raise TypeError(
-                f"the training_step of {name} gave {type(found).__name__} and no loss, so there is nothing to score with"
+                f"the training_step of {type(module).__name__} gave {type(found).__name__} and no loss, so there is"
+                " nothing to score with"
             )
         return loss
+
+    def check_loss(self) -> None:
+        """Raise where `training_step` gives no loss because the module does its own optimization."""
+        if not self.module.automatic_optimization:
+            raise ValueError(
+                f"{type(self.module).__name__} optimizes manually, so its training_step gives no loss to score with. Use a"
+                " score without data, such as 'magnitude' or 'synflow', or a function of your own."
+            )
 
     def note_batch(self, batch: Any) -> None:
         """Remember what a training batch looks like, from the first of a fit."""
@@ -543,11 +560,15 @@ class Fit:
 
     def example_input(self, seed: int) -> Any:
         """An input of the module's `forward`: its `example_input_array`, or what comes first in a training batch."""
-        if self.module.example_input_array is not None:
-            return self.module.example_input_array
+        module = self.module
+        if module.example_input_array is not None:
+            return apply_to_collection(
+                module.example_input_array, Tensor, lambda t: t.to(module.device)
+            )
         if self._example is None:
-            with streams.isolated():
-                self.note_batch(next(self.training_batches(seed)))
+            batches = self.training_batches(seed)
+            with streams.isolated(), contextlib.closing(batches):
+                self.note_batch(next(batches))
         return self._example
 
     # evaluate

@@ -6,13 +6,12 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from lottery.headline import Metric, best_ticket, metric_of
 from lottery.run import RUN, Run
-from lottery.storage import LOCK, MANIFEST, Directory, StorageError
+from lottery.storage import LOCK, MANIFEST, StorageError
 from lottery.ticket import Ticket
 
 _OF_A_RUN = {"rounds", "masks"}
@@ -93,7 +92,7 @@ def _entry(path: Path) -> Entry:
 
 def _of_run(path: Path) -> Entry:
     os.listdir(path)  # a directory that may not be entered says so
-    run = _Glance(path)
+    run = Run(path)
     summaries = [run.summary(round) for round in run.rounds]
     metric = metric_of(summaries)
     best = best_ticket(summaries, metric)
@@ -121,23 +120,6 @@ def _of_ticket(path: Path) -> Entry:
         round=ticket.provenance.get("round"),
         density=ticket.density,
     )
-
-
-class _Glance(Run):
-    """A run as it is now: its manifest is read once, which makes a thousand of them a matter of seconds."""
-
-    def __init__(self, dirpath: Path) -> None:
-        super().__init__(dirpath)
-        self._directory = _Snapshot(dirpath)
-
-
-class _Snapshot(Directory):
-    def files(self) -> dict[str, dict[str, Any]]:
-        return self._files
-
-    @cached_property
-    def _files(self) -> dict[str, dict[str, Any]]:
-        return super().files()
 
 
 def _value(metric: Metric | None, summaries: Iterable[Any]) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from lottery.moving import Moving
 from lottery.pruning import Pruning
 from lottery.retraining import Rewind
 from lottery.steps import Step
@@ -26,3 +27,4 @@ class Options:
     test_each_round: bool
     save_every: float | Step
     ticket: Ticket | None
+    moving: Moving | None = None

@@ -181,6 +181,22 @@ class Connectivity:
         """The density of the sparsest layer."""
         return min(self.masks.densities().values(), default=1.0)
 
+    def check(self) -> None:
+        """Make sure that a path leads from input to output, as far as is known.
+
+        Raises:
+            ValueError: none does; the message names the sparsest layer.
+        """
+        if self.connected is False:
+            name, density = min(
+                self.masks.densities().items(), key=lambda item: item[1]
+            )
+            raise ValueError(
+                f"no path is left from input to output (the sparsest layer is {name}, with {100 * density:.3g} % of its"
+                " weights), so nothing can be learnt. Keep more weights, prune in more steps, use another score or"
+                " scope='layerwise', or set collapse='warn'."
+            )
+
     @property
     def units(self) -> dict[str, int]:
         """Output units of each layer: the first dimension of its weight."""

@@ -71,7 +71,7 @@ class Pruning:
     score: Any = "magnitude"
     weights: Literal["trained", "start"] = "trained"
     steps: int = 1
-    structure: Any = "element"
+    structure: str | Mapping[str, Any] | Any = "element"
     include: Sequence[str] = ()
     exclude: Sequence[str] = ()
     collapse: Literal["stop", "warn"] = "stop"
@@ -118,9 +118,50 @@ class Pruning:
         found = {
             f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init
         }
-        found["score"] = _described(self.score)
-        found["structure"] = _described(self.structure)
+        score = scoring.resolve(self.score)
+        structure = structures.resolve(self.structure)
+        found["score"] = _described(scoring.name_of(score), score)
+        found["structure"] = _described(structures.name_of(structure), structure)
         return found
+
+    def check(
+        self, masks: Masks, rounds: int, module: nn.Module, example_input: Any = None
+    ) -> None:
+        """Make sure that rounds can be pruned, as far as this is known before there are scores.
+
+        Args:
+            masks: the masks of round 0.
+            rounds: how many rounds there will be after it.
+            module: the module.
+            example_input: an input of its `forward`, or None where it is not known yet.
+
+        Raises:
+            ValueError: a pattern matches nothing or is missing, the structure or scope does not fit a parameter, or
+                densities leave less than a weight to each.
+        """
+        structure = structures.resolve(self.structure)
+        elements = isinstance(structure, structures.Element)
+        pools = self.amounts.pools(masks, 1)
+        for round in range(1, rounds + 1 if self.densities is not None else 1):
+            for names, left in self.amounts.pools(masks, round):
+                alive = [name for name in names if masks[name].any()]
+                if elements and self.collapse == "stop" and left < len(alive):
+                    total = sum(masks[name].numel() for name in names)
+                    raise ValueError(
+                        f"the density of round {round} would leave {left} of the {total} weights of {', '.join(alive)}:"
+                        " less than one to each parameter. Give a higher one, exclude small parameters, or set"
+                        " collapse='warn'."
+                    )
+        follows = getattr(structure, "needs_example_input", False)
+        if not elements and not (follows and example_input is None):
+            structure.next_masks(
+                {name: mask.float() for name, mask in masks.items()},
+                masks,
+                [(names, 0.0) for names, _ in pools],
+                allow_empty=True,
+                module=module,
+                example_input=example_input,
+            )
 
     def next_masks(
         self,
@@ -175,8 +216,8 @@ class Pruning:
                 if masks[name].any() and not mask.any():
                     raise ValueError(
                         f"pruning for round {round} would remove the last weights of {name}, which cuts the network"
-                        " there (layer collapse). The rounds so far are stored. Stop at fewer rounds, use"
-                        " scope='layerwise', exclude the layer, or set collapse='warn'."
+                        " there (layer collapse). Keep more weights, prune in more steps, use scope='layerwise', exclude"
+                        " the layer, or set collapse='warn'."
                     )
         return current
 
@@ -188,20 +229,11 @@ def _on_the_way(start: int, end: int, share: float) -> int:
     return round(start * (end / start) ** share)
 
 
-def _described(piece: Any) -> Any:
-    """A score or structure as plain data: the name or mapping it was given by, or its own settings."""
-    if isinstance(piece, (str, Mapping)):
-        return piece
-    kind = (
-        piece
-        if isinstance(piece, type) or not dataclasses.is_dataclass(piece)
-        else type(piece)
-    )
-    home = getattr(kind, "__module__", type(kind).__module__)
-    name = f"{home}.{getattr(kind, '__qualname__', type(kind).__qualname__)}"
+def _described(name: str, piece: Any) -> dict[str, Any]:
+    """A score or structure as plain data: the same however it was written."""
     if dataclasses.is_dataclass(piece) and not isinstance(piece, type):
         return {"name": name, **dataclasses.asdict(piece)}
-    return name
+    return {"name": name}
 
 
 def _patterns(what: str, patterns: Sequence[str] | str) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -79,8 +80,14 @@ def load(recipe: str, overrides: Sequence[str] = (), **parser: Any) -> RecipeCLI
         parser: what ``--help`` says beside the settings: `usage`, `description`, `epilog`.
 
     Raises:
-        ValueError: a setting is unknown or of the wrong type.
+        ValueError: there is no such recipe, or a setting is unknown or of the wrong type.
     """
+    if not Path(recipe).is_file():
+        found = sorted(str(path) for path in Path("recipes").glob("*.yaml"))
+        raise ValueError(
+            f"there is no recipe {recipe!r}"
+            + (f"; recipes/ has {', '.join(found)}" if found else "")
+        )
     return RecipeCLI(
         LightningModule,
         LightningDataModule,
@@ -99,6 +106,19 @@ def load(recipe: str, overrides: Sequence[str] = (), **parser: Any) -> RecipeCLI
         args=["--config", recipe, *overrides],
         run=False,
     )
+
+
+def quieten() -> None:
+    """Lightning's notices repeat in every round; warnings that matter still come through."""
+    names = "pytorch_lightning", "lightning.pytorch", "lightning", "lightning_fabric"
+    for name in names:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",
+        ".*smaller than the logging interval.*",
+        ".*is deprecated.*",
+    ):
+        warnings.filterwarnings("ignore", message)
 
 
 class _Formatter(DefaultHelpFormatter):

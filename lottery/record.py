@@ -21,6 +21,7 @@ class Record:
         history: one row per epoch and per validation: step, epoch and the metrics logged since the row before.
         best_test: test metrics at the best step so far, where tests are asked for.
         seconds: time spent training.
+        since: the first row that counts for the best step: those before it were of denser masks.
     """
 
     monitor: str | None = None
@@ -29,20 +30,25 @@ class Record:
     history: list[dict[str, float]] = field(default_factory=list)
     best_test: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    since: int = 0
 
     def add(self, step: int, epoch: int, metrics: Mapping[str, float]) -> bool:
         """Add a row; whether it is now the best one."""
         self.history.append({"step": step, "epoch": epoch, **metrics})
         return self.best() is self.history[-1]
 
+    def start_over(self) -> None:
+        """The network has become sparser: what was best before is not comparable."""
+        self.since, self.best_test = len(self.history), {}
+
     def best(self) -> dict[str, float] | None:
-        """The first row with the best finite value of the monitored metric."""
+        """The first row with the best finite value of the monitored metric, of those that count."""
         if self.monitor is None:
             return None
         sign = 1 if self.mode == "max" else -1
         rows = [
             row
-            for row in self.history
+            for row in self.history[self.since :]
             if math.isfinite(row.get(self.monitor, math.nan))
         ]
         return max(rows, key=lambda row: sign * row[self.monitor or ""], default=None)

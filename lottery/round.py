@@ -10,6 +10,7 @@ from lottery import streams
 from lottery.enforcement import Enforcement
 from lottery.lightning import Fit, Position, scalars
 from lottery.masks import Masks
+from lottery.moving import Mover, Training
 from lottery.options import Options
 from lottery.record import Record
 from lottery.run import REWIND
@@ -68,6 +69,7 @@ class Round:
     Attributes:
         record: the evidence that it gathers.
         gathered: what the score gathers while the round trains, for scores that do.
+        mover: moves the masks while the round trains, where they move.
         validated: set after a validation, so that its metrics are noted at the next boundary.
     """
 
@@ -80,6 +82,12 @@ class Round:
         self.gathered = (
             MovementAccumulator(masks)
             if "accumulated" in run.options.pruning.needs
+            else None
+        )
+        options = run.options
+        self.mover = (
+            Mover(options.moving, run.seed, options.pruning.collapse == "warn")
+            if options.moving is not None
             else None
         )
         self._enforcement: Enforcement | None = None
@@ -118,6 +126,9 @@ class Round:
 
     def _take(self, own: dict[str, Any]) -> None:
         self.record = Record(**own["record"])
+        if self.mover is not None:
+            self.masks = Masks.unpack(own["masks"], own["shapes"])
+            self.mover.load(own["moving"])
         if self.gathered is not None:
             self.gathered = MovementAccumulator(self.masks, own["gathered"])
         self._epoch_start = own["epoch_start"]
@@ -132,17 +143,40 @@ class Round:
         ) as self._enforcement:
             if not self.record.start:
                 self.record.start = self.run.fit.evaluate("validate")
-            if self.run.options.rounds:
+            if self.run.options.rounds or self.mover is not None:
                 self.run.fit.show(round=self.number, density=self.masks.density)
+            if self.mover is not None:
+                trainer = self.run.fit.trainer
+                training = Training.of(trainer)
+                self.mover.start(self.run.fit.module, trainer.optimizers, training)
             self._clock = time.monotonic() - self.record.seconds
             self.run.fit.train()
             self.record.seconds = time.monotonic() - self._clock
         self._enforcement = None
 
-    def gather(self) -> None:
+    def gather(self, optimizer: Any) -> None:
         """Let a score gather what it needs from a step, before the optimizer makes it."""
         if self.gathered is not None:
-            self.gathered.update(self.run.fit.module)
+            self.gathered.update(self.run.fit.module, optimizer)
+
+    def keep_gradients(self) -> None:
+        """Keep the gradients that a move needs, before those of pruned weights are set to zero."""
+        if self.mover is not None and self._enforcement is not None:
+            self.mover.keep_gradients(self.masks)
+
+    def move(self, optimizer: Any) -> bool:
+        """Move the masks where it is time, before an optimizer steps; whether they moved."""
+        if self.mover is None or self._enforcement is None:
+            return False
+        masks = self.mover.step(self.masks, optimizer, self.run.fit.global_step)
+        if masks is None:
+            return False
+        if masks.kept < self.masks.kept:
+            self.record.start_over()
+        self.masks = masks
+        self._enforcement.replace(masks)
+        self.run.fit.show(density=masks.density)
+        return True
 
     def mask_gradients(self) -> None:
         """Set the gradients of pruned weights to zero."""
@@ -180,6 +214,7 @@ class Round:
             "shapes": {name: list(mask.shape) for name, mask in self.masks.items()},
             "record": self.record.state(),
             "gathered": {} if self.gathered is None else self.gathered.sums,
+            "moving": {} if self.mover is None else self.mover.state(),
             "epoch_start": self._epoch_start,
             "metrics": self.run.fit.metrics(),
             "fresh": list(self._fresh()),

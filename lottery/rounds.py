@@ -5,16 +5,23 @@ from __future__ import annotations
 import os
 from typing import Any, Literal
 
-from lottery import console, settings, storage, streams
-from lottery.decision import next_masks
+from lottery import console, decision, moving, settings, storage, streams
 from lottery.lightning import STATE, Fit, Position
 from lottery.mask_history import MaskHistory
 from lottery.masks import Masks
 from lottery.options import Options
-from lottery.paths import Connectivity, effective
 from lottery.prunable import prunable_parameters
 from lottery.round import ActiveRun, Round
-from lottery.run import INITIAL, REWIND, RUN, TRAINED, Run, masks_file, round_file
+from lottery.run import (
+    INITIAL,
+    MOVED,
+    REWIND,
+    RUN,
+    TRAINED,
+    Run,
+    masks_file,
+    round_file,
+)
 from lottery.steps import Step
 from lottery.storage import LAST, Directory, StorageError
 from lottery.tracking import Tracking
@@ -83,6 +90,8 @@ class Rounds:
             masks = masks.with_masks(options.ticket.masks)
         if options.test_each_round:
             fit.check_testing()
+        if options.rounds:
+            decision.check(options.pruning, fit, masks, options.rounds)
         now = settings.collect(options, fit, self._monitor(), masks)
         console.prunable(masks, parameters, options, self._rewind_step)
         if RUN in self.directory:
@@ -132,8 +141,12 @@ class Rounds:
                 number, round.masks, fit.global_step, fit.epoch, test
             ),
             "logged_steps": fit.logged_steps,
-            "connectivity": self._connectivity(round.masks).summary(),
+            "connectivity": decision.connectivity(
+                fit, round.masks, self.active.seed
+            ).summary(),
         }
+        if round.mover is not None:
+            summary["moves"] = round.mover.moves
         if fit.is_writer:
             if self._needs_end:
                 states = fit.capture("epoch")["optimizer_states"]
@@ -151,6 +164,9 @@ class Rounds:
                 files[round_file(number, GATHERED)] = storage.encode_tensors(
                     round.gathered.sums
                 )
+            if round.mover is not None:
+                last = MaskHistory.of([round.masks])
+                files[round_file(number, MOVED)] = storage.encode_masks(last)
             self.directory.commit(files, drop=[LAST, *self._outlived(number)])
         fit.barrier()
         self.tracking.finish(summary)
@@ -200,6 +216,14 @@ class Rounds:
                 f"ckpt_path is a checkpoint of round {foreign['round']} of a run that is not in {path}. Give"
                 " LotteryTicket the dirpath of that run, or leave out ckpt_path."
             )
+        if options.moving is not None:
+            masks = moving.begin(
+                options.moving,
+                masks,
+                seed,
+                moving.Training.of(fit.trainer),
+                allow_empty=options.pruning.collapse == "warn",
+            )
         self.round = Round(self.active, 0, masks)
         start = fit.capture("start")
         self.round = None
@@ -222,6 +246,9 @@ class Rounds:
                 }
             )
         fit.barrier()
+        if not fit.is_writer:  # its own streams may give another seed
+            stored = self.directory.read_json(RUN)
+            self._activate(stored["id"], stored["seed"])
 
     def _activate(self, id: str, seed: int) -> None:
         self.active = ActiveRun(
@@ -289,32 +316,15 @@ class Rounds:
         self.fit.barrier()
         return history[number]
 
-    def _connectivity(self, masks: Masks) -> Connectivity:
-        if masks.kept == masks.total:
-            return Connectivity(masks, masks)
-        example = self.fit.example_input(self.active.seed)
-        try:
-            return Connectivity(masks, effective(self.fit.module, masks, example))
-        except ValueError:  # paths cannot be followed through every module
-            return Connectivity(masks)
-
     def _check_paths(self, round: Round) -> None:
         """Stop, or warn, where no path is left from input to output."""
-        connectivity = self._connectivity(round.masks)
-        if connectivity.connected is not False:
-            return
-        least = min(connectivity.masks.densities().items(), key=lambda item: item[1])
-        what = (
-            f"the masks of round {round.number} leave no path from input to output (the sparsest layer is {least[0]}, with"
-            f" {100 * least[1]:.3g} % of its weights)"
-        )
-        if self.options.pruning.collapse == "warn":
-            console.show(f"warning: {what}")
-            return
-        raise ValueError(
-            f"{what}, so nothing can be learnt. The rounds so far are stored. Stop at fewer rounds, use"
-            " scope='layerwise', or set collapse='warn'."
-        )
+        try:
+            decision.connectivity(self.fit, round.masks, self.active.seed).check()
+        except ValueError as error:
+            found = f"the masks of round {round.number}: {error}"
+            if self.options.pruning.collapse == "stop":
+                raise ValueError(f"{found} The rounds so far are stored.") from None
+            console.show(f"warning: {found}")
 
     def _decide(self, number: int, masks: Masks) -> Masks:
         """The masks of a round, from what the pruning says is to be scored."""
@@ -323,18 +333,29 @@ class Rounds:
         else:
             weights = self.directory.read_tensors(round_file(number - 1, TRAINED))
         gathered = round_file(number - 1, GATHERED)
-        return next_masks(
-            self.options.pruning,
-            self.fit,
-            masks,
-            number,
-            weights=weights,
-            initial=self.directory.read_tensors(INITIAL),
-            accumulated=self.directory.read_tensors(gathered)
-            if gathered in self.directory
-            else None,
-            seed=streams.derive(self.active.seed, "score", number),
-        )
+        try:
+            return decision.next_masks(
+                self.options.pruning,
+                self.fit,
+                masks,
+                number,
+                weights=weights,
+                initial=self.directory.read_tensors(INITIAL),
+                accumulated=self.directory.read_tensors(gathered)
+                if gathered in self.directory
+                else None,
+                seed=streams.derive(self.active.seed, "score", number),
+            )
+        except ValueError as error:
+            scored = (
+                f"the weights at the end of round {number - 1}"
+                if self.options.pruning.weights == "trained"
+                else f"the weights that round {number} starts from"
+            )
+            raise ValueError(
+                f"{error}\nThis stopped the pruning of {scored}. What is finished is stored; with other settings, or a"
+                " module that trains otherwise, take a new dirpath."
+            ) from error
 
     @property
     def _needs_end(self) -> bool:

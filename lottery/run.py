@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lottery.comparison import Comparison
 from lottery.mask_history import MaskHistory
+from lottery.masks import Masks
 from lottery.storage import LAST, Directory, StorageError
 from lottery.ticket import Ticket
 
@@ -25,6 +26,7 @@ RUN = "run.json"
 INITIAL = "initial.safetensors"
 REWIND = "rewind.ckpt"
 TRAINED = "weights.safetensors"  # of each round that keeps them
+MOVED = "moved.safetensors"  # the last masks of a round in which they moved
 
 
 def round_file(round: int, name: str) -> str:
@@ -110,12 +112,14 @@ class Run:
         if round != self.in_progress:
             return self._directory.read_json(self._finished(round, "history.json"))
         try:
-            noted = self._noted(round)
+            saved = self._saved(round)
         except StorageError:
             if round == self.in_progress:
                 raise
             return self.records(round)  # it was finished meanwhile
-        return noted if round == self.in_progress else self.records(round)
+        if round != self.in_progress:
+            return self.records(round)
+        return saved["record"]["history"] if saved else []
 
     def history(self, round: int | None = None) -> pandas.DataFrame:
         """All metrics over time: one row per epoch and per validation.
@@ -135,8 +139,12 @@ class Run:
         for number in self.rounds if round is None else [operator.index(round)]:
             records = self.records(number)
             if records:
-                here = {"round": number, "density": self._density(number)}
-                rows += [{**row, **here} for row in records]
+                moves = self._moves(number)
+                begun = self.masks[number].density if moves else self._density(number)
+            for row in records:
+                done = [m["density"] for m in moves if m["step"] < row["step"]]
+                here = {"round": number, "density": done[-1] if done else begun}
+                rows.append({**row, **here})
         frame = pandas.DataFrame(rows)
         first = ["round", "density", "step", "epoch"]
         return frame.reindex(columns=[*first, *frame.columns.difference(first, False)])
@@ -208,7 +216,7 @@ class Run:
 
     @property
     def masks(self) -> MaskHistory:
-        """The masks of all rounds that were begun.
+        """The masks of all rounds that were begun, as they were when the round began.
 
         Example::
 
@@ -225,8 +233,20 @@ class Run:
                 return self.masks  # the next round began meanwhile
         return self._masks[1]
 
+    def last_masks(self, round: int) -> Masks:
+        """The masks that a finished round ended with: those of `masks`, unless they moved while it trained.
+
+        Of a round in progress, the masks that it started under.
+        """
+        moved = round_file(round, MOVED)
+        if moved in self._directory:
+            return self._directory.read_masks(moved)[0]
+        return self.masks[round]
+
     def ticket(self, round: int) -> Ticket:
         """The ticket of a round: its mask, and the weights that its training started from.
+
+        Where masks moved while the round trained it is the last one.
 
         Raises:
             StorageError: the round has no mask yet, or the weights it started from were not kept.
@@ -245,6 +265,8 @@ class Run:
             "versions": self.info["versions"],
             "rewind": self.info["settings"]["rewind"],
         }
+        if "moving" in self.info["settings"]:
+            provenance["moving"] = self.info["settings"]["moving"]
         if round in self.rounds:
             summary = self.summary(round)
             provenance["metrics"] = {
@@ -252,7 +274,7 @@ class Run:
                 for key in ("start", "best", "last", "test_best", "test_last")
             }
         return Ticket(
-            self.masks[round],
+            self.last_masks(round),
             self.weights(("rewind" if round else "initial") if rewound else round - 1),
             provenance,
         )
@@ -363,17 +385,24 @@ class Run:
         names = [name.split("/") for name in self._directory.files()]
         return max(int(n[1].split(".")[0]) for n in names if n[0] == "masks")
 
-    def _noted(self, round: int) -> list[dict[str, float]]:
-        """What the last checkpoint holds of a round's history."""
-        if not (self.path / LAST).exists():
+    def _moves(self, round: int) -> list[dict[str, Any]]:
+        """When masks moved within a round, and the densities that this left."""
+        if "moving" not in self.info["settings"]:
             return []
+        if round in self.rounds:
+            return self.summary(round)["moves"]
+        saved = self._saved(round)
+        return saved["moving"]["moves"] if saved else []
+
+    def _saved(self, round: int) -> dict[str, Any] | None:
+        """What the last checkpoint holds of a round."""
+        if not (self.path / LAST).exists():
+            return None
         states = self._directory.read_checkpoint(LAST).get("callbacks", {}).values()
         own = [
-            s["record"]["history"]
-            for s in states
-            if s.keys() >= {"round", "record"} and s["round"] == round
+            s for s in states if s.keys() >= {"round", "record"} and s["round"] == round
         ]
-        return own[0] if own else []
+        return own[0] if own else None
 
     def _density(self, round: int) -> float:
         return (

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import shlex
-import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -46,15 +43,9 @@ def run_recipe(arguments: list[str]) -> int:
         print(f"usage: {USAGE}\n\n{DESCRIPTION}\n\n{EPILOG}")
         return 0 if arguments and arguments[0] in ("-h", "--help") else 2
     recipe, *overrides = arguments
-    if not Path(recipe).is_file():
-        found = sorted(str(path) for path in Path("recipes").glob("*.yaml"))
-        raise ValueError(
-            f"there is no recipe {recipe!r}"
-            + (f"; recipes/ has {', '.join(found)}" if found else "")
-        )
-    from lottery.recipes import load
+    from lottery.recipes import load, quieten
 
-    _quieten()
+    quieten()
     cli = load(
         recipe,
         overrides,
@@ -86,7 +77,7 @@ def _say_what_is_next(cli: RecipeCLI, recipe: str, overrides: list[str]) -> None
         lines.append(f"lottery report {path}")
     if ticket.rounds not in finished:
         lines.append(f"{_command([recipe, *overrides])}    # go on")
-    elif ticket.pruning.densities is None:
+    elif ticket.pruning.densities is None and ticket.moving is None:
         more = f"--lottery.rounds {ticket.rounds + 2}"
         rest = _without("--lottery.rounds", overrides)
         lines.append(f"{_command([recipe, *rest])} {more}    # two more rounds")
@@ -107,16 +98,3 @@ def _without(option: str, arguments: Sequence[str]) -> list[str]:
         elif not argument.startswith(f"{option}="):
             left.append(argument)
     return left
-
-
-def _quieten() -> None:
-    """Lightning's notices repeat in every round; warnings that matter still come through."""
-    names = "pytorch_lightning", "lightning.pytorch", "lightning", "lightning_fabric"
-    for name in names:
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for message in (
-        ".*does not have many workers.*",
-        ".*smaller than the logging interval.*",
-        ".*is deprecated.*",
-    ):
-        warnings.filterwarnings("ignore", message)

@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lottery import moving
 from lottery.masks import Masks
 from lottery.storage import Directory, StorageError
 
@@ -36,6 +37,8 @@ def collect(
         "parameters": {name: list(mask.shape) for name, mask in masks.items()},
         **fit.settings(),
     }
+    if options.moving is not None:
+        found["moving"] = moving.described(options.moving)
     return json.loads(json.dumps(found))
 
 

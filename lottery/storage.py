@@ -43,16 +43,25 @@ class Directory:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        self._files: tuple[tuple[int, int, int], dict[str, dict[str, Any]]] | None = (
+            None
+        )
 
     # reading
 
     def files(self) -> dict[str, dict[str, Any]]:
         """Every finished file, with `size` and `sha256`; none where there is no directory.
 
+        Read again when the manifest has changed.
+
         Raises:
-            StorageError: the manifest is damaged, or of a newer format.
+            StorageError: the manifest is damaged, or of another format.
         """
         try:
+            found = os.stat(self.path / MANIFEST)
+            stamp = found.st_ino, found.st_mtime_ns, found.st_size
+            if self._files is not None and self._files[0] == stamp:
+                return dict(self._files[1])
             manifest = json.loads((self.path / MANIFEST).read_bytes())
             foreign = int(manifest["format"]) != FORMAT
         except FileNotFoundError:
@@ -72,7 +81,8 @@ class Directory:
             raise self._damaged(
                 MANIFEST, "does not have the contents that were written"
             )
-        return manifest["files"]
+        self._files = stamp, manifest["files"]
+        return dict(manifest["files"])
 
     def __contains__(self, name: str) -> bool:
         return name in self.files()
@@ -197,6 +207,7 @@ class Directory:
             "files": entries,
         }
         self._replace(MANIFEST, encode_json(manifest))
+        self._files = None  # two writes may fall in one tick of the file system's clock
 
     def _replace(self, name: str, data: bytes | memoryview) -> None:
         write(self.path / name, data)

@@ -16,6 +16,7 @@ from lottery.board import Board
 from lottery.images import mask_image
 from lottery.lightning import Fit
 from lottery.masks import Masks
+from lottery.moving import described
 from lottery.options import Options
 from lottery.run import Run
 
@@ -42,7 +43,7 @@ class Tracking:
 
     def install(self) -> None:
         """Extend the loggers, and tell them the settings of the run."""
-        if not self._options.rounds:
+        if not self._options.rounds and self._options.moving is None:
             return
         settings = _settings(self._options)
         loggers = {id(logger): logger for logger in self._fit.trainer.loggers}
@@ -80,6 +81,11 @@ class Tracking:
             for board in self._boards:
                 board.begin(round, masks.density, self._fit.logged_steps, images)
 
+    def moved(self, masks: Masks) -> None:
+        """The masks have moved within the round."""
+        if self._extended:
+            self.columns["density"] = masks.density
+
     def finish(self, summary: Mapping[str, Any]) -> None:
         """A round is finished and stored."""
         for board in self._boards:
@@ -87,7 +93,8 @@ class Tracking:
 
     def _extend(self, logger: Any, settings: Mapping[str, Any]) -> None:
         kind = type(logger)
-        if not any(base.__name__ == "TensorBoardLogger" for base in kind.__mro__):
+        on_a_board = any(base.__name__ == "TensorBoardLogger" for base in kind.__mro__)
+        if not on_a_board or not self._options.rounds:  # one training needs no runs
             extended = _with_rows(kind, self)
         elif self._fit.is_writer:
             board = Board(logger.log_dir, logger.experiment, settings)
@@ -154,6 +161,7 @@ def _settings(options: Options) -> dict[str, Any]:
         "keep": options.keep,
         "test_each_round": options.test_each_round,
         "ticket": None if options.ticket is None else options.ticket.fingerprint,
+        "moving": None if options.moving is None else described(options.moving),
     }
     return {
         name: list(value) if isinstance(value, tuple) else value

@@ -182,7 +182,11 @@ class Broken(zoo.Net):
 
 
 def test_nan_weights_stop_the_run_with_the_layers_name(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"net.4.weight has NaN.*end of round 0"):
+    with pytest.raises(
+        ValueError,
+        match=r"(?s)NaN or infinite for 1 of the 48 weights of net.4.weight.*"
+        r"end of round 0. What is finished is stored.*new dirpath",
+    ):
         zoo.fit(Broken, LotteryTicket(2, dirpath=tmp_path), max_epochs=1)
     assert Run(tmp_path).rounds == [0]
 
@@ -205,6 +209,83 @@ def test_a_layer_that_would_be_emptied_stops_the_run_with_its_name(
     )
     zoo.fit(Weak, allowed, max_epochs=1)
     assert Run(tmp_path / "allowed").rounds == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("pruning", "message"),
+    [
+        (
+            {"structure": "2:5"},
+            r"2:5.*that 5 divides; net.0.weight has shape \(16, 12\)",
+        ),
+        (
+            {"include": ["*.bias", "*.weight"], "scope": "erk"},
+            r"net.0.bias has shape \(16,\)",
+        ),
+        (
+            {"scope": "layerwise", "densities": {"net.0.*": [0.5]}},
+            r"densities has no pattern for \['net.4.weight'\]",
+        ),
+        (
+            {"scope": "layerwise", "densities": {"out": [0.5], "*": [0.5]}},
+            "densities='out' matches no parameter",
+        ),
+        (
+            {"scope": "layerwise", "densities": [0.01]},
+            "density of round 1 would leave 0 of the 48 weights of net.4.weight",
+        ),
+        (
+            {"densities": [0.004]},
+            "round 1 would leave 1 of the 240 weights of net.0.weight, net.4.weight",
+        ),
+    ],
+)
+def test_pruning_that_cannot_be_done_is_refused_before_training(
+    pruning: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    ticket = LotteryTicket(1, Pruning(**pruning), dirpath=tmp_path / "run")
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        zoo.fit(zoo.Net, ticket, NEVER_TRAINED(), max_epochs=1)
+    assert not (tmp_path / "run" / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("weights", ["trained", "start"])
+def test_a_loss_is_not_to_be_had_from_manual_optimization(
+    weights: str, tmp_path: Path
+) -> None:
+    ticket = LotteryTicket(
+        1, Pruning(score="snip", weights=weights), dirpath=tmp_path / "run"
+    )
+    with pytest.raises(
+        ValueError, match="(?s)TwoOptimizers optimizes manually.*'magnitude'"
+    ):
+        zoo.fit(zoo.TwoOptimizers, ticket, NEVER_TRAINED(), max_epochs=1)
+    assert not (tmp_path / "run" / "manifest.json").exists()
+
+
+def test_scores_of_a_function_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    def flat(context: Any) -> dict[str, torch.Tensor]:
+        return {n: w.flatten() for n, w in context.weights.items()}
+
+    with pytest.raises(
+        ValueError,
+        match=r"(?s)'flat' does not fit.*net.0.weight: scores of shape \(192,\), weights of shape \(16, 12\)"
+        r".*net.4.weight.*What is finished is stored",
+    ):
+        zoo.fit(
+            zoo.Net, LotteryTicket(1, Pruning(score=flat), dirpath=tmp_path), max_epochs=1
+        )  # fmt: skip
+    assert Run(tmp_path).rounds == [0]
+
+
+def test_a_training_step_that_gives_no_loss_is_named(tmp_path: Path) -> None:
+    class Skips(zoo.Net):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return None
+
+    ticket = LotteryTicket(1, Pruning(score="snip"), dirpath=tmp_path)
+    with pytest.raises(TypeError, match="training_step of Skips gave NoneType"):
+        zoo.fit(Skips, ticket, max_epochs=1)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The pruning decision: from scores and masks to the next masks."""
 
+import dataclasses
 from fnmatch import fnmatchcase
 
 import pytest
@@ -197,10 +198,59 @@ def test_many_rounds_are_nested_and_leave_what_repeated_rounding_leaves(
 
 @given(st.data(), networks())
 def test_pools_share_out_the_parameters(data, network):
-    scores, _ = network
+    _, masks = network
+    pruning = data.draw(prunings(masks))
+    pools = pruning.amounts.pools(masks, round=1)
+    assert sorted(n for members, _ in pools for n in members) == sorted(masks)
+    assert all(
+        sum(int(masks[n].sum()) for n in members) >= left for members, left in pools
+    )
+
+
+@given(st.data(), networks(), st.integers(2, 7))
+def test_many_steps_leave_as_many_as_one_in_every_pool(data, network, steps):
+    scores, masks = network
     pruning = data.draw(prunings(scores))
-    pools = pruning.pools(list(scores))
-    assert sorted(n for members, _ in pools for n in members) == sorted(scores)
+    many = dataclasses.replace(pruning, steps=steps)
+    following = many.next_masks(scores, masks, 1)
+    # scores that stay the same choose the same
+    assert following == pruning.next_masks(scores, masks, 1)
+
+
+@given(st.data(), networks(), st.integers(1, 7))
+def test_each_step_is_scored_anew_on_an_exponential_schedule(data, network, steps):
+    scores, masks = network
+    pruning = Pruning(data.draw(fractions), steps=steps, collapse="warn")
+    seen = []
+
+    def score(current):
+        seen.append(current)
+        generator = torch.Generator().manual_seed(current.kept)
+        return {n: torch.rand(s.shape, generator=generator) for n, s in scores.items()}
+
+    seen.append(pruning.next_masks(score, masks, 1))
+    start, end = masks.kept, masks.kept - round(pruning.amount * masks.kept)
+    assert len(seen) == steps + 1 and seen[0] == masks
+    for step, current in enumerate(seen):
+        on_the_way = start * (end / start) ** (step / steps) if end else start
+        if step == steps or not end:
+            on_the_way = end if step == steps or step else start
+        assert current.kept == round(on_the_way)
+        assert current.nested_in(seen[max(0, step - 1)])
+
+
+@given(st.data(), networks(distinct=True))
+def test_permuting_the_rows_of_layers_permutes_their_masks(data, network):
+    scores, masks = network
+    pruning = data.draw(prunings(scores))
+    rows = {n: data.draw(st.permutations(range(len(m)))) for n, m in masks.items()}
+    moved = pruning.next_masks(
+        {n: s[rows[n]] for n, s in scores.items()},
+        Masks({n: m[rows[n]] for n, m in masks.items()}),
+        1,
+    )
+    following = pruning.next_masks(scores, masks, 1)
+    assert moved == {n: m[rows[n]] for n, m in following.items()}
 
 
 # Examples
@@ -231,10 +281,11 @@ def test_the_output_layer_can_be_pruned_at_half_the_rate():
 
 def test_a_parameter_belongs_to_the_first_group_that_matches_it():
     pruning = Pruning(0.5, groups={"fc2": 0.1, "fc*": 0.2})
-    assert sorted(pruning.pools(["fc1", "fc2", "fc3", "out"])) == [
-        (["fc1", "fc3"], 0.2),
-        (["fc2"], 0.1),
-        (["out"], 0.5),
+    masks = ones(fc1=10, fc2=10, fc3=10, out=10)
+    assert sorted(pruning.amounts.pools(masks, round=1)) == [
+        (["fc1", "fc3"], 16),
+        (["fc2"], 9),
+        (["out"], 5),
     ]
 
 
@@ -304,8 +355,9 @@ def test_a_score_that_is_not_finite_is_an_error_that_names_the_layer(value, dtyp
     scores["bad"][1] = value
     with pytest.raises(ValueError) as error:
         Pruning().next_masks(scores, ones(good=3, bad=3), round=2)
-    assert str(error.value).startswith("bad has NaN or infinite values")
-    assert "round 1" in str(error.value) and "learning rate" in str(error.value)
+    message = str(error.value)
+    assert "'magnitude' is NaN or infinite for 1 of the 3 weights of bad" in message
+    assert "good" not in message and "exclude the layer" in message
 
 
 @pytest.mark.parametrize(
@@ -342,7 +394,7 @@ def test_densities_and_groups_together_are_refused():
 
 
 def test_an_unknown_scope_is_refused():
-    with pytest.raises(ValueError, match="'blockwise'.*'global' and 'layerwise'"):
+    with pytest.raises(ValueError, match="'blockwise'.*'global', 'layerwise'.*'erk'"):
         Pruning(scope="blockwise")
 
 
@@ -355,4 +407,62 @@ def test_an_empty_pattern_is_refused(kind, patterns):
 
 def test_a_group_that_matches_nothing_is_an_error_that_lists_the_names():
     with pytest.raises(ValueError, match=r"groups='head\.\*'.*'fc1', 'fc2'"):
-        Pruning(groups={"head.*": 0.1}).pools(["fc1", "fc2"])
+        Pruning(groups={"head.*": 0.1}).amounts.pools(ones(fc1=2, fc2=2), 1)
+
+
+@pytest.mark.parametrize("steps", [0, -1, 1.0, True, "3", None])
+def test_steps_are_a_whole_number_from_one(steps):
+    with pytest.raises(ValueError, match=f"steps={steps!r} must be a whole number"):
+        Pruning(steps=steps)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"score": "magnitud"}, "no score 'magnitud'. Did you mean magnitude"),
+        ({"score": {"name": "snip", "batch": 4}}, "no setting batch; it has batches"),
+        ({"structure": "chanel"}, "no structure 'chanel'. Did you mean channel"),
+        ({"structure": "4:2"}, "0 < n < m"),
+        ({"structure": {"name": "block", "size": 4}}, "no setting size"),
+        ({"weights": "start of round"}, "weights='start of round'; choose from 'trained'"),
+        ({"collapse": True}, "collapse=True; choose from 'stop', 'warn'"),
+    ],
+)  # fmt: skip
+def test_an_unknown_name_or_setting_is_refused_with_the_known_ones(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Pruning(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        ({"a": torch.ones(2, 3)}, "mine.*b: no score"),
+        (
+            {"a": torch.ones(2, 3), "b": torch.ones(3, 2)},
+            r"b: scores of shape \(3, 2\)",
+        ),
+        (
+            {"a": torch.ones(2, 3), "b": torch.ones(2, 3), "c": torch.ones(1)},
+            "c: not a",
+        ),
+    ],
+)
+def test_scores_that_do_not_fit_are_named_with_the_function(scores, message):
+    def mine(context):
+        raise NotImplementedError
+
+    masks = Masks.ones({n: torch.zeros(2, 3) for n in "ab"})
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        Pruning(score=mine).next_masks(scores, masks, 1)
+
+
+def test_described_settings_are_the_same_however_they_are_written():
+    short = Pruning(score="snip", structure="2:4")
+    long = Pruning(
+        score={"name": "snip", "batches": 1},
+        structure={"name": "n:m", "n": 2, "m": 4},
+    )
+    assert short.described() == long.described()
+    assert short.described()["score"] == {"name": "snip", "batches": 1}
+    assert short.described()["structure"] == {"name": "n:m", "n": 2, "m": 4}
+    assert Pruning().described()["score"] == {"name": "magnitude"}

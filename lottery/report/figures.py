@@ -189,7 +189,7 @@ def _sparse(run: Run, round: int) -> Masks:
     """The masks of a round that prunes anything."""
     if not run.rounds:
         raise ValueError("no round is finished yet")
-    masks = run.masks[round]
+    masks = run.last_masks(round)
     if masks.density == 1:
         raise ValueError(f"round {round} keeps all weights")
     return masks

@@ -35,8 +35,17 @@ class MovementAccumulator:
         self.sums = {name: total.clone() for name, total in (sums or {}).items()}
 
     @torch.no_grad()
-    def update(self, module: nn.Module) -> None:
-        """Add this step's −θ ⊙ g; parameters without a gradient add nothing."""
+    def update(
+        self, module: nn.Module, optimizer: torch.optim.Optimizer | None = None
+    ) -> None:
+        """Add this step's −θ ⊙ g; parameters without a gradient add nothing.
+
+        Args:
+            module: the module, after its backward pass.
+            optimizer: the optimizer that is about to step, where there are several: only its parameters add.
+        """
+        groups = [] if optimizer is None else optimizer.param_groups
+        own = {id(p) for group in groups for p in group["params"]}
         parameters = dict(module.named_parameters())
         for name in self.names:
             parameter = parameters[name]
@@ -44,7 +53,8 @@ class MovementAccumulator:
             if total is None:
                 total = torch.zeros_like(parameter, requires_grad=False)
             total = self.sums[name] = total.to(parameter.device)
-            if parameter.grad is not None:
+            stepped = optimizer is None or id(parameter) in own
+            if stepped and parameter.grad is not None:
                 gradient = parameter.grad
                 total.sub_(
                     parameter

@@ -15,18 +15,21 @@ from __future__ import annotations
 from importlib import import_module
 from pkgutil import iter_modules
 
+from lottery.structures.element import Element
 from lottery.structures.groups import Groups, prune_groups
-from lottery.structures.registry import available, register, resolve
+from lottery.structures.registry import available, name_of, register, resolve
 from lottery.structures.structure import Grouped, Structure
 
 for _family in iter_modules(__path__):
     import_module(f"{__name__}.{_family.name}")
 
 __all__ = [
+    "Element",
     "Grouped",
     "Groups",
     "Structure",
     "available",
+    "name_of",
     "prune_groups",
     "register",
     "resolve",

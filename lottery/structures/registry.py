@@ -76,6 +76,14 @@ def available() -> dict[str, str]:
     }
 
 
+def name_of(structure: Structure) -> str:
+    """The name of a structure, the first of several; of a user's own, that of its class."""
+    for name, known in _classes.items():
+        if known is type(structure):
+            return name
+    return type(structure).__name__
+
+
 def _home(structure: type) -> tuple[str, str]:
     """Where a structure is defined: what is defined there again, as in a notebook, takes the place of the old."""
     return structure.__module__, structure.__qualname__

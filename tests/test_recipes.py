@@ -1,0 +1,37 @@
+"""Every recipe of `recipes/` trains, prunes and stores, if only for a few batches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from test_cli import loggers  # noqa: F401 (a fixture)
+
+from lottery import Run, cli
+from lottery.data import fashion_mnist
+
+RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))
+pytestmark = pytest.mark.filterwarnings("ignore:[\\s\\S]*deprecated")
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_runs(recipe: Path, tmp_path: Path) -> None:
+    if "fashion" in recipe.stem and not fashion_mnist.DEBIAN_FOLDER.is_dir():
+        pytest.skip("needs the package dataset-fashion-mnist")
+    given = yaml.safe_load(recipe.read_text())["lottery"]
+    rounds = min(1, given["rounds"])
+    arguments = ["run", str(recipe), "--lottery.rounds", str(rounds)]
+    epochs = 1 if rounds else 3  # masks that move need some
+    for name, value in {
+        "max_epochs": epochs,
+        "limit_train_batches": 2,
+        "limit_val_batches": 1,
+    }.items():
+        arguments += [f"--trainer.{name}", str(value)]
+    assert cli.main([*arguments, "--lottery.dirpath", str(tmp_path / "run")]) == 0
+    run = Run(tmp_path / "run")
+    assert run.rounds == list(range(rounds + 1))
+    if rounds:
+        assert run.masks[1].nested_in(run.masks[0])
+        assert 0 < run.masks[1].kept < run.masks[0].kept
