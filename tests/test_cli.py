@@ -383,6 +383,7 @@ def test_the_progress_bar_can_be_left_out() -> None:
     assert recipes.load(DIGITS).trainer.progress_bar_callback is not None
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_a_bar_and_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     arguments = command(tmp_path, "--trainer.max_epochs", "30")
     said, status = in_terminal(arguments, until="round 1/2  density 80.4 %")

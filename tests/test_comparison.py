@@ -12,6 +12,7 @@ from scipy import stats
 from lottery import Masks, Run, StorageError
 from lottery.comparison import Comparison, Picture
 from lottery.mask_history import MaskHistory
+from lottery.paths import Connectivity
 from lottery.record import Record
 from lottery.run import masks_file, round_file
 from lottery.storage import Directory, encode_json, encode_masks, encode_tensors
@@ -60,6 +61,7 @@ def write_run(path, seed=0, rounds=4, monitor="val_acc", keep="all", begun=0, ga
             name = round_file(number, "weights.safetensors")
             files[name] = encode_tensors(weights)
         summary = record.summary(number, masks[number], 20, 2, {"test_acc": 0.3})
+        summary["connectivity"] = Connectivity(masks[number], masks[number]).summary()
         files[round_file(number, "summary.json")] = encode_json(summary)
         files[round_file(number, "history.json")] = encode_json(record.history)
     Directory(path).commit(files)

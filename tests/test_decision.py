@@ -407,7 +407,11 @@ STRUCTURES: list[tuple[Any, str, Callable[[Masks], bool]]] = [
 ]
 
 
-@pytest.mark.parametrize(("structure", "score", "holds"), STRUCTURES, ids=str)
+@pytest.mark.parametrize(
+    ("structure", "score", "holds"),
+    STRUCTURES,
+    ids=["2:4", "kernel", "block", "channel"],
+)
 def test_structures_hold_in_every_round(
     structure: Any, score: str, holds: Callable[[Masks], bool], tmp_path: Path
 ) -> None:

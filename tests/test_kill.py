@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import pytest
 import pytorch_lightning as pl
 import zoo
 
@@ -70,6 +71,7 @@ def live(dirpath: Path, end: tuple[str, float, bool] | None) -> None:
     zoo.fit(zoo.Net, ticket, *callbacks, loader=zoo.shuffled_loader(), max_epochs=4)
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_20_random_moments_equals_one_that_never_stopped(
     tmp_path: Path,
 ) -> None:

@@ -88,6 +88,7 @@ def preamble(namespace: str, lottery_first: bool) -> str:
     return PREAMBLE.replace("{imports}", "\n".join(ordered))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("namespace", "lottery_first"), CASES)
 def test_a_fit_and_copies_of_its_callback_work_in_either_order_of_import(
     namespace: str, lottery_first: bool, tmp_path: Path

@@ -100,6 +100,7 @@ def test_a_killed_run_resumes_bit_for_bit(
     assert_resumes(tmp_path, make, kills, callbacks=callbacks, **settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", zoo.SCHEDULERS)
 @pytest.mark.parametrize("optimizer", zoo.OPTIMIZERS)
 def test_a_killed_run_resumes_with_any_schedule(

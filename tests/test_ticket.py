@@ -620,7 +620,6 @@ def test_a_compiled_module_computes_with_masks_inside_the_block_only(how, backen
     check_compiled(how, backend)
 
 
-@pytest.mark.slow
 def test_a_module_in_machine_code_computes_with_masks_inside_the_block_only():
     check_compiled("wrapped", "inductor")
 
