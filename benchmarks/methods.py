@@ -1,6 +1,7 @@
 """Ways to prune LeNet-300-100 on Fashion-MNIST, side by side at 20 %, 5 % and 2 % density.
 
     python benchmarks/methods.py [--seeds 3] [--dirpath checkpoints/methods] [--plot FILE]
+    python benchmarks/methods.py --standardize --methods SynFlow 'SNIP, one step' --dirpath checkpoints/methods_std
 
 Each method is a LotteryTicket of its own: scores before training (three decisions of 100 steps each, from the initial
 weights), and iterative magnitude pruning in 17 rounds that passes through the same densities. Every training is that of
@@ -19,6 +20,7 @@ import torch
 
 from lottery import LotteryTicket, Pruning, Run
 from lottery.data import FashionMNIST
+from lottery.data.in_memory import Split, Splits
 from lottery.models import LeNet300
 
 DENSITIES = (0.2, 0.05, 0.02)
@@ -52,7 +54,16 @@ METHODS = {
 }
 
 
-def train(method: str, seed: int, dirpath: Path) -> Run:
+class Standardized(FashionMNIST):
+    """Pixels of mean 0 and variance 1, in place of 0 to 1."""
+
+    def load(self) -> Splits:
+        splits = super().load()
+        mean, deviation = splits.train.x.mean(), splits.train.x.std()
+        return Splits(*(Split((x - mean) / deviation, y) for x, y in splits))
+
+
+def train(method: str, seed: int, dirpath: Path, data: type[FashionMNIST]) -> Run:
     """All rounds of a method, or what is missing of them."""
     pruning = METHODS[method]
     rounds = len(pruning.densities or ())
@@ -75,7 +86,7 @@ def train(method: str, seed: int, dirpath: Path) -> Run:
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(module, FashionMNIST(batch_size=60, seed=seed))
+    trainer.fit(module, data(batch_size=60, seed=seed))
     return Run(dirpath)
 
 
@@ -86,15 +97,22 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--dirpath", type=Path, default=Path("checkpoints/methods"))
     parser.add_argument("--plot", type=Path, help="where to save the plot")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument(
+        "--standardize",
+        action="store_true",
+        help="pixels of mean 0 and variance 1 (default: 0 to 1)",
+    )
     arguments = parser.parse_args()
+    data = Standardized if arguments.standardize else FashionMNIST
     torch.set_num_threads(1)
     runs: dict[str, list[Run]] = {}
     for seed in range(
         arguments.seeds
     ):  # whole seeds first: an early look is a fair one
-        for method in METHODS:
+        for method in arguments.methods:
             name = f"{method.lower().replace(',', '').replace(' ', '-')}-{seed}"
-            run = train(method, seed, arguments.dirpath / name)
+            run = train(method, seed, arguments.dirpath / name, data)
             runs.setdefault(method, []).append(run)
     print_table(runs)
     if arguments.plot is not None:

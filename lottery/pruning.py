@@ -13,6 +13,7 @@ from lottery import scores as scoring
 from lottery import structures
 from lottery.amounts import Amounts, Scope, check_choice
 from lottery.masks import Masks
+from lottery.registry import described
 
 ScoreOf = Callable[[Masks], Mapping[str, Tensor]]
 
@@ -120,8 +121,8 @@ class Pruning:
         }
         score = scoring.resolve(self.score)
         structure = structures.resolve(self.structure)
-        found["score"] = _described(scoring.name_of(score), score)
-        found["structure"] = _described(structures.name_of(structure), structure)
+        found["score"] = described(scoring.name_of(score), score)
+        found["structure"] = described(structures.name_of(structure), structure)
         return found
 
     def check(
@@ -227,13 +228,6 @@ def _on_the_way(start: int, end: int, share: float) -> int:
     if end == 0 or share == 1:
         return end
     return round(start * (end / start) ** share)
-
-
-def _described(name: str, piece: Any) -> dict[str, Any]:
-    """A score or structure as plain data: the same however it was written."""
-    if dataclasses.is_dataclass(piece) and not isinstance(piece, type):
-        return {"name": name, **dataclasses.asdict(piece)}
-    return {"name": name}
 
 
 def _patterns(what: str, patterns: Sequence[str] | str) -> tuple[str, ...]:

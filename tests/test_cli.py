@@ -17,7 +17,8 @@ import pytest
 import yaml
 import zoo
 
-from lottery import Pruning, Rewind, Run, cli, recipes, run_recipe
+from lottery import Pruning, Rewind, Run, cli, recipes
+from lottery.cli import run as run_recipe
 
 ROOT = Path(__file__).parent.parent
 DIGITS = str(ROOT / "recipes" / "digits.yaml")

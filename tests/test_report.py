@@ -17,7 +17,8 @@ import zoo
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lottery import LotteryTicket, Run, StorageError, listing, report, views
+from lottery import LotteryTicket, Run, StorageError, report
+from lottery.cli import listing, views
 from lottery.headline import best_ticket, metric_of
 from lottery.report import facts, figures
 from lottery.report.findings import Findings

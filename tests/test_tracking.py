@@ -21,8 +21,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from lottery import LotteryTicket, Pruning, Run, streams
-from lottery.board import AXIS, LAYERS, axis_step, run_name
-from lottery.images import SIDE, mask_image
+from lottery.tracking.board import AXIS, LAYERS, axis_step, run_name
+from lottery.tracking.images import SIDE, mask_image
 
 ROUNDS = 2
 SETTINGS: dict[str, Any] = {"max_epochs": 2, "log_every_n_steps": 2}

@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from difflib import get_close_matches
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from torch import Tensor
 
+from lottery.registry import Registry
 from lottery.scores.context import NEEDS, Context
 
 Score = Callable[[Context], Mapping[str, Tensor]]
 T = TypeVar("T", bound=Callable[..., Any])
 
+_scores: Registry[Score] = Registry(
+    argument="score",
+    kind="score",
+    plural="scores",
+    accepts=callable,
+    otherwise="a function of a Context",
+)
+_needs: dict[str, tuple[str, ...]] = {}
 
-@dataclass(frozen=True)
-class Entry:
-    """A score that has a name: a function of a `Context`, or a class whose instances are such functions."""
-
-    name: str
-    score: Callable[..., Any]
-    needs: tuple[str, ...]
-
-    @property
-    def summary(self) -> str:
-        """The first line of its docstring."""
-        return (self.score.__doc__ or "").strip().split("\n")[0]
-
-
-_entries: dict[str, Entry] = {}
+available = _scores.available
 
 
 def register(name: str, *needs: str) -> Callable[[T], T]:
@@ -48,12 +41,8 @@ def register(name: str, *needs: str) -> Callable[[T], T]:
         )
 
     def decorate(score: T) -> T:
-        known = _entries.get(name)
-        if known and _home(known.score) != _home(score):
-            raise ValueError(
-                f"there is a score {name!r} already, in {_home(known.score)[0]}"
-            )
-        _entries[name] = Entry(name, score, needs)
+        _scores.register(name)(score)
+        _needs[name] = needs
         return score
 
     return decorate
@@ -73,66 +62,16 @@ def resolve(score: str | Mapping[str, Any] | Score) -> Score:
         >>> resolve({"name": "snip", "batches": 4})
         Snip(batches=4)
     """
-    if isinstance(score, str):
-        return resolve({"name": score})
-    if isinstance(score, Mapping):
-        settings = dict(score)
-        return _build(_entry(settings.pop("name", None)), settings)
-    if isinstance(score, type) and callable(score):
-        return score()
-    if callable(score):
-        return score
-    raise TypeError(
-        f"score={score!r}: give a name ({', '.join(available())}), a mapping with a name and settings, or a function of a"
-        " Context"
-    )
-
-
-def available() -> dict[str, str]:
-    """Every name with one line about it, in alphabetical order."""
-    return {name: _entries[name].summary for name in sorted(_entries)}
+    return _scores.resolve(score)
 
 
 def name_of(score: Score) -> str:
     """The name of a score; of a user's own, that of its function or class."""
-    entry = _find(score)
-    return entry.name if entry else getattr(score, "__name__", type(score).__name__)
+    own = getattr(score, "__name__", type(score).__name__)
+    return _scores.find(score) or own
 
 
 def needs_of(score: Score) -> tuple[str, ...]:
     """The fields of `Context` that a score cannot do without."""
-    entry = _find(score)
-    return entry.needs if entry else ()
-
-
-def _home(score: Any) -> tuple[str, str]:
-    """Where a score is defined: what is defined there again, as in a notebook, takes the place of the old."""
-    return score.__module__, score.__qualname__
-
-
-def _find(score: Score) -> Entry | None:
-    for entry in _entries.values():
-        if entry.score is score or entry.score is type(score):
-            return entry
-    return None
-
-
-def _entry(name: Any) -> Entry:
-    if name not in _entries:
-        close = get_close_matches(str(name), _entries)
-        hint = f"Did you mean {' or '.join(close)}? " if close else ""
-        raise ValueError(
-            f"there is no score {name!r}. {hint}The scores are {', '.join(available())}."
-        )
-    return _entries[name]
-
-
-def _build(entry: Entry, settings: dict[str, Any]) -> Score:
-    """An instance with these settings, or the function, which has none."""
-    configurable = isinstance(entry.score, type)
-    known = [f.name for f in fields(cast(Any, entry.score))] if configurable else []
-    if unknown := settings.keys() - set(known):
-        raise ValueError(
-            f"the score {entry.name!r} has no setting {', '.join(sorted(unknown))}; it has {', '.join(known) or 'none'}"
-        )
-    return entry.score(**settings) if configurable else entry.score
+    name = _scores.find(score)
+    return _needs[name] if name else ()

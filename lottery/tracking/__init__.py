@@ -12,13 +12,13 @@ from typing import Any
 
 from torch import nn
 
-from lottery.board import Board
-from lottery.images import mask_image
 from lottery.lightning import Fit
 from lottery.masks import Masks
 from lottery.moving import described
 from lottery.options import Options
 from lottery.run import Run
+from lottery.tracking.board import Board
+from lottery.tracking.images import mask_image
 
 
 class Tracking:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lottery.cli.listing import Entry
 from lottery.console import light_table, run_table
 from lottery.headline import metric_of
-from lottery.listing import Entry
 from lottery.round_table import number, percent
 from lottery.run import Run
 from lottery.sparkline import bar, sparkline

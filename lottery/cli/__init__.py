@@ -60,11 +60,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         if arguments[:1] == ["run"]:  # its options are the recipe's
-            from lottery.run_recipe import run_recipe
+            from lottery.cli.run import run_recipe
 
             return run_recipe(arguments[1:])
         if arguments[:1] == ["prune"]:  # so are those that are not its own
-            from lottery.prune_command import prune
+            from lottery.cli.prune import prune
 
             return prune(arguments[1:])
         known = _parse(arguments)
@@ -153,14 +153,16 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def _ls(known: argparse.Namespace) -> None:
-    from lottery import console, listing, views
+    from lottery import console
+    from lottery.cli import listing, views
 
     directory = known.directory
     console.show(views.listing_view(listing.entries(directory), directory))
 
 
 def _inspect(known: argparse.Namespace) -> None:
-    from lottery import console, views
+    from lottery import console
+    from lottery.cli import views
     from lottery.run import Run
     from lottery.ticket import Ticket
 
@@ -242,7 +244,3 @@ def _is_for_the_user(error: Exception) -> bool:
     package = "" if place is None else place.tb_frame.f_globals["__package__"] or ""
     ours = package.partition(".")[0] in ("lottery", "jsonargparse")
     return ours and isinstance(error, (ValueError, OSError))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -10,16 +10,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lottery import console, settings, views
-from lottery.checkpoint_file import read_weights
-from lottery.prune_options import check, options_parser, setting
+from lottery import console, settings
+from lottery.cli import views
+from lottery.cli.checkpoint_file import read_weights
+from lottery.cli.prune_options import check, options_parser, setting
 from lottery.round_table import percent
 from lottery.run import Run
 from lottery.ticket import Ticket
 
 if TYPE_CHECKING:
+    from lottery.cli.prune_once import PruneOnce, Source
     from lottery.paths import Connectivity
-    from lottery.prune_once import PruneOnce, Source
     from lottery.recipes import RecipeCLI
 
 
@@ -59,7 +60,7 @@ def _once(
     known: argparse.Namespace, cli: RecipeCLI, source: Source | None
 ) -> PruneOnce:
     """The decision that is asked for: the recipe's, changed as the options say."""
-    from lottery.prune_once import PruneOnce
+    from lottery.cli.prune_once import PruneOnce
 
     source = source or _start(cli)
     changed: dict[str, Any] = {
@@ -86,7 +87,7 @@ def _once(
 
 def _given(known: argparse.Namespace) -> Source | None:
     """The weights that the options name, if they do."""
-    from lottery.prune_once import Source
+    from lottery.cli.prune_once import Source
 
     if known.checkpoint is not None:
         return Source(
@@ -114,7 +115,7 @@ def _given(known: argparse.Namespace) -> Source | None:
 
 def _start(cli: RecipeCLI) -> Source:
     """What `lottery run` starts from."""
-    from lottery.prune_once import Source
+    from lottery.cli.prune_once import Source
 
     ticket = cli.ticket.ticket
     if ticket is None:

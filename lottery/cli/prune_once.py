@@ -9,7 +9,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from lottery import streams
-from lottery.checkpoint_file import check_weights
+from lottery.cli.checkpoint_file import check_weights
 from lottery.decision import connectivity, next_masks
 from lottery.lightning import Fit, Position
 from lottery.masks import Masks
