@@ -13,7 +13,7 @@ T = TypeVar("T", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Registry(Generic[P]):
-    """Pieces of one kind by name. What has a name is a dataclass, whose fields are settings, or a function without any.
+    """Pieces of one kind by name: dataclasses, whose fields are their settings, and functions, which have none.
 
     Args:
         argument: the argument that such a piece is given as.

@@ -144,8 +144,10 @@ def test_rigl_drops_a_fraction_on_a_cosine_and_grows_at_the_largest_gradients(
     for name, mask in before.items():
         worth = now.gradients[name].abs()
         count = round(method.fraction_after(step, training) * int(mask.sum()))
-        kept = now.weights[name].abs()[mask].sort().values[count:]
-        stayed = mask & (now.weights[name].abs() >= kept.min())
+        falling = now.weights[name].abs()[mask].sort(descending=True).values
+        remaining = falling[: int(mask.sum()) - count]  # none where all are dropped
+        least = remaining[-1] if len(remaining) else torch.inf
+        stayed = mask & (now.weights[name].abs() >= least)
         grown = after[name] & ~stayed
         assert int(grown.sum()) == count
         if count:

@@ -7,11 +7,10 @@ from typing import Any
 
 from lottery import registry
 from lottery.moving.moment import Moving
-from lottery.registry import Registry
 
 _METHODS = ("begin", "due", "move")
 
-_ways: Registry[Moving] = Registry(
+_ways: registry.Registry[Moving] = registry.Registry(
     argument="moving",
     kind="way of moving",
     plural="ways",
