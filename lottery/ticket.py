@@ -173,7 +173,7 @@ class Ticket:
         for name, mask in self.masks.items():
             start = self.weights[name]
             known = start if bool(start[~mask].any()) else start[mask]
-            magnitude = known.double().square().mean().sqrt()
+            magnitude = _root_mean_square(known)
             signed = torch.where(start >= 0, magnitude, -magnitude)
             constant = torch.where(mask, signed, 0.0).to(start.dtype)
             tied = [
@@ -305,6 +305,14 @@ class Ticket:
         import html
 
         return f"<p>{html.escape(repr(self))}</p>{self.table()._repr_html_()}"  # type: ignore[operator]
+
+
+def _root_mean_square(weights: Tensor) -> Tensor:
+    """In double precision; exact where all have one magnitude, so that a signed ticket is its own."""
+    magnitudes = weights.double().abs()
+    if magnitudes.numel() and bool((magnitudes == magnitudes.flatten()[0]).all()):
+        return magnitudes.flatten()[0]
+    return magnitudes.square().mean().sqrt()
 
 
 def _uncompiled(module: nn.Module) -> nn.Module:
