@@ -229,6 +229,13 @@ def test_the_summary_shows_metrics_and_layers_over_density(shown: Any) -> None:
         [summary["best"]["val_acc"] for summary in summaries]
     )
     kept = series(found["summary"], f"{AXIS}/weights kept")
+    on_a_path = series(found["summary"], f"{AXIS}/weights on a path")
+    dead = series(found["summary"], f"{AXIS}/dead units")
+    connectivity = run.connectivity()
+    assert list(on_a_path.values()) == pytest.approx(
+        list(connectivity["on a path"] * run.summary(0)["prunable"])
+    )
+    assert list(dead.values()) == list(connectivity["dead units"])
     assert list(kept.values()) == [summary["kept"] for summary in summaries]
     layer = series(found["summary"], f"{LAYERS}/net.0.weight")
     assert list(layer.values()) == pytest.approx(

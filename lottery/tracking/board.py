@@ -53,6 +53,10 @@ def points(summary: Mapping[str, Any]) -> dict[str, float]:
         for name, value in summary[f"test_{moment}"].items():
             found[f"{moment} {name}"] = value
     found["weights kept"] = summary["kept"]
+    paths = summary["connectivity"]
+    found["weights on a path"] = paths["effective"]
+    found["dead units"] = sum(paths["dead_units"].values())
+    found["density of the sparsest layer"] = paths["lowest_density"]
     return {name: value for name, value in found.items() if value is not None}
 
 
