@@ -364,6 +364,7 @@ class Run:
             runs: runs or their directories, as seeds of one arm; or a mapping from the arm's name to such a list.
 
         Raises:
+            TypeError: it is a single run.
             StorageError: a directory holds no run.
             ValueError: there is nothing to compare.
 
@@ -372,6 +373,10 @@ class Run:
             Run.compare(["checkpoints/a-0", "checkpoints/a-1"]).plot()
             Run.compare({"ticket": ["checkpoints/a-0"], "one-shot": ["checkpoints/b-0"]}).table()
         """
+        if isinstance(runs, (str, os.PathLike, Run)):
+            raise TypeError(
+                f"compare({runs!r}): give a list of runs, or a mapping from the name of an arm to its list"
+            )
         arms = runs if isinstance(runs, Mapping) else {"ticket": runs}
         return Comparison(
             {

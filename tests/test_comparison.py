@@ -279,3 +279,9 @@ def test_a_picture_goes_where_it_is_told(seeds):
         figure, ax = mpl.pyplot.subplots()
         assert Run(seeds[0]).plot(kind, ax=ax) is ax
         mpl.pyplot.close(figure)
+
+
+def test_one_run_is_no_list_of_runs(seeds):
+    for one in (str(seeds[0]), seeds[0], Run(seeds[0])):
+        with pytest.raises(TypeError, match="give a list of runs"):
+            Run.compare(one)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -349,10 +350,15 @@ def test_wrong_structures_are_errors_that_help(wrong, message):
 
 
 def test_what_is_no_structure_is_refused():
-    with pytest.raises(TypeError, match="structure=3: give a name"):
-        resolve(3)
+    with pytest.raises(TypeError, match="structure=3.5: give a name"):
+        resolve(3.5)
 
 
 def test_a_name_cannot_be_taken_twice():
     with pytest.raises(ValueError, match=r"'kernel' already, in lottery\.structures"):
         register("kernel")(Rows)
+
+
+def test_a_number_is_no_structure_and_yaml_makes_one_of_2_4() -> None:
+    with pytest.raises(ValueError, match="In YAML, N:M needs quotes"):
+        resolve(yaml.safe_load("2:4"))

@@ -36,6 +36,10 @@ def resolve(structure: str | Mapping[str, Any] | Structure) -> Structure:
         >>> resolve("2:4")
         NofM(n=2, m=4)
     """
+    if isinstance(structure, int):
+        raise ValueError(  # noqa: TRY004 (a setting of the user's, as the others)
+            f"structure={structure!r} is a number. In YAML, N:M needs quotes: structure: '2:4'"
+        )
     if isinstance(structure, str) and re.fullmatch(r"\d+:\d+", structure):
         n, m = map(int, structure.split(":"))
         structure = {"name": "n:m", "n": n, "m": m}
