@@ -28,8 +28,9 @@ class Metric:
 
     @property
     def column(self) -> str:
-        """Its column in `Run.table`."""
-        return f"{self.part.removeprefix('test_')}_{self.name}"
+        """Its column in `Run.table`, where a test metric of the monitored one's name is marked."""
+        tested = self.part.startswith("test_") and self.name == self.chosen_by
+        return f"{self.part.removeprefix('test_')}_{self.name}{' (test)' if tested else ''}"
 
     @property
     def sign(self) -> int:

@@ -12,6 +12,7 @@ from lottery.lightning import Fit, Position, scalars
 from lottery.masks import Masks
 from lottery.moving import Mover, Training
 from lottery.options import Options
+from lottery.paths import Connectivity
 from lottery.record import Record
 from lottery.run import REWIND
 from lottery.scores.movement import MovementAccumulator
@@ -70,6 +71,7 @@ class Round:
         record: the evidence that it gathers.
         gathered: what the score gathers while the round trains, for scores that do.
         mover: moves the masks while the round trains, where they move.
+        connectivity: what `masks` leave of the network, once that was asked.
         validated: set after a validation, so that its metrics are noted at the next boundary.
     """
 
@@ -90,6 +92,7 @@ class Round:
             if options.moving is not None
             else None
         )
+        self.connectivity: Connectivity | None = None
         self._enforcement: Enforcement | None = None
         self._rewind_pending = (
             number == 0 and not (run.directory.path / REWIND).exists()

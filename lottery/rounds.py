@@ -10,6 +10,7 @@ from lottery.lightning import STATE, Fit, Position
 from lottery.mask_history import MaskHistory
 from lottery.masks import Masks
 from lottery.options import Options
+from lottery.paths import Connectivity
 from lottery.prunable import prunable_parameters
 from lottery.round import ActiveRun, Round
 from lottery.run import (
@@ -141,9 +142,7 @@ class Rounds:
                 number, round.masks, fit.global_step, fit.epoch, test
             ),
             "logged_steps": fit.logged_steps,
-            "connectivity": decision.connectivity(
-                fit, round.masks, self.active.seed
-            ).summary(),
+            "connectivity": self._connectivity(round).summary(),
         }
         if round.mover is not None:
             summary["moves"] = round.mover.moves
@@ -316,10 +315,18 @@ class Rounds:
         self.fit.barrier()
         return history[number]
 
+    def _connectivity(self, round: Round) -> Connectivity:
+        """What the masks of a round leave of the network; found once, as long as they are the same."""
+        if round.connectivity is None or round.connectivity.masks is not round.masks:
+            round.connectivity = decision.connectivity(
+                self.fit, round.masks, self.active.seed
+            )
+        return round.connectivity
+
     def _check_paths(self, round: Round) -> None:
         """Stop, or warn, where no path is left from input to output."""
         try:
-            decision.connectivity(self.fit, round.masks, self.active.seed).check()
+            self._connectivity(round).check()
         except ValueError as error:
             found = f"the masks of round {round.number}: {error}"
             if self.options.pruning.collapse == "stop":

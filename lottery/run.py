@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from torch import Tensor
 
 from lottery.comparison import Comparison
+from lottery.headline import metric_of
 from lottery.mask_history import MaskHistory
 from lottery.masks import Masks
 from lottery.storage import LAST, Directory, StorageError
@@ -202,15 +203,8 @@ class Run:
     def metric(self) -> str | None:
         """The column of `table` that says most: the test counterpart of the monitored metric at the best step, the
         monitored metric itself, or the first there is."""
-        columns = [c for c in self.table().columns if c.startswith(("best_", "last_"))]
-        columns = [c for c in columns if c != "best_step"]
-        monitor = self.summary(self.rounds[0])["monitor"] if self.rounds else None
-        wanted = [
-            f"best_{monitor} (test)",
-            f"best_{(monitor or '').replace('val', 'test')}",
-            f"best_{monitor}",
-        ]
-        return next((c for c in [*wanted, *columns] if c in columns), None)
+        found = metric_of([self.summary(round) for round in self.rounds[:1]])
+        return None if found is None else found.column
 
     # tensors
 
