@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 M = TypeVar("M", bound=nn.Module)
+Shape = tuple[int, ...]
 Picture = Literal["layers", "masks", "inputs", "units", "fans"]
 
 
@@ -91,27 +92,12 @@ class Ticket:
         """
         parameters: dict[str, Tensor] = dict(module.named_parameters())
         if self.weights:
-            there = {
-                name: tensor
-                for name, tensor in module.state_dict().items()
-                if isinstance(tensor, Tensor)
-            }
-            wrong = [
-                f"{name}: missing in the module"
-                for name in self.weights
-                if name not in there
-            ]
+            extra, missing, reshaped = differences(self.weights, module)
+            wrong = [f"{name}: missing in the module" for name in extra]
+            wrong += [f"{name}: missing in the ticket" for name in missing]
             wrong += [
-                f"{name}: missing in the ticket"
-                for name in there
-                if name not in self.weights
-            ]
-            wrong += [
-                f"{name}: {tuple(tensor.shape)} in the ticket, {tuple(there[name].shape)} in the module"
-                for name, tensor in self.weights.items()
-                if name in there
-                and not is_lazy(there[name])
-                and there[name].shape != tensor.shape
+                f"{name}: {mine} in the ticket, {there} in the module"
+                for name, mine, there in reshaped
             ]
             if wrong:
                 raise ValueError(
@@ -305,6 +291,23 @@ class Ticket:
         import html
 
         return f"<p>{html.escape(repr(self))}</p>{self.table()._repr_html_()}"  # type: ignore[operator]
+
+
+def differences(
+    weights: Mapping[str, Tensor], module: nn.Module
+) -> tuple[list[str], list[str], list[tuple[str, Shape, Shape]]]:
+    """Names that only a state dict has, names that only the module has, and names with their two shapes where these
+    differ. A lazy parameter has every shape."""
+    there = {n: t for n, t in module.state_dict().items() if isinstance(t, Tensor)}
+    reshaped = [
+        (name, tuple(tensor.shape), tuple(there[name].shape))
+        for name, tensor in weights.items()
+        if name in there
+        and not is_lazy(there[name])
+        and there[name].shape != tensor.shape
+    ]
+    extra = [name for name in weights if name not in there]
+    return extra, [name for name in there if name not in weights], reshaped
 
 
 def _root_mean_square(weights: Tensor) -> Tensor:

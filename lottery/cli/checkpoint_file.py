@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
+
+from lottery.ticket import differences
 
 
 def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -56,15 +57,12 @@ def check_weights(
     Raises:
         ValueError: weights are missing, left over, differently shaped, NaN or infinite; the message names each.
     """
-    there = {n: t for n, t in module.state_dict().items() if isinstance(t, Tensor)}
-    wrong = [f"{name}: only in the module" for name in there if name not in weights]
-    wrong += [f"{n}: only in what was read" for n in weights if n not in there]
+    extra, missing, reshaped = differences(weights, module)
+    wrong = [f"{name}: only in the module" for name in missing]
+    wrong += [f"{name}: only in what was read" for name in extra]
     wrong += [
-        f"{name}: {tuple(tensor.shape)} in what was read, {tuple(there[name].shape)} in the module"
-        for name, tensor in weights.items()
-        if name in there
-        and not is_lazy(there[name])
-        and there[name].shape != tensor.shape
+        f"{name}: {mine} in what was read, {there} in the module"
+        for name, mine, there in reshaped
     ]
     if wrong:
         raise ValueError(
