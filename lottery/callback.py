@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from lottery.lightning import Fit
 from lottery.moving import Moving
 from lottery.namespaces import callback_bases
 from lottery.options import Options
+from lottery.place import Place
 from lottery.pruning import Pruning
 from lottery.retraining import Rewind
 from lottery.round import Round
@@ -48,6 +49,9 @@ class LotteryTicket(_Callback):
         moving: masks that move while the network trains, with ``rounds=0``: "gradual", "set" or "rigl", a mapping with
             a name and settings, or an object such as ``RigL(0.1)``; see `lottery.moving`. Of `pruning` only `include`,
             `exclude` and `collapse` count then.
+        instead_of: a `Place`, a round of another run: train the ticket once, with ``rounds=0``, from where that round
+            started and on its random draws, so that only the ticket differs. The ticket defaults to the round's own.
+        snapshots: steps of round 0 whose states are stored too, such as ["100it", "1ep"], for a `Place` to start from.
 
     Raises:
         ValueError: an argument is out of range; the message says which and what it may be.
@@ -77,6 +81,8 @@ class LotteryTicket(_Callback):
         save_every: float | str = 60.0,
         ticket: Ticket | str | os.PathLike[str] | None = None,
         moving: str | Mapping[str, Any] | Moving | None = None,
+        instead_of: Place | Mapping[str, Any] | None = None,
+        snapshots: Sequence[str] = (),
     ) -> None:
         super().__init__()
         if isinstance(rounds, bool) or not isinstance(rounds, int) or rounds < 0:
@@ -108,6 +114,13 @@ class LotteryTicket(_Callback):
             raise ValueError(
                 f"rounds={rounds} with moving={moving!r}: masks that move train once; give rounds=0"
             )
+        self.instead_of = None if instead_of is None else Place.of(instead_of)
+        if self.instead_of is not None and (rounds or self.moving is not None):
+            raise ValueError(
+                f"rounds={rounds}, moving={moving!r} with instead_of: one training takes the place of another; give"
+                " rounds=0 and fixed masks"
+            )
+        self.snapshots = tuple(Step.parse(step) for step in snapshots)
         self._rounds: Rounds | None = None
         self._fit: Fit | None = None
 
@@ -220,8 +233,12 @@ class LotteryTicket(_Callback):
             keep=self.keep,
             test_each_round=self.test_each_round,
             save_every=self.save_every,
-            ticket=self.ticket,
+            ticket=self.instead_of.ticket()
+            if self.ticket is None and self.instead_of is not None
+            else self.ticket,
             moving=self.moving,
+            instead_of=self.instead_of,
+            snapshots=self.snapshots,
         )
 
 

@@ -67,6 +67,7 @@ class Fit:
             )
         self.trainer = trainer
         self.round = 0
+        self.data_round = 0
         self.own_state_key = own_state_key
         self._own_type = own_type
         self._iterator_origin: dict[str, Any] | None = None
@@ -503,7 +504,7 @@ class Fit:
         loaders = source if isinstance(source, kind) else kind(source, "max_size_cycle")
         for loader in loaders.flattened:
             if hasattr(loader, "set_round"):
-                loader.set_round(self.round)
+                loader.set_round(self.data_round)
         generators = _generators(loaders.flattened)
         before = [generator.get_state() for generator in generators]
         streams.seed(seed)
@@ -679,7 +680,7 @@ class Fit:
         """Tell the round to loaders whose order depends on it."""
         for loader in self._train_loaders():
             if hasattr(loader, "set_round"):
-                loader.set_round(self.round)
+                loader.set_round(self.data_round)
 
     def _build_loaders_as(self, origin: Mapping[str, Any]) -> None:
         """Build the loaders and their first iterator from the random streams of `origin`."""

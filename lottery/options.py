@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lottery.moving import Moving
+from lottery.place import Place
 from lottery.pruning import Pruning
 from lottery.retraining import Rewind
 from lottery.steps import Step
@@ -28,3 +29,5 @@ class Options:
     save_every: float | Step
     ticket: Ticket | None
     moving: Moving | None = None
+    instead_of: Place | None = None
+    snapshots: tuple[Step, ...] = ()

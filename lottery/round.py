@@ -14,7 +14,7 @@ from lottery.moving import Mover, Training
 from lottery.options import Options
 from lottery.paths import Connectivity
 from lottery.record import Record
-from lottery.run import REWIND
+from lottery.run import REWIND, snapshot_file
 from lottery.scores.movement import MovementAccumulator
 from lottery.steps import Step
 from lottery.storage import LAST, Directory, StorageError
@@ -94,11 +94,9 @@ class Round:
         )
         self.connectivity: Connectivity | None = None
         self._enforcement: Enforcement | None = None
-        self._rewind_pending = (
-            number == 0 and not (run.directory.path / REWIND).exists()
-        )
+        self._pending = self._states_to_store()
         self._seen: dict[str, Any] = {}
-        self._epoch_start = 0
+        self._epoch_starts = [0]
         self._clock = time.monotonic()
         self._saved_at = (0.0, 0, 0)
 
@@ -121,7 +119,7 @@ class Round:
         }
         if epoch_is_over:
             self._note_epoch()
-        if self._at_rewind_point():
+        if REWIND in self._reached():
             raise StorageError(
                 f"ckpt_path is not before the rewind point {str(self.run.rewind_step)!r}, which is not stored in"
                 f" {self.run.directory.path} yet. Leave out ckpt_path: the run goes on from where it was last saved."
@@ -134,7 +132,7 @@ class Round:
             self.mover.load(own["moving"])
         if self.gathered is not None:
             self.gathered = MovementAccumulator(self.masks, own["gathered"])
-        self._epoch_start = own["epoch_start"]
+        self._epoch_starts = list(own["epoch_starts"])
 
     def train(self) -> None:
         """Train once, as the user's Trainer says, on the weights that are left."""
@@ -195,18 +193,18 @@ class Round:
         self.validated = False
         if position == "end":
             return
-        rewind, due = self._at_rewind_point(), self._due()
-        if (rewind or due) and self.run.fit.can_capture():
-            if rewind:
-                self._write(REWIND, position)
-                self._rewind_pending = False
+        reached, due = self._reached(), self._due()
+        if (reached or due) and self.run.fit.can_capture():
+            for name in reached:
+                self._write(name, position)
+                del self._pending[name]
             if due:
                 self._write(LAST, position)
                 self._mark_saved()
 
     def wants_boundary(self) -> bool:
         """Whether `at_boundary` has anything to do after a batch."""
-        return self.validated or self._at_rewind_point() or self._due()
+        return self.validated or bool(self._reached()) or self._due()
 
     def state(self) -> dict[str, Any]:
         """What checkpoints hold of the callback: plain containers and tensors."""
@@ -218,7 +216,7 @@ class Round:
             "record": self.record.state(),
             "gathered": {} if self.gathered is None else self.gathered.sums,
             "moving": {} if self.mover is None else self.mover.state(),
-            "epoch_start": self._epoch_start,
+            "epoch_starts": list(self._epoch_starts),
             "metrics": self.run.fit.metrics(),
             "fresh": list(self._fresh()),
             "streams": self.run.fit.streams_state(),
@@ -226,8 +224,8 @@ class Round:
 
     def _note_epoch(self) -> None:
         self._note_metrics()
-        if self.run.fit.epoch <= self.run.rewind_step.epochs:
-            self._epoch_start = self.run.fit.global_step
+        fit, starts = self.run.fit, self._epoch_starts
+        starts += [fit.global_step] * (fit.epoch + 1 - len(starts))
         self._check_monitor()
 
     def _note_metrics(self) -> None:
@@ -252,14 +250,25 @@ class Round:
                 f" {sorted(self.run.fit.metrics())}. Monitor one of these, or log it with self.log({monitor!r}, ...)."
             )
 
-    def _at_rewind_point(self) -> bool:
-        if not self._rewind_pending:
-            return False
-        step = self.run.rewind_step
-        return (
-            self.run.fit.epoch >= step.epochs
-            and self.run.fit.global_step - self._epoch_start >= step.iterations
-        )
+    def _states_to_store(self) -> dict[str, Step]:
+        """The rewind point and the snapshots that are not stored yet: file to step."""
+        options = self.run.options
+        if self.number > 0 or options.instead_of is not None:
+            return {}
+        states = {snapshot_file(step): step for step in options.snapshots}
+        states[REWIND] = self.run.rewind_step
+        path = self.run.directory.path
+        return {n: step for n, step in states.items() if not (path / n).exists()}
+
+    def _reached(self) -> list[str]:
+        """The files of the states to store that the round has come to."""
+        fit, starts = self.run.fit, self._epoch_starts
+        return [
+            name
+            for name, step in self._pending.items()
+            if step.epochs < len(starts)
+            and fit.global_step - starts[step.epochs] >= step.iterations
+        ]
 
     def _mark_saved(self) -> None:
         self._saved_at = (

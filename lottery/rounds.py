@@ -11,9 +11,11 @@ from lottery.mask_history import MaskHistory
 from lottery.masks import Masks
 from lottery.options import Options
 from lottery.paths import Connectivity
+from lottery.place import Place
 from lottery.prunable import prunable_parameters
 from lottery.round import ActiveRun, Round
 from lottery.run import (
+    END,
     INITIAL,
     MOVED,
     REWIND,
@@ -22,12 +24,13 @@ from lottery.run import (
     Run,
     masks_file,
     round_file,
+    snapshot_file,
 )
+from lottery.starting_point import check_reached, starting_state, takes_from_the_end
 from lottery.steps import Step
 from lottery.storage import LAST, Directory, StorageError
 from lottery.tracking import Tracking
 
-END = "end.ckpt"
 GATHERED = "gathered.safetensors"  # what a score gathered while a round trained
 
 
@@ -93,6 +96,8 @@ class Rounds:
             fit.check_testing()
         if options.rounds:
             decision.check(options.pruning, fit, masks, options.rounds)
+        if options.instead_of is not None:
+            options.instead_of.check(fit.settings())
         now = settings.collect(options, fit, self._monitor(), masks)
         console.prunable(masks, parameters, options, self._rewind_step)
         if RUN in self.directory:
@@ -105,13 +110,17 @@ class Rounds:
 
     def _begin(self, number: int) -> Round:
         """Put the module, the optimizers and the random streams where a round starts or was left."""
+        place = self.options.instead_of
         self.fit.round = number
+        self.fit.data_round = number if place is None else place.data_round
         round = Round(self.active, number, self._masks_of(number))
         if number > 0:
             self._check_paths(round)
         saved = self._saved_state(number)
         if saved is None:
-            if number > 0:
+            if place is not None:
+                self.fit.begin(self._start_in_place(place), seed=place.seed)
+            elif number > 0:
                 self.fit.begin(
                     self._start_of(number),
                     seed=self.active.seed_of(number),
@@ -122,7 +131,8 @@ class Rounds:
             console.round_goes_on(number, self.fit.global_step)
         else:
             round.adopt(self.active.own(saved))
-        if number > 0 and self.options.rewind.rule == "fine-tune":
+        later = number > 0 or place is not None
+        if later and self.options.rewind.rule == "fine-tune":
             self.fit.rest_schedulers()
         return round
 
@@ -147,7 +157,7 @@ class Rounds:
         if round.mover is not None:
             summary["moves"] = round.mover.moves
         if fit.is_writer:
-            if self._needs_end:
+            if takes_from_the_end(self.options.rewind):
                 states = fit.capture("epoch")["optimizer_states"]
                 self.directory.write_checkpoint(
                     END, {"round": number, "optimizer_states": states}
@@ -227,10 +237,13 @@ class Rounds:
         start = fit.capture("start")
         self.round = None
         if fit.is_writer:
-            self.directory.write_checkpoint(LAST, start)
-            settings.check_loads(self.directory, LAST)
-            if self._rewind_step == Step():
-                self.directory.write_checkpoint(REWIND, start)
+            if options.instead_of is None:
+                self.directory.write_checkpoint(LAST, start)
+                settings.check_loads(self.directory, LAST)
+                if self._rewind_step == Step():
+                    self.directory.write_checkpoint(REWIND, start)
+                if Step() in options.snapshots:
+                    self.directory.write_checkpoint(snapshot_file(Step()), start)
             described = {
                 "id": self.active.id,
                 "seed": seed,
@@ -364,49 +377,17 @@ class Rounds:
                 " module that trains otherwise, take a new dirpath."
             ) from error
 
-    @property
-    def _needs_end(self) -> bool:
-        """Whether a round takes anything from the optimizers at the end of the round before."""
-        return (
-            self.options.rewind.optimizer == "keep"
-            or self.options.rewind.rule == "fine-tune"
-        )
-
     def _start_of(self, number: int) -> dict[str, Any]:
-        """The rewind point, with what the retraining rule takes from the end of the round before."""
-        rewind = self.options.rewind
-        self._check_rewind_point()
-        start = self.directory.read_checkpoint(REWIND)
-        there = start["optimizer_states"]
-        end = (
-            self.directory.read_checkpoint(END)["optimizer_states"]
-            if self._needs_end
-            else there
-        )
-        if rewind.rule != "weights":
-            trained = self.directory.read_tensors(round_file(number - 1, TRAINED))
-            start["state_dict"] = {**start["state_dict"], **trained}
-        groups = (
-            end if rewind.rule == "fine-tune" else there
-        )  # learning rates are in the parameter groups
-        fresh: list[dict[str, Any]] = [{"state": {}} for _ in there]
-        moments = {"rewind": there, "keep": end, "fresh": fresh}[
-            rewind.optimizer or "rewind"
-        ]
-        start["optimizer_states"] = [
-            {**g, "state": m["state"]} for g, m in zip(groups, moments, strict=True)
-        ]
-        return start
+        check_reached(Run(self.directory.path), self._rewind_step)
+        return starting_state(self.directory, self.options.rewind, number)
 
-    def _check_rewind_point(self) -> None:
-        dense, step = Run(self.directory.path).summary(0), self._rewind_step
-        cut_off = dense["epochs"] <= step.epochs or dense["steps"] <= step.iterations
-        if cut_off and not (self.directory.path / REWIND).exists():
-            raise StorageError(
-                f"rewind={str(step)!r} was never reached: round 0 ended after {dense['epochs']} epochs and"
-                f" {dense['steps']} steps. Round 0 is stored in {self.directory.path}; give an earlier rewind point and"
-                " a new dirpath."
-            )
+    def _start_in_place(self, place: Place) -> dict[str, Any]:
+        """Where the round that this one is trained instead of started, with this run's weights."""
+        weights, start = self.directory.read_tensors(INITIAL), place.state()
+        if start is None:
+            self.fit.module.load_state_dict(weights, strict=False)
+            return self.fit.capture("start")
+        return {**start, "state_dict": {**start["state_dict"], **weights}}
 
     def _saved_state(self, number: int) -> dict[str, Any] | None:
         """The state in which a round was left, if it was."""

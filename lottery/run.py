@@ -15,6 +15,7 @@ from lottery.comparison import Comparison
 from lottery.headline import metric_of
 from lottery.mask_history import MaskHistory
 from lottery.masks import Masks
+from lottery.steps import Step
 from lottery.storage import LAST, Directory, StorageError
 from lottery.ticket import Ticket
 
@@ -28,6 +29,7 @@ INITIAL = "initial.safetensors"
 REWIND = "rewind.ckpt"
 TRAINED = "weights.safetensors"  # of each round that keeps them
 MOVED = "moved.safetensors"  # the last masks of a round in which they moved
+END = "end.ckpt"  # the optimizers at the end of the latest round, for rules that need them
 
 
 def round_file(round: int, name: str) -> str:
@@ -38,6 +40,11 @@ def round_file(round: int, name: str) -> str:
 def masks_file(round: int) -> str:
     """Path of the masks of all rounds up to this one, inside a run directory."""
     return f"masks/{round:02d}.safetensors"
+
+
+def snapshot_file(step: Step) -> str:
+    """Path of the state at a step of round 0, inside a run directory."""
+    return f"snapshots/{step}.ckpt"
 
 
 class Run:

@@ -39,6 +39,8 @@ def collect(
     }
     if options.moving is not None:
         found["moving"] = moving.described(options.moving)
+    if options.instead_of is not None:
+        found["instead_of"] = options.instead_of.described()
     return json.loads(json.dumps(found))
 
 
