@@ -16,7 +16,9 @@ from jsonargparse.typing import PositiveInt
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.cli import LightningCLI
+from torch import Tensor
 
+from lottery import streams
 from lottery.callback import LotteryTicket
 from lottery.progress import RunProgressBar
 
@@ -63,6 +65,13 @@ class RecipeCLI(LightningCLI):
     def ticket(self) -> Any:
         """The LotteryTicket of the Trainer."""
         return next(c for c in self.trainer.callbacks if isinstance(c, LotteryTicket))
+
+    def fresh_weights(self, seed: int) -> dict[str, Tensor]:
+        """The state dict of the model, made once more with other random numbers; those of the process stay as they are."""
+        with streams.isolated():
+            streams.seed(seed)
+            model = self.parser.instantiate_classes(self.config)["model"]
+        return {k: v for k, v in model.state_dict().items() if isinstance(v, Tensor)}
 
     @property
     def dirpath(self) -> Path:

@@ -1,0 +1,159 @@
+"""The work of one cell: a run of all rounds, or one training of a control. Every engine calls `perform`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from lottery import controls, recipes, storage, streams
+from lottery.controls import Control
+from lottery.evaluation import Evaluation
+from lottery.place import Place
+from lottery.recipes import RecipeCLI
+from lottery.run import Run
+from lottery.stability import Barrier
+from lottery.storage import Directory
+from lottery.study.engines.engine import Job
+from lottery.study.plan import RECIPE, TICKET, Cell, Plan
+
+BARRIER = "barrier.json"
+
+
+def perform(job: Job) -> None:
+    """Train a cell. One that is done returns at once; one that was begun goes on where it stood.
+
+    What the training prints goes to a file beside the cell's directory, which ends in ``.log``.
+
+    Raises:
+        StorageError: another process works on the cell, or its directory is damaged.
+        Exception: whatever its training raises.
+    """
+    path = Path(job.study)
+    plan, cell = Plan.read(path), Cell.of(job.key)
+    with _logged(path / f"{job.key}.log"):
+        recipes.quieten()
+        try:
+            if cell.round is None:
+                _train_ticket(path, plan, cell)
+            else:
+                _train_control(path, plan, cell, cell.round)
+        except BaseException:
+            traceback.print_exc()
+            raise
+
+
+def is_done(path: Path, plan: Plan, cell: Cell) -> bool:
+    """Whether nothing of a cell is left to do."""
+    finished = finished_rounds(path, cell)
+    if cell.round is None:
+        return finished > plan.last
+    if not finished:
+        return False
+    if _measures_barrier(plan.arms[cell.arm]):
+        return BARRIER in Directory(path / cell.key)
+    return True
+
+
+def finished_rounds(path: Path, cell: Cell) -> int:
+    """How many rounds of a cell's run are finished; 0 where it was not begun."""
+    if not (path / cell.key / storage.MANIFEST).exists():
+        return 0
+    return len(Run(path / cell.key).rounds)
+
+
+def load_recipe(path: Path, plan: Plan, cell: Cell, *settings: str) -> RecipeCLI:
+    """The study's recipe for a cell."""
+    quiet = ["--trainer.enable_progress_bar", "false"]
+    directory = ["--lottery.dirpath", str(path / cell.key)]
+    overrides = [*plan.seeded(cell.seed), *quiet, *directory, *settings]
+    return recipes.load(str(path / RECIPE), overrides)
+
+
+def _train_ticket(path: Path, plan: Plan, cell: Cell) -> None:
+    # trained weights are what one-shot and the error barrier start from
+    kept = "--lottery.keep", "all", "--lottery.test_each_round", "true"
+    cli = load_recipe(path, plan, cell, *kept)
+    cli.trainer.fit(cli.model, datamodule=cli.datamodule)
+
+
+def _train_control(path: Path, plan: Plan, cell: Cell, round: int) -> None:
+    control = plan.arms[cell.arm]
+    source = path / Cell(TICKET, cell.seed).key
+    cli = load_recipe(path, plan, cell, "--lottery.rounds", "0")
+    run = Run(source)
+    if not finished_rounds(path, cell):
+        ticket = run.ticket(round)
+        # the same over rounds and arms: what is drawn for few weights is part of what is drawn for many
+        seed = streams.derive(cell.seed, "control")
+        sources = _materials(control, run, ticket, cli, seed)
+        materials = {name: sources[name]() for name in control.needs}
+        start = "init" if control.start == "initial" else "rewind"
+        cli.ticket.test_each_round = True
+        cli.ticket.ticket = control.make(ticket, seed, materials)
+        cli.ticket.instead_of = Place(str(source), round, start, control.order)
+        cli.trainer.fit(cli.model, datamodule=cli.datamodule)
+    if _measures_barrier(control):
+        mine = Run(path / cell.key)
+        metric = run.metric
+        found = Evaluation.of(cli, metric and metric.removeprefix("best_")).barrier(
+            run.weights(round), mine.weights(0)
+        )
+        directory = Directory(mine.path)
+        with directory.locked():
+            directory.commit({BARRIER: encode_barrier(found)})
+
+
+def _measures_barrier(control: Control) -> bool:
+    """Whether control and ticket are two children of one network, which differ in the order of the data alone."""
+    return control.order > 0
+
+
+def _materials(
+    control: Control, run: Run, ticket: Any, cli: RecipeCLI, seed: int
+) -> dict[str, Callable[[], Any]]:
+    """What controls ask for, made when it is asked for."""
+    return {
+        "fresh": lambda: cli.fresh_weights(streams.derive(seed, "fresh")),
+        "trained": lambda: run.weights(0),
+        "initial": lambda: run.weights("initial"),
+        "other": lambda: controls.nearest(control.path or "", ticket),
+    }
+
+
+def encode_barrier(barrier: Barrier) -> bytes:
+    """A barrier, to be stored in a run directory."""
+    return storage.encode_json(
+        {"alphas": list(barrier.alphas), "errors": list(barrier.errors)}
+    )
+
+
+def read_barrier(path: Path) -> Barrier | None:
+    """The barrier of a run directory, where there is one."""
+    directory = Directory(path)
+    if BARRIER not in directory:
+        return None
+    found = directory.read_json(BARRIER)
+    return Barrier(tuple(found["alphas"]), tuple(found["errors"]))
+
+
+@contextlib.contextmanager
+def _logged(path: Path) -> Iterator[None]:
+    """Everything that this process prints, to a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    before = [(number, os.dup(number)) for number in (1, 2)]
+    with open(path, "a") as file:
+        try:
+            for number, _ in before:
+                os.dup2(file.fileno(), number)
+            yield
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+            for number, stored in before:
+                os.dup2(stored, number)
+                os.close(stored)

@@ -1,0 +1,375 @@
+"""A study: one recipe over seeds, rounds and arms, in a directory."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lottery.headline import Metric, metric_of
+from lottery.run import Run
+from lottery.stability import Barrier
+from lottery.storage import StorageError
+from lottery.study.cell import finished_rounds, is_done, read_barrier
+from lottery.study.driver import ATTEMPTS, Progress, drive, failure_file
+from lottery.study.engines.engine import Engine
+from lottery.study.engines.local import LocalEngine
+from lottery.study.plan import FILE, TICKET, Cell, Plan
+
+if TYPE_CHECKING:
+    import pandas
+
+    from lottery.comparison import Comparison
+    from lottery.evidence import Evidence
+
+CONTROLS = ("reinit", "random", "signs")
+
+
+class Study:
+    """A study's directory, opened for reading: finished, running or interrupted.
+
+    Args:
+        dirpath: the directory.
+
+    Raises:
+        StorageError: there is no study at that path.
+
+    Example::
+
+        study = run_study("recipes/digits.yaml", "checkpoints/digits_study", seeds=5)
+        print(study.evidence().verdict())
+        study.points()                    # one row per finished training
+        study.run_of("reinit", seed=0, round=7)
+    """
+
+    def __init__(self, dirpath: str | os.PathLike[str]) -> None:
+        self.path = Path(dirpath)
+        self.plan = Plan.read(self.path)
+
+    @staticmethod
+    def is_at(path: str | os.PathLike[str]) -> bool:
+        """Whether a path is that of a study's directory."""
+        return (Path(path) / FILE).is_file()
+
+    # what is there
+
+    @property
+    def arms(self) -> list[str]:
+        """ "ticket" and the controls."""
+        return [TICKET, *self.plan.arms]
+
+    def ticket_run(self, seed: int) -> Run:
+        """The run of the tickets of a seed, with all its rounds.
+
+        Raises:
+            StorageError: it was not begun.
+        """
+        return Run(self.path / Cell(TICKET, seed).key)
+
+    def run_of(self, arm: str, seed: int, round: int) -> Run:
+        """The training of a control, as a run of one round.
+
+        Raises:
+            ValueError: the study has no such arm.
+            StorageError: the training was not begun.
+        """
+        if arm not in self.plan.arms:
+            raise ValueError(
+                f"arm={arm!r}; the controls of {self.path} are {', '.join(self.plan.arms)}"
+            )
+        return Run(self.path / Cell(arm, seed, round).key)
+
+    def progress(self) -> Progress:
+        """What is done, and what was given up."""
+        cells = list(self.plan.cells())
+        done = {cell for cell in cells if is_done(self.path, self.plan, cell)}
+        failed = {
+            cell: failure_file(self.path, cell).read_text().strip()
+            for cell in cells
+            if cell not in done and failure_file(self.path, cell).exists()
+        }
+        return Progress(cells, done, failed=failed)
+
+    def table(self) -> pandas.DataFrame:
+        """One row per arm: how many of its cells are done, how many failed, how many there are."""
+        import pandas
+
+        progress = self.progress()
+        rows = [
+            {
+                "arm": arm,
+                "done": sum(cell.arm == arm for cell in progress.done),
+                "failed": sum(cell.arm == arm for cell in progress.failed),
+                "cells": sum(cell.arm == arm for cell in progress.cells),
+            }
+            for arm in self.arms
+        ]
+        return pandas.DataFrame(rows).set_index("arm")
+
+    @property
+    def metric(self) -> Metric:
+        """The metric that arms are compared by: on test data, at the step that validation chose.
+
+        Raises:
+            StorageError: no round is finished yet.
+        """
+        for seed in self.plan.seeds:
+            cell = Cell(TICKET, seed)
+            if finished_rounds(self.path, cell):
+                found = metric_of([self.ticket_run(seed).summary(0)])
+                if found is not None:
+                    return found
+        raise StorageError(f"no round of {self.path} is finished yet")
+
+    def points(self) -> pandas.DataFrame:
+        """One row per finished training, as `lottery.evidence.Evidence` takes them.
+
+        Columns: arm ("dense", "ticket" or a control), seed, round, density; value, the metric on test data at the step of
+        best validation; step, that step; reached, the first step at which validation was as good as the dense network's
+        best of the same seed, NaN where it never was; steps, trained in all; budget, the Trainer's limit; seconds.
+
+        Raises:
+            StorageError: no round is finished yet.
+        """
+        import pandas
+
+        metric = self.metric
+        rows = [
+            {
+                "arm": arm,
+                "seed": seed,
+                "round": round,
+                **_point(run, number, metric, self._dense_level(seed, metric)),
+            }
+            for arm, seed, round, run, number in self._trainings()
+        ]
+        return pandas.DataFrame(rows)
+
+    def _trainings(self) -> Iterator[tuple[str, int, int, Run, int]]:
+        """Arm, seed and round of each finished training, the run it is in and its round there."""
+        for seed in self.plan.seeds:
+            if finished_rounds(self.path, Cell(TICKET, seed)):
+                run = self.ticket_run(seed)
+                for round in run.rounds:
+                    yield TICKET if round else "dense", seed, round, run, round
+                for cell in self._controls(seed):
+                    yield cell.arm, seed, cell.round or 0, Run(self.path / cell.key), 0
+
+    def _controls(self, seed: int) -> Iterator[Cell]:
+        """The trainings of controls that are finished."""
+        for arm in self.plan.arms:
+            for round in self.plan.rounds:
+                cell = Cell(arm, seed, round)
+                if finished_rounds(self.path, cell):
+                    yield cell
+
+    def _dense_level(self, seed: int, metric: Metric) -> float | None:
+        return self.ticket_run(seed).summary(0)["best"].get(metric.chosen_by)
+
+    def barriers(self) -> pandas.DataFrame:
+        """The error barrier between the ticket of each round and seed and the same ticket trained in another order.
+
+        Columns: seed, round, density, height, stable. Of the control "order"; empty without it.
+
+        Source: Frankle et al., "Linear Mode Connectivity and the Lottery Ticket Hypothesis", ICML 2020.
+        """
+        import pandas
+
+        rows = []
+        for cell, barrier in self._barriers().items():
+            density = self.ticket_run(cell.seed).summary(cell.round or 0)["density"]
+            place = {"seed": cell.seed, "round": cell.round, "density": density}
+            rows.append({**place, "height": barrier.height, "stable": barrier.stable})
+        return pandas.DataFrame(
+            rows, columns=["seed", "round", "density", "height", "stable"]
+        )
+
+    def _barriers(self) -> dict[Cell, Barrier]:
+        found = {}
+        for seed in self.plan.seeds:
+            for cell in self._controls(seed):
+                barrier = read_barrier(self.path / cell.key)
+                if barrier is not None:
+                    found[cell] = barrier
+        return found
+
+    # what it says
+
+    def evidence(
+        self, margin: float | None = None, level: float = 0.05, **options: Any
+    ) -> Evidence:
+        """Whether tickets are winning tickets, from what is finished; see `lottery.evidence.Evidence`.
+
+        Args:
+            margin: how much worse than dense is still as good; default: see there.
+            level: chance of a false claim in each family of claims.
+            options: of `Evidence`, such as `must_beat`.
+
+        Raises:
+            StorageError: no round is finished yet.
+            ValueError: the metric needs a margin, or arms cannot be compared.
+        """
+        from lottery.evidence import Evidence
+
+        metric = self.metric
+        return Evidence(
+            self.points(),
+            margin=margin,
+            level=level,
+            lower_is_better=metric.lower_is_better,
+            metric=metric.name,
+            **options,
+        )
+
+    def compare(self) -> Comparison:
+        """The runs of the tickets side by side; its `plot` draws learning curves, layers, paths and more."""
+        seeds = [
+            seed
+            for seed in self.plan.seeds
+            if finished_rounds(self.path, Cell(TICKET, seed))
+        ]
+        return Run.compare({TICKET: [self.ticket_run(seed) for seed in seeds]})
+
+    def run(
+        self,
+        engine: Engine | None = None,
+        *,
+        attempts: int = ATTEMPTS,
+        show: Callable[[Progress], None] = lambda progress: None,
+    ) -> Progress:
+        """Train what is not done yet; see `lottery.study.driver.drive`. Stop it whenever you like: nothing is lost.
+
+        Args:
+            engine: default: a process per core of this machine.
+            attempts: how often a cell is tried.
+            show: is told about the progress.
+        """
+        return drive(self.path, self.plan, engine or LocalEngine(), attempts, show)
+
+    def __repr__(self) -> str:
+        progress = self.progress()
+        return f"Study({str(self.path)!r}: {len(progress.done)} of {len(progress.cells)} cells done)"
+
+    def _repr_html_(self) -> str:
+        import html
+
+        return f"<p>{html.escape(repr(self))}</p>{self.table()._repr_html_()}"  # type: ignore[operator]
+
+
+def run_study(
+    recipe: str | os.PathLike[str],
+    dirpath: str | os.PathLike[str],
+    *,
+    seeds: int | Sequence[int] = 5,
+    controls: Sequence[Any] = CONTROLS,
+    rounds: Sequence[int] | None = None,
+    overrides: Sequence[str] = (),
+    engine: Engine | None = None,
+    attempts: int = ATTEMPTS,
+    show: Callable[[Progress], None] = lambda progress: None,
+) -> Study:
+    """Begin a study, go on with it, or add seeds, controls and rounds to it; returns when all is trained.
+
+    Args:
+        recipe: path of a recipe; it needs `lottery.monitor`.
+        dirpath: the study's directory.
+        seeds: how many, or which.
+        controls: the arms beside the ticket, as `lottery.controls.resolve` takes them.
+        rounds: the rounds whose tickets are compared with controls; default: all.
+        overrides: settings that go before the recipe's, such as ``["--trainer.max_epochs", "5"]``.
+        engine: default: a process per core of this machine.
+        attempts: how often a cell is tried before it is given up.
+        show: is told about the progress.
+
+    Raises:
+        ValueError: the recipe cannot be studied, or an argument is wrong.
+        StorageError: the directory holds a study of another recipe or of other settings.
+
+    Example::
+
+        study = run_study("recipes/digits.yaml", "checkpoints/digits_study", controls=["reinit", "signs"])
+        print(study.evidence().verdict())
+    """
+    study = prepare(recipe, dirpath, seeds, controls, rounds, overrides)
+    study.run(engine, attempts=attempts, show=show)
+    return study
+
+
+def prepare(
+    recipe: str | os.PathLike[str],
+    dirpath: str | os.PathLike[str],
+    seeds: int | Sequence[int] = 5,
+    controls: Sequence[Any] = CONTROLS,
+    rounds: Sequence[int] | None = None,
+    overrides: Sequence[str] = (),
+) -> Study:
+    """Write down what is to be trained, without training; the arguments are those of `run_study`."""
+    from lottery import recipes
+
+    path = Path(dirpath)
+    cli = recipes.load(str(recipe), overrides)
+    if cli.ticket.monitor is None:
+        raise ValueError(
+            f"{recipe} monitors no metric, so no step of a training is the best; set lottery.monitor, such as val_acc"
+        )
+    last = cli.ticket.rounds
+    if last < 1:
+        raise ValueError(
+            f"{recipe} has lottery.rounds={last}: a study needs tickets of 1 round or more"
+        )
+    own_seed = "data.init_args.seed"
+    threads = () if cli.config["threads"] else ("--threads", "1")
+    plan = Plan(
+        Path(recipe).read_text(),
+        (*overrides, *threads),
+        tuple(range(seeds) if isinstance(seeds, int) else seeds),
+        tuple(controls),
+        tuple(rounds or range(1, last + 1)),
+        last,
+        (own_seed,) if cli.config.get(own_seed) is not None else (),
+    )
+    if Study.is_at(path):
+        try:
+            plan = Plan.read(path).extended(plan)
+        except ValueError as error:
+            raise StorageError(
+                f"{path} holds another study: {error}\nUse its recipe and settings to go on with it, or another"
+                " directory. Nothing was changed."
+            ) from error
+    plan.write(path)
+    return Study(path)
+
+
+def _point(
+    run: Run, round: int, metric: Metric, level: float | None
+) -> dict[str, float | int]:
+    """What evidence takes of one training."""
+    summary, settings = run.summary(round), run.info["settings"]
+    value = metric.of(summary)
+    epochs, steps = settings["max_epochs"], settings["max_steps"]
+    return {
+        "density": summary["density"],
+        "value": math.nan if value is None else value,
+        "step": summary["best"].get("step", math.nan),
+        "reached": _reached(run.records(round), metric, level),
+        "steps": summary["steps"],
+        "budget": steps if steps and steps > 0 else (-1 if epochs is None else epochs),
+        "seconds": summary["seconds"],
+    }
+
+
+def _reached(
+    records: Sequence[dict[str, float]], metric: Metric, level: float | None
+) -> float:
+    """The first step at which validation was as good as `level`."""
+    if level is None:
+        return math.nan
+    sign, name = metric.sign, metric.chosen_by or ""
+    reached = (
+        row["step"]
+        for row in records
+        if row.get(name) is not None and sign * row[name] >= sign * level
+    )
+    return next(reached, math.nan)
