@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lottery import streams
 from lottery.retraining import Rewind
-from lottery.run import Run, snapshot_file
+from lottery.run import REWIND, Run, snapshot_file
 from lottery.starting_point import starting_state
 from lottery.steps import Step
 from lottery.storage import Directory, StorageError
@@ -29,8 +29,8 @@ class Place:
     Args:
         dirpath: the run directory.
         round: a round of the run that has a ticket.
-        start: where training starts: "rewind", where the round started; a step of round 0 that the run keeps a snapshot
-            of, such as "500it"; or "init", the beginning of the whole training.
+        start: where training starts: "rewind", where the round started, of round 0 the rewind point itself; a step of
+            round 0 that the run keeps a snapshot of, such as "500it"; or "init", the beginning of the whole training.
         order: 0 for the round's random streams and data order; others for as many other draws.
 
     Raises:
@@ -53,10 +53,6 @@ class Place:
                 raise ValueError(f"{name}={getattr(self, name)!r} must be 0 or more")
         if self.start != "rewind":
             Step.parse(self.start)
-        elif self.round == 0:
-            raise ValueError(
-                "round 0 does not start at the rewind point; give start='init' or another step"
-            )
 
     @classmethod
     def of(cls, value: Mapping[str, Any] | Place) -> Place:
@@ -88,7 +84,7 @@ class Place:
         Raises:
             StorageError: the run has no such round, or no snapshot of the step.
         """
-        if self.start == "rewind":
+        if self.start == "rewind" and self.round:
             return self.run.ticket(self.round)
         state = self.state()
         weights = self.run.weights("initial") if state is None else _weights(state)
@@ -99,6 +95,8 @@ class Place:
     def state(self) -> dict[str, Any] | None:
         """The state that training starts from; None for the beginning of the training, which every fit has."""
         directory = Directory(self.dirpath)
+        if self.start == "rewind" and not self.round:
+            return directory.read_checkpoint(REWIND)
         if self.start == "rewind":
             rewind = Rewind(**self.run.info["settings"]["rewind"])
             return starting_state(directory, rewind, self.round)

@@ -74,6 +74,12 @@ class RecipeCLI(LightningCLI):
         return {k: v for k, v in model.state_dict().items() if isinstance(v, Tensor)}
 
     @property
+    def seed_settings(self) -> tuple[str, ...]:
+        """The settings beside `seed_everything` that a seed goes to: that of the data, where it has one."""
+        own = "data.init_args.seed"
+        return (own,) if self.config.get(own) is not None else ()
+
+    @property
     def dirpath(self) -> Path:
         """The run directory."""
         default = Path(self.trainer.default_root_dir) / "checkpoints" / "lottery"

@@ -90,6 +90,16 @@ def test_a_training_goes_on_from_a_snapshot_for_the_rest_of_the_round(tmp_path):
     assert child.records(0)[0]["step"] > whole.records(0)[0]["step"]
 
 
+def test_the_dense_network_goes_on_from_the_rewind_point(tmp_path):
+    whole = run(tmp_path / "a", rewind="1ep")
+    place = Place(str(tmp_path / "a"), order=1)
+    zoo.assert_equal(dict(place.ticket().weights), whole.weights("rewind"))
+    child = instead(tmp_path / "b", place)
+    assert child.ticket(0).density == 1
+    assert child.records(0)[0]["epoch"] == whole.records(0)[1]["epoch"]
+    assert child.records(0) != whole.records(0)[1:]
+
+
 def test_from_the_beginning_the_whole_training_is_made(tmp_path):
     run(tmp_path / "a", rewind="1ep")
     whole = instead(tmp_path / "b", Place(str(tmp_path / "a"), 2, start="init"))
@@ -134,8 +144,6 @@ def test_another_budget_or_optimizer_is_refused(tmp_path):
 
 def test_what_a_place_cannot_be(tmp_path):
     run(tmp_path / "a", snapshots=["3it"])
-    with pytest.raises(ValueError, match="round 0 does not start at the rewind point"):
-        Place(str(tmp_path / "a"))
     with pytest.raises(ValueError, match="order=-1"):
         Place(str(tmp_path / "a"), 1, order=-1)
     with pytest.raises(ValueError, match="'later' is not a step"):

@@ -17,6 +17,7 @@ examples:
   lottery run recipes/digits.yaml                  find a winning ticket in a minute
   lottery run recipes/digits.yaml --help           every setting of a recipe
   lottery prune recipes/digits.yaml --score synflow --density 0.1 -o a.ticket
+  lottery study recipes/digits.yaml --seeds 5      is it a winning ticket?
   lottery ls                                       the runs and tickets in checkpoints
   lottery inspect checkpoints/digits               the rounds of a run
   lottery inspect checkpoints/digits --round 7     the ticket of round 7, layer by layer
@@ -67,6 +68,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             from lottery.cli.prune import prune
 
             return prune(arguments[1:])
+        if arguments[:1] == ["study"]:
+            from lottery.cli.study import study
+
+            return study(arguments[1:])
+        if arguments[:1] == ["find-rewind"]:
+            from lottery.cli.find_rewind import find
+
+            return find(arguments[1:])
         known = _parse(arguments)
         known.command(known)
         return 0
@@ -109,6 +118,10 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 
     commands.add_parser("run", help="run a recipe; go on with it if it was begun")
     commands.add_parser("prune", help="score and prune once, without training")
+    commands.add_parser("study", help="seeds and controls: is it a winning ticket?")
+    commands.add_parser(
+        "find-rewind", help="the earliest step that is stable to rewind to"
+    )
 
     ls = command("ls", _ls, "list runs and ticket files", _LS_EPILOG)
     ls.add_argument(
@@ -243,4 +256,4 @@ def _is_for_the_user(error: Exception) -> bool:
         place = place.tb_next
     package = "" if place is None else place.tb_frame.f_globals["__package__"] or ""
     ours = package.partition(".")[0] in ("lottery", "jsonargparse")
-    return ours and isinstance(error, (ValueError, OSError))
+    return ours and isinstance(error, (ValueError, OSError, ImportError))

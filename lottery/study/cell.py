@@ -6,13 +6,16 @@ import contextlib
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from lottery import controls, recipes, storage, streams
 from lottery.controls import Control
 from lottery.evaluation import Evaluation
+from lottery.headline import metric_of
 from lottery.place import Place
 from lottery.recipes import RecipeCLI
 from lottery.run import Run
@@ -35,7 +38,7 @@ def perform(job: Job) -> None:
     """
     path = Path(job.study)
     plan, cell = Plan.read(path), Cell.of(job.key)
-    with _logged(path / f"{job.key}.log"):
+    with logged(path / f"{job.key}.log"):
         recipes.quieten()
         try:
             if cell.round is None:
@@ -54,7 +57,7 @@ def is_done(path: Path, plan: Plan, cell: Cell) -> bool:
         return finished > plan.last
     if not finished:
         return False
-    if _measures_barrier(plan.arms[cell.arm]):
+    if measures_barrier(plan.arms[cell.arm]):
         return BARRIER in Directory(path / cell.key)
     return True
 
@@ -87,28 +90,38 @@ def _train_control(path: Path, plan: Plan, cell: Cell, round: int) -> None:
     cli = load_recipe(path, plan, cell, "--lottery.rounds", "0")
     run = Run(source)
     if not finished_rounds(path, cell):
-        ticket = run.ticket(round)
+        start = "init" if control.start == "initial" else "rewind"
+        place = Place(str(source), round, start, control.order)
+        ticket = run.ticket(round) if round else place.ticket()
         # the same over rounds and arms: what is drawn for few weights is part of what is drawn for many
         seed = streams.derive(cell.seed, "control")
         sources = _materials(control, run, ticket, cli, seed)
         materials = {name: sources[name]() for name in control.needs}
-        start = "init" if control.start == "initial" else "rewind"
         cli.ticket.test_each_round = True
         cli.ticket.ticket = control.make(ticket, seed, materials)
-        cli.ticket.instead_of = Place(str(source), round, start, control.order)
+        cli.ticket.instead_of = place
         cli.trainer.fit(cli.model, datamodule=cli.datamodule)
-    if _measures_barrier(control):
-        mine = Run(path / cell.key)
-        metric = run.metric
-        found = Evaluation.of(cli, metric and metric.removeprefix("best_")).barrier(
-            run.weights(round), mine.weights(0)
-        )
-        directory = Directory(mine.path)
-        with directory.locked():
-            directory.commit({BARRIER: encode_barrier(found)})
+    if measures_barrier(control):
+        measure_barrier(cli, run.weights(round), path / cell.key)
 
 
-def _measures_barrier(control: Control) -> bool:
+def measure_barrier(cli: RecipeCLI, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Store in a run directory the error barrier between the weights that its training ended with and others."""
+    run = Run(path)
+    found = Evaluation.of(cli, _logged_name(run)).barrier(weights, run.weights(0))
+    directory = Directory(path)
+    with directory.locked():
+        curve = {"alphas": list(found.alphas), "errors": list(found.errors)}
+        directory.commit({BARRIER: storage.encode_json(curve)})
+
+
+def _logged_name(run: Run) -> str | None:
+    """The test metric of a run, as the module logs it."""
+    found = metric_of([run.summary(0)])
+    return None if found is None else found.name
+
+
+def measures_barrier(control: Control) -> bool:
     """Whether control and ticket are two children of one network, which differ in the order of the data alone."""
     return control.order > 0
 
@@ -125,13 +138,6 @@ def _materials(
     }
 
 
-def encode_barrier(barrier: Barrier) -> bytes:
-    """A barrier, to be stored in a run directory."""
-    return storage.encode_json(
-        {"alphas": list(barrier.alphas), "errors": list(barrier.errors)}
-    )
-
-
 def read_barrier(path: Path) -> Barrier | None:
     """The barrier of a run directory, where there is one."""
     directory = Directory(path)
@@ -142,7 +148,7 @@ def read_barrier(path: Path) -> Barrier | None:
 
 
 @contextlib.contextmanager
-def _logged(path: Path) -> Iterator[None]:
+def logged(path: Path) -> Iterator[None]:
     """Everything that this process prints, to a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     before = [(number, os.dup(number)) for number in (1, 2)]

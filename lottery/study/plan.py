@@ -108,17 +108,19 @@ class Plan:
         """
         for seed in self.seeds:
             yield Cell(TICKET, seed)
-        for round in coarse_to_fine(sorted(self.rounds)):
+        for round in [*coarse_to_fine(sorted(self.rounds)), 0]:
             for arm in self.arms:
-                for seed in self.seeds:
-                    yield Cell(arm, seed, round)
+                if round in self.rounds_of(arm):
+                    for seed in self.seeds:
+                        yield Cell(arm, seed, round)
+
+    def rounds_of(self, arm: str) -> tuple[int, ...]:
+        """The rounds of a control; one that trains the ticket itself in another order does so with dense too."""
+        return (0, *self.rounds) if self.arms[arm].order else self.rounds
 
     def seeded(self, seed: int) -> list[str]:
         """The overrides of the recipe for a seed."""
-        found = list(self.overrides)
-        for name in ("seed_everything", *self.seed_settings):
-            found += [f"--{name}", str(seed)]
-        return found
+        return [*self.overrides, *seeding(seed, self.seed_settings)]
 
     def extended(self, other: Plan) -> Plan:
         """This plan and the seeds, controls and rounds of another.
@@ -175,6 +177,17 @@ class Plan:
                 f"{path / FILE} is damaged ({error}). The runs beside it are intact: start the same study again in"
                 " another directory and move them there."
             ) from error
+
+
+def seeding(seed: int, settings: Sequence[str] = ()) -> list[str]:
+    """Overrides that give a recipe a seed: initial weights, everything random, and what `settings` name.
+
+    Example:
+        >>> seeding(3, ["data.init_args.seed"])
+        ['--seed_everything', '3', '--data.init_args.seed', '3']
+    """
+    names = ("seed_everything", *settings)
+    return [word for name in names for word in (f"--{name}", str(seed))]
 
 
 def coarse_to_fine(rounds: Sequence[int]) -> list[int]:

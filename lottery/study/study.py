@@ -20,6 +20,8 @@ from lottery.study.plan import FILE, TICKET, Cell, Plan
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from lottery.comparison import Comparison
     from lottery.evidence import Evidence
@@ -155,12 +157,13 @@ class Study:
                 for round in run.rounds:
                     yield TICKET if round else "dense", seed, round, run, round
                 for cell in self._controls(seed):
-                    yield cell.arm, seed, cell.round or 0, Run(self.path / cell.key), 0
+                    if cell.round:  # not dense in another order
+                        yield cell.arm, seed, cell.round, Run(self.path / cell.key), 0
 
     def _controls(self, seed: int) -> Iterator[Cell]:
         """The trainings of controls that are finished."""
         for arm in self.plan.arms:
-            for round in self.plan.rounds:
+            for round in self.plan.rounds_of(arm):
                 cell = Cell(arm, seed, round)
                 if finished_rounds(self.path, cell):
                     yield cell
@@ -169,9 +172,10 @@ class Study:
         return self.ticket_run(seed).summary(0)["best"].get(metric.chosen_by)
 
     def barriers(self) -> pandas.DataFrame:
-        """The error barrier between the ticket of each round and seed and the same ticket trained in another order.
+        """The error barrier between each round of each seed, dense too, and the same trained in another order.
 
-        Columns: seed, round, density, height, stable. Of the control "order"; empty without it.
+        Both start at the rewind point. Columns: seed, round, density, height, stable. Of the control "order"; empty
+        without it.
 
         Source: Frankle et al., "Linear Mode Connectivity and the Lottery Ticket Hypothesis", ICML 2020.
         """
@@ -202,6 +206,8 @@ class Study:
     ) -> Evidence:
         """Whether tickets are winning tickets, from what is finished; see `lottery.evidence.Evidence`.
 
+        Claims are about the rounds that are compared with controls: the fewer these are, the fewer seeds are needed.
+
         Args:
             margin: how much worse than dense is still as good; default: see there.
             level: chance of a false claim in each family of claims.
@@ -213,15 +219,40 @@ class Study:
         """
         from lottery.evidence import Evidence
 
-        metric = self.metric
+        metric, points = self.metric, self.points()
         return Evidence(
-            self.points(),
+            points[points["round"].isin([0, *self.plan.rounds])],
             margin=margin,
             level=level,
             lower_is_better=metric.lower_is_better,
             metric=metric.name,
             **options,
         )
+
+    def plot(
+        self, kind: str = "metric", *, ax: Axes | None = None, **options: Any
+    ) -> Axes | Figure:
+        """Draw what is finished; arms have the same colours in every picture.
+
+        Args:
+            kind: what to draw:
+
+                - "metric": the metric against density: ticket and controls as lines, dense as a band; marks above for the
+                  rounds that are winning, matching or below dense;
+                - "difference": the ticket's gains over dense, with the margin, and over each control;
+                - "early-stop": the step of the best validation against density, by arm;
+                - "speed": steps to dense's level relative to dense's own, by arm, and how many seeds got there;
+                - "barrier": the error barrier against density, of the control "order".
+            ax: where to draw, for "metric", "early-stop" and "barrier".
+            options: of `evidence`, such as `margin`, for "metric" and "difference".
+
+        Raises:
+            ValueError: there is no such picture, or what it shows was not trained.
+            StorageError: no round is finished yet.
+        """
+        from lottery.study.figures import draw
+
+        return draw(self, kind, ax, **options)
 
     def compare(self) -> Comparison:
         """The runs of the tickets side by side; its `plot` draws learning curves, layers, paths and more."""
@@ -277,7 +308,7 @@ def run_study(
         dirpath: the study's directory.
         seeds: how many, or which.
         controls: the arms beside the ticket, as `lottery.controls.resolve` takes them.
-        rounds: the rounds whose tickets are compared with controls; default: all.
+        rounds: the rounds whose tickets are compared with controls; default: six, evenly spread up to the last.
         overrides: settings that go before the recipe's, such as ``["--trainer.max_epochs", "5"]``.
         engine: default: a process per core of this machine.
         attempts: how often a cell is tried before it is given up.
@@ -319,16 +350,15 @@ def prepare(
         raise ValueError(
             f"{recipe} has lottery.rounds={last}: a study needs tickets of 1 round or more"
         )
-    own_seed = "data.init_args.seed"
     threads = () if cli.config["threads"] else ("--threads", "1")
     plan = Plan(
         Path(recipe).read_text(),
         (*overrides, *threads),
         tuple(range(seeds) if isinstance(seeds, int) else seeds),
         tuple(controls),
-        tuple(rounds or range(1, last + 1)),
+        tuple(rounds or _spread(last)),
         last,
-        (own_seed,) if cli.config.get(own_seed) is not None else (),
+        cli.seed_settings,
     )
     if Study.is_at(path):
         try:
@@ -340,6 +370,12 @@ def prepare(
             ) from error
     plan.write(path)
     return Study(path)
+
+
+def _spread(last: int, count: int = 6) -> list[int]:
+    """So many rounds, evenly spread up to the last; all where these are fewer."""
+    count = min(count, last)
+    return [round(last * place / count) for place in range(1, count + 1)]
 
 
 def _point(

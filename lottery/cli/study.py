@@ -1,0 +1,235 @@
+"""`lottery study`: a recipe over seeds and controls, and what that says of its tickets."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lottery import console, controls
+
+if TYPE_CHECKING:
+    from lottery.study import Study
+    from lottery.study.engines import Engine
+
+USAGE = "lottery study RECIPE|STUDY [OPTION ...] [--SETTING VALUE ...]"
+
+DESCRIPTION = """\
+Tells whether a recipe's tickets are winning tickets. For each seed the recipe is
+run; then controls are trained in the place of its rounds, each from the same point,
+on the same random draws and in the same order of the data, so that only mask or
+weights differ. What is found is said in words, with its numbers.
+
+Stop it at any time: the same command goes on. More seeds, controls or rounds are
+added to a study by asking for more in the same directory. Settings such as
+--trainer.max_epochs change the recipe."""
+
+EPILOG = """\
+controls:
+{controls}
+
+examples:
+  lottery study recipes/digits.yaml
+  lottery study recipes/digits.yaml --seeds 10 --controls reinit,random,signs,one-shot
+  lottery study recipes/digits.yaml --rounds 4,8,12 --trainer.max_epochs 10 \\
+      --dirpath checkpoints/short_study
+  lottery study checkpoints/digits_study           go on with a study; the verdict
+  lottery study recipes/digits.yaml --dry-run      what would be trained
+  lottery study recipes/digits.yaml --engine ray --address auto --gpus 0.25
+  lottery study recipes/digits.yaml --engine slurm --partition gpu --gpus 1
+"""
+
+
+def study(arguments: list[str]) -> int:
+    """Run `lottery study` with its arguments; returns the exit status."""
+    parser = _parser()
+    if not arguments or arguments[0].startswith("-"):
+        parser.print_help()
+        return 0 if arguments and arguments[0] in ("-h", "--help") else 2
+    source, *options = arguments
+    known, overrides = parser.parse_known_args(options)
+    from lottery.recipes import quieten
+    from lottery.study.board import board, table
+
+    quieten()
+    found = _prepared(source, known, overrides)
+    command = f"lottery study {shlex.join(arguments)}"
+    if known.dry_run:
+        console.show(table(found.progress()))
+        return 0
+    engine = _engine(known, found)
+    console.show(f"{found.path}, on {engine.slots} at a time")
+    try:
+        with board() as show:
+            progress = found.run(engine, attempts=known.attempts, show=show)
+    except KeyboardInterrupt:
+        print(f"\nstopped. The same command goes on:\n  {command}", file=sys.stderr)
+        return 130
+    for cell, error in progress.failed.items():
+        console.show(f"failed: {cell.key}: {error}\n  see {found.path / cell.key}.log")
+    _say_what_was_found(found, known)
+    if progress.failed:
+        print(
+            f"\n{len(progress.failed)} trainings failed. The same command tries them again:\n  {command}"
+        )
+    return 1 if progress.failed else 0
+
+
+def _prepared(source: str, known: argparse.Namespace, overrides: list[str]) -> Study:
+    from lottery.study import Study, prepare
+
+    if Study.is_at(source):
+        given = (known.seeds, known.controls, known.rounds, known.dirpath)
+        if overrides or any(value is not None for value in given):
+            raise ValueError(
+                f"{source} is a study, which has its settings: leave them out to go on with it, or name the recipe and"
+                f" --dirpath {source} to add to it"
+            )
+        return Study(source)
+    dirpath = known.dirpath or Path("checkpoints") / f"{Path(source).stem}_study"
+    chosen = {
+        name: value
+        for name in ("seeds", "controls", "rounds")
+        if (value := getattr(known, name)) is not None
+    }
+    return prepare(source, dirpath, overrides=overrides, **chosen)
+
+
+def _engine(known: argparse.Namespace, found: Study) -> Engine:
+    if known.engine == "ray":
+        from lottery.study.engines.ray import RayEngine
+
+        return RayEngine(known.address, known.cpus, known.gpus)
+    if known.engine == "slurm":
+        from lottery.study.engines.slurm import SlurmEngine
+
+        return SlurmEngine(
+            found.path,
+            partition=known.partition,
+            time=known.time,
+            cpus=max(1, int(known.cpus)),
+            gpus=int(known.gpus),
+        )
+    from lottery.study.engines import LocalEngine
+
+    return LocalEngine(known.jobs, gpus=known.gpus > 0)
+
+
+def _say_what_was_found(found: Study, known: argparse.Namespace) -> None:
+    console.show("")
+    console.show(str(found.evidence(known.margin, known.level).verdict()))
+    path = shlex.quote(str(found.path))
+    lines = [f"lottery inspect {path}", f"lottery report {path}"]
+    print("\nnext:", *lines, sep="\n  ")
+
+
+def _parser() -> argparse.ArgumentParser:
+    summaries = controls.available()
+    width = max(map(len, summaries))
+    listed = "\n".join(f"  {name:<{width}}  {does}" for name, does in summaries.items())
+    parser = argparse.ArgumentParser(
+        prog="lottery study",
+        usage=USAGE,
+        description=DESCRIPTION,
+        epilog=EPILOG.format(controls=listed),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add(
+        "--seeds",
+        type=_seeds,
+        metavar="N",
+        help="how many, or which: 0,1,7 (default: 5)",
+    )
+    add(
+        "--controls",
+        type=_names,
+        metavar="A,B",
+        help="the arms beside the ticket (default: reinit,random,signs)",
+    )
+    add(
+        "--rounds",
+        type=_numbers,
+        metavar="R,R",
+        help="the rounds that are compared (default: six, evenly spread)",
+    )
+    add(
+        "--dirpath",
+        type=Path,
+        metavar="DIR",
+        help="the study's directory (default: checkpoints/RECIPE_study)",
+    )
+    add(
+        "--margin",
+        type=float,
+        help="how much worse than dense still counts as matching (default: 0.01 of accuracy)",
+    )
+    add(
+        "--level",
+        type=float,
+        default=0.05,
+        help="chance of any false claim of a kind (default: 0.05)",
+    )
+    add(
+        "--attempts",
+        type=int,
+        default=3,
+        metavar="N",
+        help="how often a training is tried that fails (default: 3)",
+    )
+    add("--dry-run", action="store_true", help="show what would be trained")
+    where = parser.add_argument_group("where it is trained")
+    add = where.add_argument
+    add(
+        "--engine",
+        choices=("local", "ray", "slurm"),
+        default="local",
+        help="processes of this machine, a Ray cluster or SLURM jobs (default: local)",
+    )
+    add(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="local: how many trainings at once (default: one per core, or per GPU)",
+    )
+    add(
+        "--cpus",
+        type=float,
+        default=1.0,
+        metavar="N",
+        help="ray, slurm: cores for each training (default: 1)",
+    )
+    add(
+        "--gpus",
+        type=float,
+        default=0.0,
+        metavar="N",
+        help="GPUs for each training; with ray also a fraction (default: 0)",
+    )
+    add(
+        "--address",
+        help="ray: the cluster, such as auto or host:6379 (default: one of this machine's own)",
+    )
+    add("--partition", help="slurm: the partition")
+    add(
+        "--time",
+        default="1h",
+        help="slurm: the longest that a training may take (default: 1h)",
+    )
+    return parser
+
+
+def _seeds(text: str) -> int | list[int]:
+    return _numbers(text) if "," in text else int(text)
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+def _names(text: str) -> Sequence[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
