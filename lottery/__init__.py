@@ -8,29 +8,37 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lottery.callback import LotteryTicket
     from lottery.masks import Masks
+    from lottery.place import Place
     from lottery.pruning import Pruning
     from lottery.retraining import Rewind
     from lottery.run import Run
     from lottery.storage import StorageError
+    from lottery.study import Study, run_study
     from lottery.ticket import Ticket
 
 _HOMES = {
     "LotteryTicket": "callback",
     "Masks": "masks",
+    "Place": "place",
     "Pruning": "pruning",
     "Rewind": "retraining",
     "Run": "run",
     "StorageError": "storage",
+    "Study": "study",
     "Ticket": "ticket",
+    "run_study": "study",
 }
 __all__ = [
     "LotteryTicket",
     "Masks",
+    "Place",
     "Pruning",
     "Rewind",
     "Run",
     "StorageError",
+    "Study",
     "Ticket",
+    "run_study",
 ]
 
 

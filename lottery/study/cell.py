@@ -70,10 +70,11 @@ def finished_rounds(path: Path, cell: Cell) -> int:
 
 
 def load_recipe(path: Path, plan: Plan, cell: Cell, *settings: str) -> RecipeCLI:
-    """The study's recipe for a cell."""
-    quiet = ["--trainer.enable_progress_bar", "false"]
-    directory = ["--lottery.dirpath", str(path / cell.key)]
-    overrides = [*plan.seeded(cell.seed), *quiet, *directory, *settings]
+    """The study's recipe for a cell; whatever it writes goes into the cell's directory."""
+    own = str(path / cell.key)
+    paths = "--lottery.dirpath", own, "--trainer.default_root_dir", own
+    quiet = "--trainer.enable_progress_bar", "false"
+    overrides = [*plan.seeded(cell.seed), *paths, *quiet, *settings]
     return recipes.load(str(path / RECIPE), overrides)
 
 
