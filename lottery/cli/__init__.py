@@ -159,6 +159,16 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         metavar="FILE",
         help="ends in .html or .md (default: report.html, in the directory of a single run)",
     )
+    from lottery.cli import plan
+
+    plan.add_arguments(
+        command(
+            "plan",
+            plan.plan,
+            "propose rounds and epochs for a budget, from what a study measured",
+            plan.EPILOG,
+        )
+    )
     known, unknown = parser.parse_known_args(arguments)
     if unknown:
         known.parser.error(f"unrecognized arguments: {' '.join(unknown)}")

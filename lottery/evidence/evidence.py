@@ -132,13 +132,12 @@ class Evidence:
         """The ticket's gains over dense and over each control: rounds x seeds."""
         sign = -1 if self.lower_is_better else 1
         ticket = sign * self.grid.of(TICKET, "value")
-        largest = np.nanmax(np.abs(self.grid.points["value"]), initial=0.0)
-        return {
-            arm: Paired(
-                ticket - sign * self.grid.of(arm, "value"), _ROUNDING * float(largest)
-            )
-            for arm in (DENSE, *self.controls)
-        }
+        found = {}
+        for arm in (DENSE, *self.controls):
+            other = sign * self.grid.of(arm, "value")
+            size = np.abs(np.where(np.isfinite(ticket - other), ticket, 0.0))
+            found[arm] = Paired(ticket - other, _ROUNDING * size.max(1, initial=0.0))
+        return found
 
     @cached_property
     def matching(self) -> Claim:

@@ -68,12 +68,12 @@ class Grid:
     def of(self, arm: str, column: str) -> Array:
         """A column of an arm, rounds x seeds; NaN where there is none. Dense is repeated for every round."""
         rows = self.points[self.points["arm"] == arm]
-        table = rows.pivot(index="round", columns="seed", values=column)
-        rounds = [0] if arm == DENSE else self.rounds
-        found: Array = table.reindex(index=rounds, columns=self.seeds).to_numpy(
-            dtype=float
-        )
-        return found.repeat(len(self.rounds), axis=0) if arm == DENSE else found
+        seeds = np.searchsorted(self.seeds, rows["seed"])
+        rounds = np.searchsorted(self.rounds, rows["round"])
+        found = np.full((len(self.rounds), len(self.seeds)), np.nan)
+        every = slice(None) if arm == DENSE else rounds
+        found[every, seeds] = rows[column].to_numpy(dtype=float)
+        return found
 
     def has(self, arm: str) -> NDArray[np.bool_]:
         """In which rounds any seed of an arm was trained."""
@@ -126,9 +126,7 @@ class Grid:
         mine, its = self.of(arm, column), self.of(to, column)
         wrong = np.argwhere(np.abs(mine - its) > tolerance * its)
         for place, seed in wrong[:1]:
-            unit = "steps of budget" if column == "budget" else column
-            theirs = f"{to} has {its[place, seed]:.6g}"
             raise ValueError(
-                f"{arm} has {mine[place, seed]:.6g} {unit} in round {self.rounds[place]}, seed {self.seeds[seed]}, where"
-                f" {theirs}: what differs between them would not be the ticket alone; train {arm} anew with the same"
+                f"{arm} has {column} {mine[place, seed]:.6g} in round {self.rounds[place]}, seed {self.seeds[seed]}, where"
+                f" {to} has {its[place, seed]:.6g}: what differs between them would not be the ticket alone; train {arm} anew with the same"
             )

@@ -57,8 +57,12 @@ class Words:
 def rounds_text(rounds: Sequence[int], densities: Mapping[int, float]) -> str:
     """Rounds as runs of neighbours, with densities.
 
+    Args:
+        rounds: some of the rounds of a study, in order.
+        densities: those of all its rounds, in order.
+
     Example:
-        >>> rounds_text([2, 4, 5, 6], {2: 0.64, 4: 0.41, 5: 0.33, 6: 0.26})
+        >>> rounds_text([2, 4, 5, 6], {2: 0.64, 3: 0.51, 4: 0.41, 5: 0.33, 6: 0.26})
         'round 2 (64 % of the weights) and rounds 4 to 6 (41 % to 26 %)'
     """
     places = list(densities)
