@@ -14,6 +14,7 @@ from lottery import console, controls
 if TYPE_CHECKING:
     from lottery.study import Study
     from lottery.study.engines import Engine
+    from lottery.study.plan import Plan
 
 USAGE = "lottery study RECIPE|STUDY [OPTION ...] [--SETTING VALUE ...]"
 
@@ -52,14 +53,18 @@ def study(arguments: list[str]) -> int:
     source, *options = arguments
     known, overrides = parser.parse_known_args(options)
     from lottery.recipes import quieten
+    from lottery.study import Study
     from lottery.study.board import board, table
+    from lottery.study.driver import standing
 
     quieten()
-    found = _prepared(source, known, overrides)
+    path, plan = _planned(source, known, overrides)
     command = f"lottery study {shlex.join(arguments)}"
     if known.dry_run:
-        console.show(table(found.progress()))
+        console.show(table(standing(path, plan)))
         return 0
+    plan.write(path)
+    found = Study(path)
     engine = _engine(known, found)
     console.show(f"{found.path}, on {engine.slots} at a time")
     try:
@@ -69,17 +74,24 @@ def study(arguments: list[str]) -> int:
         print(f"\nstopped. The same command goes on:\n  {command}", file=sys.stderr)
         return 130
     for cell, error in progress.failed.items():
-        console.show(f"failed: {cell.key}: {error}\n  see {found.path / cell.key}.log")
-    _say_what_was_found(found, known)
+        log = found.path / f"{cell.key}.log"
+        console.show(f"failed: {cell.key}: {error}")
+        console.show(f"  see {log}" if log.exists() else "  it was not begun")
     if progress.failed:
         print(
             f"\n{len(progress.failed)} trainings failed. The same command tries them again:\n  {command}"
         )
+    if found.begun:
+        _say_what_was_found(found, known)
     return 1 if progress.failed else 0
 
 
-def _prepared(source: str, known: argparse.Namespace, overrides: list[str]) -> Study:
-    from lottery.study import Study, prepare
+def _planned(
+    source: str, known: argparse.Namespace, overrides: list[str]
+) -> tuple[Path, Plan]:
+    """The directory of the study that is asked for, and its plan."""
+    from lottery.study import Study
+    from lottery.study.study import planned
 
     if Study.is_at(source):
         given = (known.seeds, known.controls, known.rounds, known.dirpath)
@@ -88,14 +100,14 @@ def _prepared(source: str, known: argparse.Namespace, overrides: list[str]) -> S
                 f"{source} is a study, which has its settings: leave them out to go on with it, or name the recipe and"
                 f" --dirpath {source} to add to it"
             )
-        return Study(source)
+        return Path(source), Study(source).plan
     dirpath = known.dirpath or Path("checkpoints") / f"{Path(source).stem}_study"
     chosen = {
         name: value
         for name in ("seeds", "controls", "rounds")
         if (value := getattr(known, name)) is not None
     }
-    return prepare(source, dirpath, overrides=overrides, **chosen)
+    return dirpath, planned(source, dirpath, overrides=overrides, **chosen)
 
 
 def _engine(known: argparse.Namespace, found: Study) -> Engine:
@@ -106,12 +118,17 @@ def _engine(known: argparse.Namespace, found: Study) -> Engine:
     if known.engine == "slurm":
         from lottery.study.engines.slurm import SlurmEngine
 
+        if known.gpus != int(known.gpus) or known.cpus != int(known.cpus):
+            raise ValueError(
+                f"--cpus {known.cpus:g} --gpus {known.gpus:g}: SLURM gives whole ones; --engine ray shares them"
+            )
         return SlurmEngine(
             found.path,
             partition=known.partition,
             time=known.time,
-            cpus=max(1, int(known.cpus)),
+            cpus=int(known.cpus),
             gpus=int(known.gpus),
+            slots=known.jobs or 100,
         )
     from lottery.study.engines import LocalEngine
 
@@ -194,7 +211,7 @@ def _parser() -> argparse.ArgumentParser:
         "--jobs",
         type=int,
         metavar="N",
-        help="local: how many trainings at once (default: one per core, or per GPU)",
+        help="how many trainings at once (default: one per core, or per GPU; slurm: 100 in the queue)",
     )
     add(
         "--cpus",

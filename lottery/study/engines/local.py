@@ -20,6 +20,7 @@ _PRELOADED = [
     "lottery.models",
     "sklearn.datasets",
 ]
+_GRACE = 5.0  # seconds that a training has to end by itself
 
 
 class _Running(NamedTuple):
@@ -62,7 +63,10 @@ class LocalEngine:
         answers, theirs = self._context.Pipe(duplex=False)
         device = self._least_used()
         process = self._context.Process(
-            target=_perform, args=(job, theirs, device), name=job.key, daemon=False
+            target=_perform,
+            args=(job, theirs, device, os.getcwd()),
+            name=job.key,
+            daemon=False,
         )
         process.start()
         theirs.close()
@@ -78,6 +82,8 @@ class LocalEngine:
         for running in self._running:
             running.process.terminate()
         for running in self._running:
+            running.process.join(_GRACE)
+            running.process.kill()  # Lightning may pass over the signal
             running.process.join()
         self._running.clear()
 
@@ -89,7 +95,7 @@ class LocalEngine:
         return min(self._devices, key=used.count)
 
 
-def _perform(job: Job, answers: Connection, device: str | None) -> None:
+def _perform(job: Job, answers: Connection, device: str | None, directory: str) -> None:
     """Train a cell in this process, and tell how it went."""
     from lottery.study.cell import perform
 
@@ -98,6 +104,7 @@ def _perform(job: Job, answers: Connection, device: str | None) -> None:
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
     try:
+        os.chdir(directory)  # relative paths of a recipe are the driver's
         perform(job)
     except BaseException as error:  # noqa: BLE001 - whatever it is, the driver is told; `perform` has logged it
         answers.send("".join(traceback.format_exception_only(error)).strip())
