@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from lottery.run import Run
 
 _EPILOG = """\
 examples:
@@ -28,21 +23,27 @@ _LS_EPILOG = """\
 Best is the round that validation chose among the pruned ones, with its density;
 a narrow terminal shows fewer columns.
 
+A study is one entry, with what it says below the table; its runs are listed by
+`lottery ls STUDY/ticket` and the like.
+
 examples:
   lottery ls                     what is in checkpoints
   lottery ls experiments/2026    what is below another directory
 """
 
 _INSPECT_EPILOG = """\
+A narrow terminal shows fewer controls of a study.
+
 examples:
   lottery inspect checkpoints/digits               density and metrics of each round
   lottery inspect checkpoints/digits --round 7     the ticket of round 7, layer by layer
+  lottery inspect checkpoints/digits_study         what is done of a study, and its verdict
   lottery inspect digits-r7.ticket                 a ticket file: layers, origin
 """
 
 _REPORT_DESCRIPTION = """\
-Write a page about runs: what was found and how sure that is, plots, rounds and
-settings. A run may still be going on.
+Write a page about a study or about runs: what was found and how sure that is,
+plots, rounds and settings. They may still be going on.
 
 Several runs are seeds of one arm: the page shows means and 95 % intervals.
 NAME=RUN puts a run in the arm NAME, to compare arms."""
@@ -50,6 +51,7 @@ NAME=RUN puts a run in the arm NAME, to compare arms."""
 _REPORT_EPILOG = """\
 examples:
   lottery report checkpoints/digits                       checkpoints/digits/report.html
+  lottery report checkpoints/digits_study                 the verdict and its evidence
   lottery report checkpoints/digits -o digits.md          Markdown, pictures in digits_files/
   lottery report checkpoints/seed*                        seeds of one arm: ./report.html
   lottery report found=checkpoints/a found=checkpoints/b random=checkpoints/c
@@ -123,7 +125,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         "find-rewind", help="the earliest step that is stable to rewind to"
     )
 
-    ls = command("ls", _ls, "list runs and ticket files", _LS_EPILOG)
+    ls = command("ls", _ls, "list studies, runs and ticket files", _LS_EPILOG)
     ls.add_argument(
         "directory",
         type=Path,
@@ -136,28 +138,35 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     inspect = command(
         "inspect",
         _inspect,
-        "show a run, the ticket of one round, or a ticket file",
+        "show a study, a run, the ticket of one round, or a ticket file",
         _INSPECT_EPILOG,
     )
-    inspect.add_argument("path", type=Path, help="a run directory or a ticket file")
+    inspect.add_argument(
+        "path", type=Path, help="a study, a run directory or a ticket file"
+    )
     inspect.add_argument("--round", type=int, help="show the ticket of this round")
 
     report = command(
         "report",
         _report,
-        "write a page about one run or several, with plots",
+        "write a page about a study, one run or several, with plots",
         _REPORT_EPILOG,
         _REPORT_DESCRIPTION,
     )
     report.add_argument(
-        "runs", nargs="+", metavar="RUN", help="a run directory, or NAME=RUN"
+        "runs", nargs="+", metavar="RUN", help="a study, a run directory, or NAME=RUN"
     )
     report.add_argument(
         "-o",
         "--output",
         type=Path,
         metavar="FILE",
-        help="ends in .html or .md (default: report.html, in the directory of a single run)",
+        help="ends in .html or .md (default: report.html, in the directory of a study or of a single run)",
+    )
+    report.add_argument(
+        "--margin",
+        type=float,
+        help="of a study: how much worse than dense still counts as matching (default: 0.01 of accuracy)",
     )
     from lottery.cli import plan
 
@@ -185,7 +194,7 @@ def _ls(known: argparse.Namespace) -> None:
 
 def _inspect(known: argparse.Namespace) -> None:
     from lottery import console
-    from lottery.cli import views
+    from lottery.cli import listing, views
     from lottery.run import Run
     from lottery.ticket import Ticket
 
@@ -196,6 +205,15 @@ def _inspect(known: argparse.Namespace) -> None:
                 f"{path} is a ticket file, which holds one round: leave out --round {round}"
             )
         view = views.ticket_view(Ticket.load(path))
+    elif listing.is_study(path):
+        from lottery.study import Study
+
+        if round is not None:
+            raise ValueError(
+                f"{path} is a study, which has a ticket of round {round} for each seed: name a run of it, as in"
+                f" `lottery inspect {path / 'ticket' / 'seed-0'} --round {round}`"
+            )
+        view = views.study_view(Study(path))
     elif round is not None:
         view = views.ticket_view(Run(path).ticket(round))
     else:
@@ -204,53 +222,9 @@ def _inspect(known: argparse.Namespace) -> None:
 
 
 def _report(known: argparse.Namespace) -> None:
-    import matplotlib
+    from lottery.cli.report import report
 
-    from lottery import console, report
-
-    arms = _arms(known.runs)
-    runs = [run for members in arms.values() for run in members]
-    path = known.output
-    if path is None:
-        path = runs[0].path / "report.html" if len(runs) == 1 else Path("report.html")
-    matplotlib.use("agg")  # draws without a screen
-    with _progress() as doing:
-        written = report.write(arms, path, doing)
-    beside = len(written) - 1
-    pictures = f", {beside} pictures in {written[1].parent}" if beside else ""
-    size = sum(file.stat().st_size for file in written)
-    console.show(f"{path} ({size / 1000:,.0f} kB{pictures})")
-
-
-def _arms(texts: Sequence[str]) -> dict[str, list[Run]]:
-    """Runs by the name of their arm; a path that exists is never taken for NAME=RUN."""
-    from lottery.run import Run
-
-    arms: dict[str, list[Run]] = {}
-    for text in texts:
-        name, path = "ticket", text
-        if "=" in text and not Path(text).exists():
-            name, _, path = text.partition("=")
-            if not name or not Path(path).exists():
-                raise ValueError(
-                    f"{text!r} is neither a path nor NAME=RUN: there is no directory {path!r}"
-                    if name
-                    else f"{text!r} names no arm: write NAME=RUN, or RUN alone"
-                )
-        arms.setdefault(name, []).append(Run(path))
-    return arms
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
-    """Shows in a terminal what is being done."""
-    from lottery import console
-
-    if not console.terminal().is_terminal:
-        yield lambda what: None
-        return
-    with console.terminal().status("reading") as status:
-        yield lambda what: status.update(f"drawing: {what}")
+    report(known.runs, known.output, known.margin)
 
 
 def _is_for_the_user(error: Exception) -> bool:

@@ -7,9 +7,10 @@ import shlex
 import sys
 from pathlib import Path
 
-from lottery import console
+from lottery import console, storage
 from lottery.round_table import percent
 from lottery.stability import THRESHOLD
+from lottery.steps import Step
 
 USAGE = "lottery find-rewind RECIPE [OPTION ...] [--SETTING VALUE ...]"
 
@@ -51,6 +52,8 @@ def find(arguments: list[str]) -> int:
     from lottery.study.rewinding import find_rewind, written
 
     quieten()
+    if path.is_file():
+        written(path.read_text(), Step())  # refuses what it cannot write
     dirpath = known.dirpath or Path("checkpoints") / f"{path.stem}_rewind"
     try:
         found = find_rewind(
@@ -78,7 +81,7 @@ def find(arguments: list[str]) -> int:
             f"No tested step has a barrier below {found.threshold:.1%}: give later ones with --steps. No recipe was written."
         )
         return 1
-    output.write_text(written(path.read_text(), found.found))
+    storage.write(output, written(path.read_text(), found.found).encode())
     console.show(f"Stable from {found.found} on. {output} rewinds to it.")
     print(f"\nnext:\n  lottery run {shlex.quote(str(output))}")
     return 0

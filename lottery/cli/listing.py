@@ -1,11 +1,11 @@
-"""The runs and ticket files below a directory, at a glance: no tensor of a run is read."""
+"""The studies, runs and ticket files below a directory, at a glance: no tensor of a run is read."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +17,27 @@ from lottery.ticket import Ticket
 _OF_A_RUN = {"rounds", "masks"}
 """Directories of a run, which hold no other run."""
 
+STUDY = "study.json"
+"""What makes a directory a study. `lottery.study` calls it so too; to import that takes seconds."""
+
 
 @dataclass(frozen=True)
 class Entry:
-    """A run directory or a ticket file.
+    """A study, a run directory or a ticket file. Numbers of a study are means over its seeds.
 
     Args:
         path: where it is.
-        status: "running", "interrupted", "finished", "ticket" or "damaged".
+        status: "running", "interrupted", "finished", "ticket" or "damaged"; of a study with "study" before it.
         changed: when it was last written, in seconds since 1970.
-        rounds: finished rounds of a run; None for a ticket.
+        rounds: finished rounds of a run, or of the tickets of a study; None for a ticket.
         round: the round in progress of a run, or the one that a ticket is of.
         density: of the last finished round, or of the ticket.
         metric: name of the metric that says most.
         dense: its value in round 0.
-        best: its value in the best round that was pruned.
+        best: its value in the best round that was pruned; of a study in the round that its verdict looks at.
         best_density: the density of that round.
         values: its value in each round.
+        says: what a study is of, and its verdict in a line.
         wrong: what is damaged.
     """
 
@@ -48,11 +52,14 @@ class Entry:
     best: float | None = None
     best_density: float | None = None
     values: tuple[float | None, ...] = ()
+    says: str | None = None
     wrong: str | None = field(default=None, repr=False)
 
 
 def entries(directory: str | os.PathLike[str]) -> list[Entry]:
-    """Every run directory and ticket file at or below a directory, by name; digits-2 comes before digits-10.
+    """Every study, run directory and ticket file at or below a directory, by name; digits-2 comes before digits-10.
+
+    The runs of a study are part of it: they are listed when the directory lies within the study.
 
     Raises:
         StorageError: there is no such directory.
@@ -67,11 +74,20 @@ def entries(directory: str | os.PathLike[str]) -> list[Entry]:
     return sorted(map(_entry, _found(root)), key=lambda entry: _natural(entry.path))
 
 
+def is_study(path: Path) -> bool:
+    """Whether a directory is that of a study."""
+    return (path / STUDY).is_file()
+
+
 def _found(root: Path) -> Iterator[Path]:
     unreadable: list[Path] = []
     for path, folders, files in os.walk(
         root, onerror=lambda error: unreadable.append(Path(error.filename))
     ):
+        if STUDY in files:
+            folders.clear()
+            yield Path(path)
+            continue
         is_run = not {RUN, LOCK}.isdisjoint(files)
         folders[:] = [f for f in folders if not (is_run and f in _OF_A_RUN)]
         if is_run:
@@ -82,7 +98,9 @@ def _found(root: Path) -> Iterator[Path]:
 
 def _entry(path: Path) -> Entry:
     try:
-        return _of_ticket(path) if path.is_file() else _of_run(path)
+        if path.is_file():
+            return _of_ticket(path)
+        return _of_study(path) if is_study(path) else _of_run(path)
     except StorageError as error:
         wrong = str(error)
     except Exception as error:  # noqa: BLE001 (what strangers write is wrong in many ways)
@@ -108,6 +126,40 @@ def _of_run(path: Path) -> Entry:
         best=_value(metric, [best] if best else []),
         best_density=best["density"] if best else None,
         values=tuple(metric.of(s) for s in summaries) if metric else (),
+    )
+
+
+def _of_study(path: Path) -> Entry:
+    from lottery.report import study_findings
+    from lottery.study import Study
+
+    study = Study(path)
+    progress = study.progress()
+    arms = f"{len(study.plan.seeds)} seeds of {', '.join(study.arms)}"
+    changed = [_changed(path / cell.key / MANIFEST) for cell in progress.cells]
+    begun = Entry(
+        path,
+        f"study {study_findings.status(study, progress)}",
+        max(_changed(path / STUDY), *changed),
+    )
+    evidence, why_not = study_findings.judged(study)
+    if evidence is None:
+        return replace(begun, says=f"{arms}. No verdict: {why_not}")
+    verdict = evidence.verdict()
+    points = study.points()
+    tickets = points[points["arm"].isin(("dense", "ticket"))]
+    means = tickets.groupby("round")[["density", "value"]].mean()
+    best = None if verdict.round is None else means.loc[verdict.round]
+    return replace(
+        begun,
+        rounds=len(means),
+        density=float(means["density"].iloc[-1]),
+        metric=evidence.metric,
+        dense=float(means["value"].iloc[0]),
+        best=None if best is None else float(best["value"]),
+        best_density=None if best is None else float(best["density"]),
+        values=tuple(means["value"]),
+        says=f"{arms}. {verdict.headline}",
     )
 
 

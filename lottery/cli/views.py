@@ -18,6 +18,7 @@ from lottery.sparkline import bar, sparkline
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
 
+    from lottery.study import Study
     from lottery.ticket import Ticket
 
 
@@ -104,34 +105,60 @@ def _pairs(values: Mapping[str, Any]) -> str:
     )
 
 
+def study_view(study: Study) -> Any:
+    """A study: what is done, what each density says, and the verdict."""
+    from rich.console import Group
+
+    from lottery.report import study_findings, study_tables
+    from lottery.study.board import table
+
+    progress = study.progress()
+    lines: list[Any] = [str(study.path), table(progress)]
+    lines += study_findings.notes(study, progress)
+    evidence, why_not = study_findings.judged(study)
+    if evidence is None:
+        return Group(*lines, f"No verdict: {why_not}")
+    tables = [study_tables.overview_table(evidence)]
+    barriers = study.barriers()
+    if not barriers.empty:
+        tables.append(study_tables.barrier_table(barriers))
+    for found in tables:
+        if found.rows:
+            rows = [dict(zip(found.header, row, strict=True)) for row in found.rows]
+            lines += [_Fitted(rows, found.header[:4:-1], left=0), found.caption]
+    return Group(*lines, "", *str(evidence.verdict()).splitlines())
+
+
 def listing_view(found: Sequence[Entry], directory: Path) -> Any:
-    """Runs and tickets, a row each; then what is wrong with those that are damaged."""
+    """Studies, runs and tickets, a row each; then what studies say, and what is wrong with those that are damaged."""
     from rich.console import Group
 
     if not found:
         return (
-            f"no runs or tickets below {directory}. `lottery run recipes/digits.yaml` makes a run in checkpoints/digits;"
+            f"no studies, runs or tickets below {directory}. `lottery run recipes/digits.yaml` makes a run in checkpoints/digits;"
             " Ticket.save makes a ticket file."
         )
-    lines: list[Any] = [f"below {directory}", _Listing(found, directory)]
+    rows = [_cells(entry, directory) for entry in found]
+    lines: list[Any] = [f"below {directory}", _Fitted(rows, _SPARE, left=2)]
     if any(entry.best is not None for entry in found):
         lines.append("best: of the round that validation chose among the pruned ones")
-    return Group(*lines, *_damage(found))
+    said = (f"{_name(e, directory)}: {e.says}" for e in found if e.says is not None)
+    return Group(*lines, *said, *_damage(found))
 
 
 @dataclass(frozen=True)
-class _Listing:
-    """A table that leaves out columns where the terminal is narrow."""
+class _Fitted:
+    """A table that leaves out columns where the terminal is narrow, the first of `spare` first."""
 
-    found: Sequence[Entry]
-    directory: Path
+    rows: Sequence[Mapping[str, str]]
+    spare: Sequence[str]
+    left: int
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Any:
-        rows = [_cells(entry, self.directory) for entry in self.found]
-        for dropped in range(len(_SPARE) + 1):
-            columns = [name for name in rows[0] if name not in _SPARE[:dropped]]
-            table = light_table(columns, left=2)
-            for row in rows:
+        for dropped in range(len(self.spare) + 1):
+            columns = [c for c in self.rows[0] if c not in self.spare[:dropped]]
+            table = light_table(columns, left=self.left)
+            for row in self.rows:
                 table.add_row(*[row[column] for column in columns])
             needed = console.measure(table, options=options.update(max_width=9999))
             if needed.maximum <= options.max_width:
@@ -147,11 +174,9 @@ def _cells(entry: Entry, directory: Path) -> dict[str, str]:
     status = entry.status
     if entry.round is not None:
         status += f", round {entry.round}"
-    inside = entry.path.is_relative_to(directory) and entry.path != directory
-    name = entry.path.relative_to(directory) if inside else entry.path
     metric = {"dense": entry.dense, "best": entry.best}
     return {
-        "name": str(name),
+        "name": _name(entry, directory),
         "status": status,
         "rounds": "" if entry.rounds is None else str(entry.rounds),
         "density": _if_known(entry.density, percent),
@@ -161,6 +186,11 @@ def _cells(entry: Entry, directory: Path) -> dict[str, str]:
         "over rounds": sparkline(_thinned(entry.values)),
         "changed": age(time.time() - entry.changed) if entry.changed else "",
     }
+
+
+def _name(entry: Entry, directory: Path) -> str:
+    inside = entry.path.is_relative_to(directory) and entry.path != directory
+    return str(entry.path.relative_to(directory) if inside else entry.path)
 
 
 def _thinned(values: Sequence[float | None], most: int = 16) -> list[float | None]:

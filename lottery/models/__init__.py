@@ -2,5 +2,6 @@
 
 from lottery.models.classifier import Classifier
 from lottery.models.mlp import MLP, LeNet300
+from lottery.models.resnet import ResNet
 
-__all__ = ["MLP", "Classifier", "LeNet300"]
+__all__ = ["MLP", "Classifier", "LeNet300", "ResNet"]

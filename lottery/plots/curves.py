@@ -19,9 +19,12 @@ from lottery.plots.style import (
     DENSE,
     KEPT,
     dark_where_dense,
+    fit_to_means,
     in_percent,
+    legend_height,
     line_style,
     new_axes,
+    write_legend,
 )
 
 _X_LABELS = {"step": "step [optimizer steps]", "epoch": "epoch"}
@@ -87,24 +90,20 @@ def against_density(
     points = points.assign(
         shown=points[value] * (100 if percent else 1), density=100 * points["density"]
     )
-    ax = new_axes() if ax is None else ax
     arms = list(dict.fromkeys(points["arm"]))
+    ax = new_axes(4 + legend_height(len(arms) + 1)) if ax is None else ax
 
     first = points[points["arm"] == arms[0]]
     dense = first[(first["round"] == 0) & (first["density"] == 100)]
-    _draw_dense(ax, dense["shown"])
+    drawn = [_draw_dense(ax, dense["shown"])]
     for number, arm in enumerate(arms):
-        _draw_arm(ax, arm, points[points["arm"] == arm], line_style(number))
+        rows = points[points["arm"] == arm]
+        drawn.append(_draw_arm(ax, arm, rows, line_style(number)))
+    fit_to_means(ax, *np.concatenate(drawn, axis=1))
 
     falls_to_the_right(ax)
     ax.set_ylabel(_with_unit(value if ylabel is None else ylabel, percent))
-    ax.legend(
-        title=_legend_title(points),
-        fontsize="small",
-        title_fontsize="small",
-        alignment="left",
-        handlelength=2.8,
-    )
+    write_legend(ax, title=_legend_title(points))
     return ax
 
 
@@ -172,16 +171,21 @@ def learning_curves(
     return ax
 
 
-def _draw_dense(ax: Axes, values: pd.Series) -> None:
+def _draw_dense(ax: Axes, values: pd.Series) -> np.ndarray:
+    """Returns mean, low and high."""
     mean, low, high = mean_interval(values)
     if low < high:
         ax.axhspan(low, high, color=DENSE, alpha=0.25, linewidth=0, label="dense")
     if len(values):
         label = None if low < high else "dense"
         ax.axhline(mean, color=DENSE, linestyle="--", linewidth=1.2, label=label)
+    return np.array([[mean], [low], [high]])
 
 
-def _draw_arm(ax: Axes, arm: str, rows: pd.DataFrame, style: dict[str, Any]) -> None:
+def _draw_arm(
+    ax: Axes, arm: str, rows: pd.DataFrame, style: dict[str, Any]
+) -> np.ndarray:
+    """Returns means, lows and highs."""
     rounds = [group for _, group in rows.groupby("round")]
     means, low, high = np.transpose([mean_interval(group["shown"]) for group in rounds])
     several = np.array([len(group) > 1 for group in rounds])
@@ -197,6 +201,7 @@ def _draw_arm(ax: Axes, arm: str, rows: pd.DataFrame, style: dict[str, Any]) -> 
         markersize=4.5 if several.any() else 3,
         **style,
     )
+    return np.array([means, low, high])
 
 
 def _legend_title(points: pd.DataFrame) -> str | None:

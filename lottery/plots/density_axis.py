@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis, XAxis
 from matplotlib.font_manager import FontProperties
@@ -17,6 +18,8 @@ from lottery.plots.style import KEPT
 MOST = 12
 """More ticks than that are noise."""
 
+_SHIFT = 0.012  # of the axis, between arms, so that their bars do not lie on each other
+
 
 def falls_to_the_right(ax: Axes) -> None:
     """Let x be the density in percent, dense at the left, as in the papers."""
@@ -24,6 +27,12 @@ def falls_to_the_right(ax: Axes) -> None:
     ax.xaxis.set_inverted(True)
     write_percentages(ax.xaxis)
     ax.set_xlabel(KEPT)
+
+
+def side_by_side(densities: pd.Series, arms: int) -> np.ndarray:
+    """Factors of density that put arms side by side on a logarithmic axis."""
+    width = np.log(densities.max() / densities.min()) or 1.0
+    return np.exp(_SHIFT * width * ((arms - 1) / 2 - np.arange(arms)))
 
 
 def write_percentages(axis: Axis) -> None:

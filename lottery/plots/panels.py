@@ -37,14 +37,27 @@ def new_panels(
         for i in range(0, len(heights), columns)
     ]
     figure = plt.figure(figsize=(WIDTH, sum(rows) + foot + 0.3), layout="constrained")
-    if "inline" in matplotlib.get_backend():
-        # A notebook shows the figure that a cell returns; left open, it would be shown once more.
-        plt.close(figure)
+    _leave_to_the_notebook(figure)
     grid = figure.add_gridspec(len(rows), columns, height_ratios=rows)
     axes = [figure.add_subplot(grid[divmod(i, columns)]) for i in range(len(heights))]
     for ax in axes:
         ax.tick_params(labelsize=SMALL)
     return figure, axes
+
+
+def new_stack(heights: Sequence[float]) -> tuple[Figure, list[Axes]]:
+    """A figure as wide as a notebook with panels of these heights, in inches, over one x axis."""
+    figure, axes = plt.subplots(
+        len(heights),
+        1,
+        sharex=True,
+        squeeze=False,
+        figsize=(WIDTH, sum(heights)),
+        height_ratios=heights,
+        layout="constrained",
+    )
+    _leave_to_the_notebook(figure)
+    return figure, list(axes[:, 0])
 
 
 def largest(tensors: Mapping[str, T], most: int) -> dict[str, T]:
@@ -106,3 +119,9 @@ def pixels_across(columns: int) -> int:
 def write_title(ax: Axes, *lines: str) -> None:
     """Write a panel's title, without the lines that are empty."""
     ax.set_title("\n".join(filter(None, lines)), fontsize=SMALL)
+
+
+def _leave_to_the_notebook(figure: Figure) -> None:
+    """A notebook shows the figure that a cell returns; left open, it would be shown once more."""
+    if "inline" in matplotlib.get_backend():
+        plt.close(figure)

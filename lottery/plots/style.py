@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, ListedColormap
+from numpy.typing import ArrayLike
 
 WIDTH = 6.4
 """Inches: 640 pixels in a notebook."""
@@ -18,7 +22,14 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 ACCENT = "#D55E00"
 DENSE = "0.45"
+INK = "0.25"
 KEPT = "weights kept [%]"
+
+_MOST_INSIDE = 4
+"""Lines in a legend inside the axes."""
+_COLUMNS = 4
+"""Of a legend below them, one less where a name is longer than..."""
+_LONGEST = 16
 
 _MARKERS = "osD^vP"
 _LINES = ("-", "--", ":", "-.")
@@ -48,3 +59,66 @@ def new_axes(height: float = 4.0) -> Axes:
 def in_percent(metric: str, values: pd.Series) -> bool:
     """Whether a metric is a share that reads better in percent: accuracies between 0 and 1."""
     return "acc" in metric.lower() and bool(values.between(0, 1).all())
+
+
+def write_legend(
+    ax: Axes, title: str | None = None, *, below: bool = False, away: float = 4.6
+) -> None:
+    """A legend inside the axes; below them, in columns, where many lines would hide what they explain.
+
+    Args:
+        ax: the axes, whose lines have labels.
+        title: of the legend.
+        below: whether it is below them even with few lines.
+        away: how far below, in font sizes; the default leaves room for ticks and a label.
+    """
+    handles, labels = ax.get_legend_handles_labels()
+    where: dict[str, Any] = {}
+    if below or len(handles) > _MOST_INSIDE:
+        where = {
+            "loc": "upper center",
+            "bbox_to_anchor": (0.5, 0.0),
+            "borderaxespad": away,
+            "ncols": _COLUMNS if max(map(len, labels)) <= _LONGEST else _COLUMNS - 1,
+        }
+    ax.legend(
+        title=title,
+        fontsize="small",
+        title_fontsize="small",
+        alignment="left",
+        handlelength=2.8,
+        **where,
+    )
+
+
+def legend_height(lines: int, *, below: bool = False) -> float:
+    """Inches that `write_legend` needs below the axes."""
+    if not below and lines <= _MOST_INSIDE:
+        return 0.0
+    return 0.3 + 0.19 * math.ceil(lines / _COLUMNS)
+
+
+def fit_to_means(
+    ax: Axes,
+    means: ArrayLike,
+    low: ArrayLike,
+    high: ArrayLike,
+    lines: Sequence[float] = (),
+    log: bool = False,
+) -> None:
+    """Let the y axis hold all means and lines, and their intervals as far as these do not dwarf the rest.
+
+    Two seeds have intervals that are thirty times as wide as the distance between them: they may leave the picture.
+    """
+    to, back = (np.log, np.exp) if log else (np.asarray, np.asarray)
+    inside = to(np.append(np.asarray(means, dtype=float), lines))
+    inside = inside[np.isfinite(inside)]
+    bottom, top = inside.min(), inside.max()
+    if bottom == top:
+        return
+    ends = [to(np.asarray(end, dtype=float)) for end in (low, high)]
+    room = top - bottom
+    lowest = max(np.nanmin([bottom, *ends[0]]), bottom - room)
+    highest = min(np.nanmax([top, *ends[1]]), top + room)
+    air = 0.05 * (highest - lowest)
+    ax.set_ylim(*back([lowest - air, highest + air]))

@@ -1,4 +1,4 @@
-"""A run, its seeds or several arms as one page: what was found, how sure that is, and what it looks like."""
+"""A study, or a run, its seeds or several arms, as one page: what was found, how sure that is, how it looks."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lottery.report import facts, figures
+from lottery.report import facts, figures, page
 from lottery.report.facts import Fact
-from lottery.report.figures import Drawing, LeftOut, Picture
+from lottery.report.figures import LeftOut, Picture
 from lottery.report.findings import Card, Findings
+from lottery.report.study import write_study
 from lottery.round_table import RoundTable
 from lottery.run import Run
 
-HTML = (".html", ".htm")
-MARKDOWN = (".md", ".markdown")
+__all__ = ["Arm", "Report", "write", "write_study"]
 
 
 @dataclass(frozen=True)
@@ -73,26 +73,15 @@ def write(
 
         report.write({"ticket": [Run("checkpoints/digits")]}, "report.html")
     """
-    from lottery.report import page
-
     path = Path(path)
-    check_name(path)
+    page.check_name(path)
     _check_arms(arms)
-    markdown = path.suffix.lower() in MARKDOWN
-    found = _collect(arms, vector=not markdown, doing=doing)
-    return (page.write_markdown if markdown else page.write_html)(found, path)
-
-
-def check_name(path: Path) -> None:
-    """Make sure that a report can have this name.
-
-    Raises:
-        ValueError: it has another ending.
-    """
-    if path.suffix.lower() not in HTML + MARKDOWN:
-        raise ValueError(
-            f"{path}: write a name that ends in .html, for one file with everything in it, or in .md"
-        )
+    found = _collect(arms, vector=not page.is_markdown(path), doing=doing)
+    prefixes = {picture: "" for picture in found.pictures}
+    for number, arm in enumerate(found.arms, 1):
+        prefix = f"{number}-" if len(found.arms) > 1 else ""
+        prefixes |= {picture: prefix for picture in arm.pictures}
+    return page.write(found, "page", path, prefixes)
 
 
 def _check_arms(arms: Mapping[str, Sequence[Run]]) -> None:
@@ -117,28 +106,20 @@ def _check_arms(arms: Mapping[str, Sequence[Run]]) -> None:
 def _collect(
     arms: Mapping[str, Sequence[Run]], vector: bool, doing: Callable[[str], None]
 ) -> Report:
-    def drawn(
-        drawings: Sequence[Drawing],
-    ) -> tuple[list[Picture], list[LeftOut]]:
-        made = []
-        for drawing in drawings:
-            doing(drawing.title)
-            made.append(figures.draw(drawing, vector=vector))
-        return (
-            [one for one in made if isinstance(one, Picture)],
-            [one for one in made if isinstance(one, LeftOut)],
-        )
-
     findings = {
         name: Findings([[run.summary(r) for r in run.rounds] for run in runs])
         for name, runs in arms.items()
     }
     metric = next((f.metric for f in findings.values() if f.metric), None)
-    pictures, left_out = drawn(figures.of_arms(arms, metric))
+    pictures, left_out = figures.draw_all(
+        figures.of_arms(arms, metric), vector=vector, doing=doing
+    )
     chapters = []
     for name, runs in arms.items():
         found = findings[name]
-        own, missing = drawn(figures.of_arm(runs))
+        own, missing = figures.draw_all(
+            figures.of_arm(runs), vector=vector, doing=doing
+        )
         chapters.append(
             Arm(
                 name,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from lottery.masks import Masks
+    from lottery.study import Study
 
 _LARGEST_SVG = 120_000
 """Bytes: above it a picture is embedded as pixels."""
@@ -142,6 +143,76 @@ def of_arm(runs: Sequence[Run]) -> list[Drawing]:
             lambda: _pruned(arm) and compared.plot("weights"),
         ),
     ]
+
+
+def of_study(study: Study, **options: Any) -> list[Drawing]:
+    """What is drawn of a study: the figures of the papers, then what its tickets' runs look like.
+
+    Args:
+        study: the study.
+        options: of `Study.evidence`.
+    """
+    mean = "Points are means over seeds, bars their 95 % intervals."
+    tickets = [
+        drawing
+        for drawing in of_arm(next(iter(study.compare().arms.values())))
+        if drawing.kind in ("curves", "densities")
+    ]
+    return [
+        Drawing(
+            "metric",
+            "Ticket and controls against density",
+            "A control that lies as high as the ticket can take its place: then what the control lacks is not what makes"
+            " the ticket. The grey band is dense. Marks at the top are the rounds in which something is shown: a star where"
+            f" the ticket wins, a dot where it matches dense, a cross where it is below. {mean}",
+            lambda: study.plot("metric", **options),
+        ),
+        Drawing(
+            "difference",
+            "Gain over dense and over each control",
+            "Differences within pairs of equal seeds, so their intervals tell more than those above. In the upper picture a"
+            " bar that ends above the dotted margin matches dense; in the lower one a bar above zero is a gain. Claims in"
+            " words are stricter: they are corrected for the number of rounds and controls.",
+            lambda: study.plot("difference", **options),
+        ),
+        Drawing(
+            "early-stop",
+            "Step of best validation",
+            f"Lower is faster. The winning tickets of Frankle and Carbin (2019) learn faster than dense. {mean}",
+            lambda: study.plot("early-stop"),
+        ),
+        Drawing(
+            "speed",
+            "Steps to dense's level",
+            "When validation first reached the best value of the dense network of the same seed, relative to dense's own"
+            " steps: below 1 is faster. Of the seeds that got there, which the numbers count; where few did, the slow ones"
+            " are missing and the ratio flatters.",
+            lambda: study.plot("speed", **options),
+        ),
+        Drawing(
+            "barrier",
+            "Error barrier",
+            "How far the error rises on the line between two trainings of the same ticket in different orders of the data."
+            " Below the dotted line both ended in one linearly connected region (Frankle et al. 2020).",
+            lambda: study.plot("barrier"),
+        ),
+        *tickets,
+    ]
+
+
+def draw_all(
+    drawings: Sequence[Drawing], *, vector: bool, doing: Callable[[str], None]
+) -> tuple[list[Picture], list[LeftOut]]:
+    """Draw pictures, telling which is being drawn; and what cannot be drawn."""
+    pictures, left_out = [], []
+    for drawing in drawings:
+        doing(drawing.title)
+        made = draw(drawing, vector=vector)
+        if isinstance(made, Picture):
+            pictures.append(made)
+        else:
+            left_out.append(made)
+    return pictures, left_out
 
 
 def draw(drawing: Drawing, *, vector: bool) -> Picture | LeftOut:

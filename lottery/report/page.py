@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,33 +13,54 @@ from lottery import storage
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-    from lottery.report import Report
     from lottery.report.figures import Picture
 
-
-def write_html(report: Report, path: Path) -> list[Path]:
-    """Write one file that needs no other."""
-    text = _templates().get_template("page.html").render(report=report)
-    storage.write(path, text.encode())
-    return [path]
+HTML = (".html", ".htm")
+MARKDOWN = (".md", ".markdown")
 
 
-def write_markdown(report: Report, path: Path) -> list[Path]:
-    """Write a Markdown file, and its pictures into a directory beside it."""
+def check_name(path: Path) -> None:
+    """Make sure that a report can have this name.
+
+    Raises:
+        ValueError: it has another ending.
+    """
+    if path.suffix.lower() not in HTML + MARKDOWN:
+        raise ValueError(
+            f"{path}: write a name that ends in .html, for one file with everything in it, or in .md"
+        )
+
+
+def is_markdown(path: Path) -> bool:
+    """Whether a report of this name has its pictures beside it."""
+    return path.suffix.lower() in MARKDOWN
+
+
+def write(
+    report: Any, template: str, path: Path, prefixes: Mapping[Picture, str]
+) -> list[Path]:
+    """Write a report as its name asks: one file that needs no other, or Markdown with its pictures in a directory.
+
+    Args:
+        report: what the template shows.
+        template: its name, without ending.
+        path: the name.
+        prefixes: the pictures, and what the names of their files begin with, so that none has that of another.
+
+    Returns:
+        The files, the report first.
+    """
+    if not is_markdown(path):
+        text = _templates().get_template(f"{template}.html").render(report=report)
+        storage.write(path, text.encode())
+        return [path]
     folder = path.with_name(f"{path.stem}_files")
-    files: dict[Picture, Path] = {}
-    shared = {picture: "" for picture in report.pictures}
-    own = {
-        picture: f"{number}-" if len(report.arms) > 1 else ""
-        for number, arm in enumerate(report.arms, 1)
-        for picture in arm.pictures
-    }
-    for picture, prefix in {**shared, **own}.items():
-        files[picture] = folder / f"{prefix}{picture.kind}.png"
-        storage.write(files[picture], picture.data)
+    files = {p: folder / f"{prefix}{p.kind}.png" for p, prefix in prefixes.items()}
+    for picture, file in files.items():
+        storage.write(file, picture.data)
     links = {picture: f"{folder.name}/{file.name}" for picture, file in files.items()}
-    text = _templates().get_template("page.md").render(report=report, links=links)
-    storage.write(path, text.encode())
+    found = _templates().get_template(f"{template}.md")
+    storage.write(path, found.render(report=report, links=links).encode())
     return [path, *files.values()]
 
 

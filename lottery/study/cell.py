@@ -34,6 +34,7 @@ def perform(job: Job) -> None:
 
     Raises:
         StorageError: another process works on the cell, or its directory is damaged.
+        RuntimeError: the Trainer's `max_time` ran out.
         Exception: whatever its training raises.
     """
     path = Path(job.study)
@@ -45,6 +46,11 @@ def perform(job: Job) -> None:
                 _train_ticket(path, plan, cell)
             else:
                 _train_control(path, plan, cell, cell.round)
+            if not is_done(path, plan, cell):
+                raise RuntimeError(
+                    "the training stopped before its end, as the Trainer's max_time makes it: give it more time, or"
+                    " max_epochs or max_steps instead"
+                )
         except BaseException:
             traceback.print_exc()
             raise
@@ -154,13 +160,18 @@ def logged(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     before = [(number, os.dup(number)) for number in (1, 2)]
     with open(path, "a") as file:
+        _flush()  # what was printed before belongs elsewhere
         try:
             for number, _ in before:
                 os.dup2(file.fileno(), number)
             yield
         finally:
-            for stream in (sys.stdout, sys.stderr):
-                stream.flush()
+            _flush()
             for number, stored in before:
                 os.dup2(stored, number)
                 os.close(stored)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()

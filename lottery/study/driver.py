@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from lottery import storage
@@ -69,19 +70,17 @@ def drive(
     try:
         while progress.left or progress.running:
             free = max(engine.slots - len(progress.running), 0)
-            for cell in _startable(progress, path):
-                if not free:
-                    break
+            for cell in islice(_startable(progress, path), free):
                 engine.start(Job(cell.key, str(path.resolve())))
                 progress.running.add(cell)
-                free -= 1
-            if not progress.running and _give_up_waiting(progress):
+            if not progress.running and _give_up_waiting(progress, path):
                 continue
             show(progress)
-            for ended in engine.wait(PAUSE):
-                _take_note(ended, progress, tries, path, attempts)
-            if not progress.running:  # others work on what is left
-                time.sleep(PAUSE if progress.left else 0)
+            if progress.running:
+                for ended in engine.wait(PAUSE):
+                    _take_note(ended, progress, tries, path, attempts)
+            else:  # others work on what is left
+                time.sleep(PAUSE)
                 _note_done(progress, path, plan)
         show(progress)
     finally:
@@ -92,6 +91,17 @@ def drive(
 def failure_file(path: Path, cell: Cell) -> Path:
     """Where the reason stands why a cell was given up."""
     return path / f"{cell.key}.failed"
+
+
+def standing(path: Path, plan: Plan) -> Progress:
+    """What of a plan is done, and what was given up."""
+    progress = Progress(list(plan.cells()))
+    _note_done(progress, path, plan)
+    for cell in progress.left:
+        failure = failure_file(path, cell)
+        if failure.exists():
+            progress.failed[cell] = failure.read_text().strip()
+    return progress
 
 
 def _note_done(progress: Progress, path: Path, plan: Plan) -> None:
@@ -113,18 +123,26 @@ def _startable(progress: Progress, path: Path) -> Iterator[Cell]:
             yield cell
 
 
-def _give_up_waiting(progress: Progress) -> bool:
+def _give_up_waiting(progress: Progress, path: Path) -> bool:
     """Give up the cells whose ticket's run has failed before their round; whether there are any."""
     lost = [
-        cell
+        (cell, ticket)
         for cell in progress.left
-        if cell.round is not None and Cell(TICKET, cell.seed) in progress.failed
+        if (ticket := Cell(TICKET, cell.seed)) in progress.failed
+        and cell.round is not None
+        and finished_rounds(path, ticket) <= cell.round
     ]
-    for cell in lost:
-        progress.failed[cell] = (
-            f"the run of its ticket, {Cell(TICKET, cell.seed).key}, did not come to round {cell.round}"
+    for cell, ticket in lost:
+        reason = (
+            f"the run of its ticket, {ticket.key}, did not come to round {cell.round}"
         )
+        _give_up(cell, reason, progress, path)
     return bool(lost)
+
+
+def _give_up(cell: Cell, reason: str, progress: Progress, path: Path) -> None:
+    progress.failed[cell] = reason
+    storage.write(failure_file(path, cell), f"{reason}\n".encode())
 
 
 def _take_note(
@@ -136,12 +154,10 @@ def _take_note(
 ) -> None:
     cell = Cell.of(ended.job.key)
     progress.running.discard(cell)
-    failure = failure_file(path, cell)
     if ended.error is None:
-        failure.unlink(missing_ok=True)
+        failure_file(path, cell).unlink(missing_ok=True)
         progress.done.add(cell)
         return
     tries[cell] = tries.get(cell, 0) + 1
     if tries[cell] >= attempts:
-        progress.failed[cell] = ended.error
-        storage.write(failure, f"{ended.error}\n".encode())
+        _give_up(cell, ended.error, progress, path)

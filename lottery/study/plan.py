@@ -83,7 +83,13 @@ class Plan:
         for name in ("seeds", "rounds"):
             numbers = getattr(self, name)
             if not numbers or len(set(numbers)) < len(numbers):
-                raise ValueError(f"{name}={list(numbers)} must be different numbers")
+                raise ValueError(
+                    f"{name}={list(numbers)} must be one number or more, each once"
+                )
+        if min(self.seeds) < 0 or max(self.seeds) >= 2**32:
+            raise ValueError(
+                f"seeds={list(self.seeds)}: a seed is a number from 0 to 2**32 - 1"
+            )
         if min(self.rounds) < 1 or max(self.rounds) > self.last:
             raise ValueError(
                 f"rounds={list(self.rounds)}: round 0 is dense and {self.last} is the last of the recipe, so give"
@@ -138,18 +144,23 @@ class Plan:
             mine = getattr(self, name)
             return (*mine, *(v for v in getattr(other, name) if v not in mine))
 
+        known = self.arms.values()
+        more = (c for c in other.controls if controls.resolve(c) not in known)
         return dataclasses.replace(
             self,
             seeds=both("seeds"),
-            controls=both("controls"),
+            controls=(*self.controls, *more),
             rounds=tuple(sorted(both("rounds"))),
         )
 
     def write(self, path: Path) -> None:
-        """Store the plan in a study's directory."""
+        """Store the plan in a study's directory; a file that says it already is left alone."""
         plain = dataclasses.asdict(self)
-        storage.write(path / RECIPE, plain.pop("recipe").encode())
-        storage.write(path / FILE, storage.encode_json({"format": FORMAT, **plain}))
+        recipe = plain.pop("recipe").encode()
+        study = storage.encode_json({"format": FORMAT, **plain})
+        for file, data in ((path / RECIPE, recipe), (path / FILE, study)):
+            if not file.exists() or file.read_bytes() != data:
+                storage.write(file, data)
 
     @classmethod
     def read(cls, path: Path) -> Plan:
@@ -168,11 +179,11 @@ class Plan:
                 k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()
             }
             return cls(recipe=(path / RECIPE).read_text(), **plain)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
             raise StorageError(
-                f"{path} holds no study: there is no {FILE} in it"
+                f"{path} holds no study: there is no {Path(error.filename).name} in it"
             ) from None
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise StorageError(
                 f"{path / FILE} is damaged ({error}). The runs beside it are intact: start the same study again in"
                 " another directory and move them there."

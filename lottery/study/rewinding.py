@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 import os
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import yaml
 
 from lottery import streams
 from lottery.place import Place
 from lottery.recipes import RecipeCLI, load
-from lottery.run import Run
+from lottery.run import Run, snapshot_file
 from lottery.stability import THRESHOLD
 from lottery.steps import Step
+from lottery.storage import StorageError
 from lottery.study.cell import logged, measure_barrier, read_barrier
 from lottery.study.plan import seeding
 
@@ -51,6 +53,10 @@ class RewindSearch:
         heights = self.heights[step]
         return sum(heights) / len(heights) < self.threshold
 
+    def position(self, step: Step) -> int:
+        """Optimizer steps from the beginning."""
+        return step.epochs * self.length.epoch + step.iterations
+
     @property
     def found(self) -> Step | None:
         """The earliest tested step from which training is stable; None without any."""
@@ -60,8 +66,9 @@ class RewindSearch:
 
     def _share(self, step: Step) -> float:
         """How far into the training a step is; NaN where the length is not known."""
-        steps = step.epochs * self.length.epoch + step.iterations
-        return steps / self.length.total if self.length.total else math.nan
+        return (
+            self.position(step) / self.length.total if self.length.total else math.nan
+        )
 
     def table(self) -> pandas.DataFrame:
         """One row per tested step: its share of the training, the mean barrier, that of each seed, whether stable."""
@@ -110,8 +117,9 @@ def find_rewind(
         show: is told about each result.
 
     Raises:
-        ValueError: the recipe monitors nothing, or its length is not known and no steps are given.
-        StorageError: the directory holds trainings of other settings.
+        ValueError: the recipe monitors nothing, a step lies after the training's end, or how long it is cannot be known
+            and no steps are given.
+        StorageError: the directory holds trainings of other settings, or without a state of one of the steps.
 
     Source: Frankle, Dziugaite, Roy & Carbin, "Linear Mode Connectivity and the Lottery Ticket Hypothesis", ICML 2020,
     sections 2 and 4: networks that are stable from a step on have tickets that match when they are rewound to it.
@@ -126,9 +134,10 @@ def find_rewind(
         raise ValueError(
             f"how long a training of {recipe} is cannot be told before it: give steps, such as init,100it,1ep"
         )
-    candidates = [Step.parse(step) for step in steps or _spread(length.total)]
-    search = RewindSearch(tuple(candidates), length, threshold)
     numbers = range(seeds) if isinstance(seeds, int) else seeds
+    if not numbers:
+        raise ValueError(f"seeds={seeds!r}: give 1 or more")
+    search = _search(steps or _spread(length.total), length, threshold)
     networks = [
         _Network(Path(dirpath), str(recipe), tuple(overrides), first.seed_settings, n)
         for n in numbers
@@ -167,26 +176,28 @@ def written(recipe: str, step: Step) -> str:
           rewind: 500it  # for now
         <BLANKLINE>
     """
-    import yaml
-
-    settings = yaml.safe_load(recipe).get("lottery")
-    if settings is None:
+    lottery = _value(yaml.compose(recipe), "lottery")
+    if not isinstance(lottery, yaml.MappingNode) or not lottery.value:
         raise ValueError("the recipe has no section `lottery` to write the step into")
-    if isinstance(settings.get("rewind"), Mapping):
+    rewind = _value(lottery, "rewind")
+    if isinstance(rewind, yaml.MappingNode):
         raise ValueError(  # noqa: TRY004 (a setting of the user's)
             f"the recipe's rewind has settings of its own; write `to: {step}` into them"
         )
-    lines = recipe.splitlines(keepends=True)
-    section = next(i for i, line in enumerate(lines) if line.startswith("lottery:"))
-    for index, line in enumerate(lines[section + 1 :], section + 1):
-        if not line.startswith((" ", "#", "\n")):
-            break
-        if match := re.match(r"( +rewind: *)[^\s#]+(.*)", line, re.DOTALL):
-            lines[index] = f"{match[1]}{step}{match[2]}"
-            return "".join(lines)
-    return "".join(
-        [*lines[: section + 1], f"  rewind: {step}\n", *lines[section + 1 :]]
-    )
+    if rewind is not None:
+        begin, end, text = rewind.start_mark.index, rewind.end_mark.index, str(step)
+    else:
+        first = lottery.value[0][0].start_mark
+        begin = end = first.index
+        rest = ", " if lottery.flow_style else "\n" + " " * first.column
+        text = f"rewind: {step}{rest}"
+    return recipe[:begin] + text + recipe[end:]
+
+
+def _value(node: Any, key: str) -> Any:
+    """The node of a key of a YAML mapping; None where there is none."""
+    pairs = node.value if isinstance(node, yaml.MappingNode) else ()
+    return next((value for name, value in pairs if name.value == key), None)
 
 
 @dataclass(frozen=True)
@@ -204,6 +215,13 @@ class _Network:
             cli = self._load("dense")
             cli.ticket.snapshots = tuple(steps)
             cli.trainer.fit(cli.model, datamodule=cli.datamodule)
+        dense = self._directory("dense")
+        lost = [str(s) for s in steps if not (dense / snapshot_file(s)).exists()]
+        if lost:
+            raise StorageError(
+                f"{dense} was trained without storing its state at {', '.join(lost)}: it was begun with other steps, or"
+                " ended before. Give those steps, or another directory."
+            )
 
     def barrier(self, step: Step) -> float:
         name = f"step-{step}"
@@ -228,6 +246,20 @@ class _Network:
         cli = load(self.recipe, [*self.overrides, *seed, *own, *quiet])
         cli.ticket.test_each_round = True
         return cli
+
+
+def _search(steps: Sequence[str], length: Length, threshold: float) -> RewindSearch:
+    """A search that has tested nothing yet, its candidates in order."""
+    candidates = dict.fromkeys(Step.parse(step) for step in steps)
+    search = RewindSearch(tuple(candidates), length, threshold)
+    if length.total:
+        late = [str(s) for s in candidates if search.position(s) >= length.total]
+        if late:
+            raise ValueError(
+                f"steps: {', '.join(late)} is not before the end of the training, which has {length.total} steps"
+            )
+        search.steps = tuple(sorted(candidates, key=search.position))
+    return search
 
 
 def _bisect(steps: Sequence[Step], passes: Callable[[Step], bool]) -> None:
@@ -260,7 +292,7 @@ def _length(cli: RecipeCLI) -> Length:
         return Length(0, max(trainer.max_steps, 0))
     limit = trainer.limit_train_batches
     batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-    epoch = max(1, batches // trainer.accumulate_grad_batches)
+    epoch = max(1, math.ceil(batches / trainer.accumulate_grad_batches))
     epochs = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else 0
     limits = [n for n in (trainer.max_steps, epoch * epochs) if n > 0]
     return Length(epoch, min(limits, default=0))

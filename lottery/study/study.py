@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lottery.controls import resolve
 from lottery.headline import Metric, metric_of
 from lottery.run import Run
 from lottery.stability import Barrier
 from lottery.storage import StorageError
-from lottery.study.cell import finished_rounds, is_done, read_barrier
-from lottery.study.driver import ATTEMPTS, Progress, drive, failure_file
+from lottery.study.cell import finished_rounds, read_barrier
+from lottery.study.driver import ATTEMPTS, Progress, drive, standing
 from lottery.study.engines.engine import Engine
 from lottery.study.engines.local import LocalEngine
 from lottery.study.plan import FILE, TICKET, Cell, Plan
@@ -94,14 +95,7 @@ class Study:
 
     def progress(self) -> Progress:
         """What is done, and what was given up."""
-        cells = list(self.plan.cells())
-        done = {cell for cell in cells if is_done(self.path, self.plan, cell)}
-        failed = {
-            cell: failure_file(self.path, cell).read_text().strip()
-            for cell in cells
-            if cell not in done and failure_file(self.path, cell).exists()
-        }
-        return Progress(cells, done, failed=failed)
+        return standing(self.path, self.plan)
 
     def table(self) -> pandas.DataFrame:
         """One row per arm: how many of its cells are done, how many failed, how many there are."""
@@ -120,18 +114,21 @@ class Study:
         return pandas.DataFrame(rows).set_index("arm")
 
     @property
+    def begun(self) -> bool:
+        """Whether a round of any seed is finished, so that there is something to say."""
+        return bool(self._begun())
+
+    @property
     def metric(self) -> Metric:
         """The metric that arms are compared by: on test data, at the step that validation chose.
 
         Raises:
             StorageError: no round is finished yet.
         """
-        for seed in self.plan.seeds:
-            cell = Cell(TICKET, seed)
-            if finished_rounds(self.path, cell):
-                found = metric_of([self.ticket_run(seed).summary(0)])
-                if found is not None:
-                    return found
+        for seed in self._begun():
+            found = metric_of([self.ticket_run(seed).summary(0)])
+            if found is not None:
+                return found
         raise StorageError(f"no round of {self.path} is finished yet")
 
     def points(self) -> pandas.DataFrame:
@@ -158,16 +155,20 @@ class Study:
         ]
         return pandas.DataFrame(rows)
 
+    def _begun(self) -> list[int]:
+        """The seeds whose dense network is trained."""
+        found = (finished_rounds(self.path, Cell(TICKET, s)) for s in self.plan.seeds)
+        return [s for s, rounds in zip(self.plan.seeds, found, strict=True) if rounds]
+
     def _trainings(self) -> Iterator[tuple[str, int, int, Run, int]]:
         """Arm, seed and round of each finished training, the run it is in and its round there."""
-        for seed in self.plan.seeds:
-            if finished_rounds(self.path, Cell(TICKET, seed)):
-                run = self.ticket_run(seed)
-                for round in run.rounds:
-                    yield TICKET if round else "dense", seed, round, run, round
-                for cell in self._controls(seed):
-                    if cell.round:  # not dense in another order
-                        yield cell.arm, seed, cell.round, Run(self.path / cell.key), 0
+        for seed in self._begun():
+            run = self.ticket_run(seed)
+            for round in run.rounds:
+                yield TICKET if round else "dense", seed, round, run, round
+            for cell in self._controls(seed):
+                if cell.round:  # not dense in another order
+                    yield cell.arm, seed, cell.round, Run(self.path / cell.key), 0
 
     def _controls(self, seed: int) -> Iterator[Cell]:
         """The trainings of controls that are finished."""
@@ -265,12 +266,7 @@ class Study:
 
     def compare(self) -> Comparison:
         """The runs of the tickets side by side; its `plot` draws learning curves, layers, paths and more."""
-        seeds = [
-            seed
-            for seed in self.plan.seeds
-            if finished_rounds(self.path, Cell(TICKET, seed))
-        ]
-        return Run.compare({TICKET: [self.ticket_run(seed) for seed in seeds]})
+        return Run.compare({TICKET: [self.ticket_run(s) for s in self._begun()]})
 
     def run(
         self,
@@ -346,6 +342,20 @@ def prepare(
     overrides: Sequence[str] = (),
 ) -> Study:
     """Write down what is to be trained, without training; the arguments are those of `run_study`."""
+    path = Path(dirpath)
+    planned(recipe, path, seeds, controls, rounds, overrides).write(path)
+    return Study(path)
+
+
+def planned(
+    recipe: str | os.PathLike[str],
+    dirpath: str | os.PathLike[str],
+    seeds: int | Sequence[int] = 5,
+    controls: Sequence[Any] = CONTROLS,
+    rounds: Sequence[int] | None = None,
+    overrides: Sequence[str] = (),
+) -> Plan:
+    """What `run_study` with these arguments trains, with what the directory holds already; nothing is written."""
     from lottery import recipes
 
     path = Path(dirpath)
@@ -364,7 +374,7 @@ def prepare(
         Path(recipe).read_text(),
         (*overrides, *threads),
         tuple(range(seeds) if isinstance(seeds, int) else seeds),
-        tuple(controls),
+        tuple(map(_plain, controls)),
         tuple(rounds or _spread(last)),
         last,
         cli.seed_settings,
@@ -377,8 +387,13 @@ def prepare(
                 f"{path} holds another study: {error}\nUse its recipe and settings to go on with it, or another"
                 " directory. Nothing was changed."
             ) from error
-    plan.write(path)
-    return Study(path)
+    return plan
+
+
+def _plain(control: Any) -> Any:
+    """A control as it can be written down."""
+    named = isinstance(control, (str, Mapping))
+    return control if named else resolve(control).described()
 
 
 def _spread(last: int, count: int = 6) -> list[int]:

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 import traceback
 from multiprocessing import connection
 from multiprocessing.connection import Connection
@@ -20,7 +21,7 @@ _PRELOADED = [
     "lottery.models",
     "sklearn.datasets",
 ]
-_GRACE = 5.0  # seconds that a training has to end by itself
+_GRACE = 5.0  # seconds that trainings have to end by themselves
 
 
 class _Running(NamedTuple):
@@ -81,8 +82,9 @@ class LocalEngine:
     def close(self) -> None:
         for running in self._running:
             running.process.terminate()
+        deadline = time.monotonic() + _GRACE
         for running in self._running:
-            running.process.join(_GRACE)
+            running.process.join(max(0.0, deadline - time.monotonic()))
             running.process.kill()  # Lightning may pass over the signal
             running.process.join()
         self._running.clear()

@@ -1,0 +1,97 @@
+"""`lottery report`: a page about a study, or about runs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from lottery import console
+from lottery.cli import listing
+from lottery.report import write, write_study
+from lottery.run import Run
+
+_Write = Callable[[Path, Callable[[str], None]], list[Path]]
+
+
+def report(names: Sequence[str], path: Path | None, margin: float | None) -> None:
+    """Write a report and say where it is.
+
+    Args:
+        names: a study, or run directories and NAME=RUN.
+        path: of the report; default: report.html in the directory of a study or of a single run.
+        margin: of a study: how much worse than dense is still as good.
+
+    Raises:
+        ValueError: a study is not alone, or a margin is given for runs.
+        StorageError: there is no such study or run.
+    """
+    import matplotlib
+
+    draw, directory = _writer(names, margin)
+    path = path or directory / "report.html"
+    matplotlib.use("agg")  # draws without a screen
+    with _progress() as doing:
+        written = draw(path, doing)
+    beside = len(written) - 1
+    pictures = f", {beside} pictures in {written[1].parent}" if beside else ""
+    size = sum(file.stat().st_size for file in written)
+    console.show(f"{path} ({size / 1000:,.0f} kB{pictures})")
+
+
+def _writer(names: Sequence[str], margin: float | None) -> tuple[_Write, Path]:
+    """What writes the report that is asked for, and the directory where it is expected."""
+    studies = [text for text in names if listing.is_study(_path_of(text))]
+    if not studies:
+        if margin is not None:
+            raise ValueError("--margin is for the verdict on a study: leave it out")
+        arms = _arms(names)
+        runs = [run for members in arms.values() for run in members]
+        directory = runs[0].path if len(runs) == 1 else Path()
+        return lambda path, doing: write(arms, path, doing), directory
+    directory = _path_of(studies[0])
+    if len(names) > 1 or not Path(names[0]).exists():
+        raise ValueError(
+            f"{directory} is a study, which has arms of its own and a page for itself: `lottery report {directory}`."
+            f" Its runs can be compared with others, such as {directory / 'ticket' / 'seed-0'}"
+        )
+    from lottery.study import Study
+
+    study = Study(directory)
+    return (
+        lambda path, doing: write_study(study, path, doing, margin),
+        directory,
+    )
+
+
+def _path_of(text: str) -> Path:
+    """The path in RUN or NAME=RUN."""
+    whole = Path(text)
+    return whole if whole.exists() else Path(text.partition("=")[2] or text)
+
+
+def _arms(texts: Sequence[str]) -> dict[str, list[Run]]:
+    """Runs by the name of their arm; a path that exists is never taken for NAME=RUN."""
+    arms: dict[str, list[Run]] = {}
+    for text in texts:
+        name, path = "ticket", text
+        if "=" in text and not Path(text).exists():
+            name, _, path = text.partition("=")
+            if not name or not Path(path).exists():
+                raise ValueError(
+                    f"{text!r} is neither a path nor NAME=RUN: there is no directory {path!r}"
+                    if name
+                    else f"{text!r} names no arm: write NAME=RUN, or RUN alone"
+                )
+        arms.setdefault(name, []).append(Run(path))
+    return arms
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """Shows in a terminal what is being done."""
+    if not console.terminal().is_terminal:
+        yield lambda what: None
+        return
+    with console.terminal().status("reading") as status:
+        yield lambda what: status.update(f"drawing: {what}")

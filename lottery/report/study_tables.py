@@ -1,0 +1,191 @@
+"""What a study found, as text in tables: for the terminal and for reports."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from lottery.round_table import RoundTable, percent
+
+if TYPE_CHECKING:
+    import pandas
+
+    from lottery.evidence import Evidence
+
+SHOWN = "*"
+"""After a gain that a test shows."""
+
+
+def overview_table(evidence: Evidence) -> RoundTable:
+    """What is said of each round: the gain over dense, the label, and the gain over each control."""
+    names = [f"vs {name}" for name in evidence.controls]
+    header = ["round", "density", "ticket", "vs dense", "says", *names]
+    rows = [
+        [
+            f"{round}",
+            percent(row["density"]),
+            value_text(evidence, row["ticket"]),
+            _gain(evidence, row["gain"]),
+            row["label"],
+            *(
+                _gain(evidence, row[f"{name} gain"])
+                + (SHOWN if row[f"{name} wins"] else "")
+                for name in evidence.controls
+            ),
+        ]
+        for round, row in evidence.table().iterrows()
+    ]
+    unit = ", in points" if evidence.words.in_percent else ""
+    caption = (
+        f"Means of {evidence.metric}; vs: how much better the ticket is{unit}; {SHOWN} shown to be better than that"
+        " control."
+    )
+    return RoundTable(header, rows, caption)
+
+
+def dense_table(evidence: Evidence) -> RoundTable:
+    """The ticket against dense, a row per round."""
+    size = evidence.words.size(evidence.margin)
+    caption = (
+        f"Matching: shown to be no more than {size} worse than dense (p, corrected by Holm). Below: shown to be more than"
+        f" that worse. {_of_intervals(evidence)}"
+    )
+    below = dict(zip(evidence.rounds, evidence.below.shown, strict=True))
+    table = evidence.table().rename(columns={"dense": "other"})
+    claims = {
+        round: (_shown(row["matching"]), _shown(below[round]))
+        for round, row in table.iterrows()
+    }
+    return _against(evidence, table, "dense", ("matching", "below"), claims, caption)
+
+
+def comparison_table(evidence: Evidence, control: str) -> RoundTable:
+    """The ticket against one control, a row per round in which it was trained."""
+    size = evidence.words.size(evidence.margin)
+    caption = (
+        "Better: the ticket is shown to be better (p, corrected by Holm). Close: the control is shown to be less than"
+        f" {size} worse than the ticket. {_of_intervals(evidence)}"
+    )
+    table = evidence.comparison(control).rename(columns={"control": "other"})
+    claims = {
+        round: (_shown(row["wins"]), _shown(row["close"]))
+        for round, row in table.iterrows()
+    }
+    return _against(evidence, table, control, ("better", "close"), claims, caption)
+
+
+def _against(
+    evidence: Evidence,
+    table: pandas.DataFrame,
+    name: str,
+    claimed: tuple[str, str],
+    claims: Mapping[Any, tuple[str, str]],
+    caption: str,
+) -> RoundTable:
+    header = ["round", "density", "seeds", name, "ticket", "gain", "interval", "p"]
+    rows = [
+        [
+            f"{round}",
+            percent(row["density"]),
+            f"{row['seeds']}",
+            value_text(evidence, row["other"]),
+            value_text(evidence, row["ticket"]),
+            _gain(evidence, row["gain"]),
+            _interval(evidence, row["low"], row["high"]),
+            p_text(row["p_holm"]),
+            *claims[round],
+        ]
+        for round, row in table.iterrows()
+    ]
+    return RoundTable([*header, *claimed], rows, caption)
+
+
+def _of_intervals(evidence: Evidence) -> str:
+    unit = "in points" if evidence.words.in_percent else f"of {evidence.metric}"
+    return f"Gains are {unit}, with {percent(1 - evidence.level)} intervals each for itself."
+
+
+def speed_table(evidence: Evidence) -> RoundTable:
+    """Steps to dense's level relative to dense, by round and arm, and how many seeds got there."""
+    found = evidence.speed().reset_index()
+    arms = list(dict.fromkeys(found["arm"]))
+    cells = {
+        (row["arm"], row["round"]): _ratio(row) for row in found.to_dict("records")
+    }
+    densities = dict(zip(evidence.rounds, evidence.grid.densities, strict=True))
+    rows = [
+        [
+            f"{round}",
+            percent(density),
+            *(cells.get((arm, round), "") for arm in arms),
+        ]
+        for round, density in densities.items()
+    ]
+    caption = (
+        "Geometric means of the seeds that reached dense's best validation value; below 1 is faster than dense. In brackets:"
+        " how many reached it, of those trained."
+    )
+    return RoundTable(["round", "density", *arms], rows, caption)
+
+
+def barrier_table(barriers: pandas.DataFrame) -> RoundTable:
+    """Error barriers, a row per round; of `Study.barriers`."""
+    from lottery.plots import mean_interval
+
+    rows = []
+    for round, found in barriers.groupby("round"):
+        mean, low, high = (100 * v for v in mean_interval(found["height"]))
+        rows.append(
+            [
+                f"{round}",
+                percent(found["density"].mean()),
+                f"{mean:.2f} %",
+                f"{low:.2f} to {high:.2f} %".replace("-", "−")
+                if len(found) > 1
+                else "-",
+                f"{found['stable'].sum()} of {len(found)}",
+            ]
+        )
+    header = ["round", "density", "barrier", "interval", "stable"]
+    return RoundTable(header, rows, "Stable: seeds with a barrier below 2 %.")
+
+
+def value_text(evidence: Evidence, value: float) -> str:
+    """A value of the metric; a dash where there is none."""
+    if not math.isfinite(value):
+        return "-"
+    return f"{100 * value:.2f} %" if evidence.words.in_percent else f"{value:.4g}"
+
+
+def p_text(p: float) -> str:
+    """A p value as papers write it.
+
+    Example:
+        >>> p_text(0.0123), p_text(0.0001), p_text(float("nan"))
+        ('0.012', '<0.001', '-')
+    """
+    if not math.isfinite(p):
+        return "-"
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _gain(evidence: Evidence, gain: float) -> str:
+    if not math.isfinite(gain):
+        return ""
+    return evidence.words.change(gain).removesuffix(" points")
+
+
+def _interval(evidence: Evidence, low: float, high: float) -> str:
+    if not math.isfinite(low):
+        return "-"
+    return f"{_gain(evidence, low)} to {_gain(evidence, high)}"
+
+
+def _shown(shown: Any) -> str:
+    return "shown" if shown else "-"
+
+
+def _ratio(row: Mapping[Any, Any]) -> str:
+    of = f"({row['reached']}/{row['seeds']})"
+    return f"{row['ratio']:.2f} {of}" if row["reached"] else f"- {of}"
