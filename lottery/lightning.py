@@ -307,6 +307,7 @@ class Fit:
         *,
         seed: int | None = None,
         seconds: float = 0.0,
+        reorder: bool = False,
     ) -> None:
         """Put the fit where `checkpoint` was captured.
 
@@ -315,6 +316,8 @@ class Fit:
             seed: None goes on with the captured random streams: the same round, resumed. A seed starts a new round
                 at the captured point: other random streams, callbacks that name files or count time as at first.
             seconds: time that the rounds so far have taken, for `Trainer(max_time=...)`.
+            reorder: with a seed, inside an epoch: whether the rest of the epoch comes in another order too: the epoch is
+                begun anew in one, and as many batches left out as were given.
         """
         resuming = seed is None
         state = checkpoint[STATE]
@@ -325,7 +328,7 @@ class Fit:
             _start_timer(timer, seconds if not resuming else timer._offset)
         self.trainer.should_stop = resuming and state["should_stop"]
         if state["position"] == "batch":
-            self._begin_mid_epoch(state, seed)
+            self._begin_mid_epoch(state, seed, reorder)
         elif seed is not None:
             streams.seed(seed)
             self.trainer.fit_loop.setup_data()
@@ -375,9 +378,16 @@ class Fit:
         return {"now": self._capture_streams(), "iterator": self._iterator_origin}
 
     def _make_iterator_again(
-        self, origin: Mapping[str, Any], given: int, states: Any = None
+        self,
+        origin: Mapping[str, Any],
+        given: int,
+        states: Any = None,
+        reorder: bool = False,
     ) -> None:
-        """Make an epoch's iterator as it was made first and pass over the batches that it has given."""
+        """Make an epoch's iterator as it was made first and pass over the batches that it has given.
+
+        To reorder, `origin` is another one, and loaders whose order depends on the round are told it first.
+        """
         loop = self.trainer.fit_loop
         self._build_loaders_as(origin)
         fetcher = loop._data_fetcher
@@ -389,6 +399,8 @@ class Fit:
             self._tell_round()
             iter(fetcher)
         else:
+            if reorder:
+                self._tell_round()
             if origin["kind"] == "iterate":
                 self._restore_streams(origin)
                 iter(fetcher)
@@ -397,9 +409,15 @@ class Fit:
             fetcher.fetched -= given  # the epoch loop adds them again
         self._iterator_origin = dict(origin)
 
-    def _begin_mid_epoch(self, state: Mapping[str, Any], seed: int | None) -> None:
+    def _begin_mid_epoch(
+        self, state: Mapping[str, Any], seed: int | None, reorder: bool
+    ) -> None:
         given = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
-        self._make_iterator_again(state["iterator"], given, state["loaders"])
+        if reorder and seed is not None:
+            origin = _another_origin(state["iterator"], seed)
+            self._make_iterator_again(origin, given, reorder=True)
+        else:
+            self._make_iterator_again(state["iterator"], given, state["loaders"])
         if seed is None:
             self.trainer.fit_loop.epoch_loop._results.refill(state["results"])
             _restore_metric_states(self.module, state["metric_states"])
@@ -874,6 +892,17 @@ def scalars(metrics: Mapping[str, Any]) -> dict[str, float]:
         if isinstance(value, (int, float))
         or (isinstance(value, Tensor) and value.numel() == 1)
     }
+
+
+def _another_origin(origin: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """Random streams for an epoch's iterator that are others than those it was made from."""
+    with streams.isolated():
+        streams.seed(streams.derive(seed, "epoch"))
+        generators = [
+            torch.Generator().manual_seed(streams.derive(seed, "epoch", i)).get_state()
+            for i, _ in enumerate(origin["generators"])
+        ]
+        return {**origin, "streams": streams.capture(), "generators": generators}
 
 
 def _is_a(callback: Any, *names: str) -> bool:

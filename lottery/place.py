@@ -31,7 +31,8 @@ class Place:
         round: a round of the run that has a ticket.
         start: where training starts: "rewind", where the round started, of round 0 the rewind point itself; a step of
             round 0 that the run keeps a snapshot of, such as "500it"; or "init", the beginning of the whole training.
-        order: 0 for the round's random streams and data order; others for as many other draws.
+        order: 0 for the round's random streams and data order; others for as many other draws. Inside an epoch the order
+            of its rest is another too.
 
     Raises:
         ValueError: a number is negative, or `start` is neither "rewind" nor a step.

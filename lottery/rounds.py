@@ -119,7 +119,8 @@ class Rounds:
         saved = self._saved_state(number)
         if saved is None:
             if place is not None:
-                self.fit.begin(self._start_in_place(place), seed=place.seed)
+                start = self._start_in_place(place)
+                self.fit.begin(start, seed=place.seed, reorder=place.order > 0)
             elif number > 0:
                 self.fit.begin(
                     self._start_of(number),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 import torch
 import zoo
 
@@ -70,6 +71,48 @@ def test_another_order_is_another_training_of_the_same_ticket(tmp_path):
     assert found[0].ticket(0) == found[1].ticket(0) == whole.ticket(1)
     ends = [torch.cat([w.flatten() for w in r.weights(0).values()]) for r in found]
     assert not torch.equal(*ends)
+
+
+@pytest.mark.parametrize(
+    "loader", [zoo.ordered_loader, zoo.shuffled_loader, zoo.generator_loader]
+)
+def test_the_rest_of_a_begun_epoch_comes_in_another_order_too(tmp_path, loader):
+    run(tmp_path / "a", loader, rounds=0, snapshots=["3it"])
+    ends = []
+    for order in (1, 2):
+        place = Place(str(tmp_path / "a"), start="3it", order=order)
+        batches = Batches()
+        own = LotteryTicket(
+            0, dirpath=tmp_path / f"{order}", seed=9, instead_of=place, save_every="1it"
+        )
+        with pytest.raises(zoo.Killed):
+            zoo.fit(
+                zoo.Net,
+                own,
+                batches,
+                zoo.KillAt("on_train_batch_end", 2),
+                loader=loader(),
+                max_epochs=3,
+            )
+        again = LotteryTicket(
+            0, dirpath=tmp_path / f"{order}", seed=9, instead_of=place, save_every="1it"
+        )
+        zoo.fit(zoo.Net, again, batches, loader=loader(), max_epochs=3)
+        undisturbed = instead(tmp_path / f"{order}-whole", place, loader=loader)
+        zoo.assert_equal(Run(tmp_path / f"{order}").weights(0), undisturbed.weights(0))
+        assert Run(tmp_path / f"{order}").summary(0)["steps"] == 24
+        ends.append(batches.seen)
+    assert not torch.equal(ends[0][0], ends[1][0])
+
+
+class Batches(pl.Callback):
+    """Notes what is trained on."""
+
+    def __init__(self) -> None:
+        self.seen: list[torch.Tensor] = []
+
+    def on_train_batch_start(self, trainer, module, batch, index) -> None:
+        self.seen.append(batch[0].clone())
 
 
 def test_snapshots_are_the_states_of_round_0(tmp_path):
