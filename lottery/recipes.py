@@ -75,9 +75,9 @@ class RecipeCLI(LightningCLI):
 
     @property
     def seed_settings(self) -> tuple[str, ...]:
-        """The settings beside `seed_everything` that a seed goes to: that of the data, where it has one."""
-        own = "data.init_args.seed"
-        return (own,) if self.config.get(own) is not None else ()
+        """The settings beside `seed_everything` that a seed goes to, where they are set: those of data and rounds."""
+        names = ("data.init_args.seed", "lottery.seed")
+        return tuple(name for name in names if self.config.get(name) is not None)
 
     @property
     def dirpath(self) -> Path:
@@ -116,6 +116,7 @@ def load(recipe: str, overrides: Sequence[str] = (), **parser: Any) -> RecipeCLI
             "prog": f"lottery run {recipe}",
             "formatter_class": _Formatter,
             "exit_on_error": False,
+            "allow_abbrev": False,
             **parser,
         },
         args=["--config", recipe, *overrides],

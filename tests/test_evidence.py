@@ -419,3 +419,13 @@ def test_a_diverged_training_does_not_blur_the_others():
     columns = ["gain", "p", "reinit p", "random gain"]
     pd.testing.assert_frame_equal(one.table()[columns][:1], other.table()[columns][:1])
     assert other.table()["reinit p"][2] == one.table()["reinit p"][2]
+
+
+def test_a_control_of_which_nothing_is_there_is_named_and_not_beaten():
+    found = points(GAINS, {"reinit": CONTROLS["reinit"]})
+    assert Evidence(found).verdict().winning
+    partial = Evidence(found, planned=["reinit", "random"])
+    assert not partial.verdict().winning
+    assert partial.missing == ["random: seeds 0, 1, 2, 3, 4"]
+    assert "random" in str(partial.verdict())
+    assert not partial.table()["random wins"].any()

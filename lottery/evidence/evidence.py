@@ -59,6 +59,7 @@ class Evidence:
         metric: what `value` is.
         must_beat: glob pattern or patterns of the controls that a winning ticket beats: those of fresh weights or random masks.
             The others inform.
+        planned: the controls that were to be trained. One that must be beaten and was not trained is not beaten.
 
     Raises:
         ValueError: points that cannot be compared (see `Grid`), no margin for a metric that is no accuracy, or a
@@ -84,8 +85,9 @@ class Evidence:
         lower_is_better: bool = False,
         metric: str = "test_acc",
         must_beat: str | Sequence[str] = ("reinit", "random*"),
+        planned: Sequence[str] = (),
     ) -> None:
-        self.grid = Grid(points)
+        self.grid = Grid(points, planned)
         self.metric = metric
         self.lower_is_better = lower_is_better
         self.words = Words.of(metric, self.grid.points["value"])

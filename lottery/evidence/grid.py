@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -23,15 +23,15 @@ _TOLERANCE = 0.02
 
 @dataclass(frozen=True)
 class Missing:
-    """Seeds that an arm lacks in a round, or whose value there is not finite."""
+    """Seeds that an arm lacks in a round (None: in all), or whose value there is not finite."""
 
     arm: str
-    round: int
+    round: int | None
     seeds: tuple[int, ...]
 
     def __str__(self) -> str:
         which = "seed" if len(self.seeds) == 1 else "seeds"
-        where = "" if self.arm == DENSE else f" round {self.round}"
+        where = "" if not self.round else f" round {self.round}"
         return f"{self.arm}{where}: {which} {', '.join(map(str, self.seeds))}"
 
 
@@ -42,13 +42,15 @@ class Grid:
         points: columns arm, seed, round, density, value, step, reached, steps and, where the Trainer's limit in steps is
             known, `budget`. Dense is the arm "dense" at round 0.
 
+        planned: controls that were to be trained, also where nothing of them is there.
+
     Raises:
         ValueError: a column is missing, a training occurs twice, round 0 is not dense's alone, or an arm has another
             density (by more than 2 %) or another budget than the ticket of its round and seed. `steps` are not
             compared: early stopping makes them differ.
     """
 
-    def __init__(self, points: pandas.DataFrame) -> None:
+    def __init__(self, points: pandas.DataFrame, planned: Sequence[str] = ()) -> None:
         missing = [name for name in _COLUMNS if name not in points]
         if missing:
             raise ValueError(
@@ -57,7 +59,8 @@ class Grid:
         self.points = points.astype({"arm": str, "seed": int, "round": int})
         self._check_places()
         arms = self.points["arm"].unique()
-        self.controls = [str(arm) for arm in arms if arm not in (DENSE, TICKET)]
+        arms = dict.fromkeys([*planned, *map(str, arms)])
+        self.controls = [arm for arm in arms if arm not in (DENSE, TICKET)]
         self.seeds = sorted(map(int, self.points["seed"].unique()))
         self.rounds = sorted(int(r) for r in self.points["round"].unique() if r > 0)
         for arm in self.controls:
@@ -95,6 +98,8 @@ class Grid:
             there = np.isfinite(self.of(arm, "value"))
             rounds = self.rounds[:1] if arm == DENSE else self.rounds
             trained = self.has(arm) | (arm == TICKET)
+            if arm in self.controls and not trained.any():
+                yield Missing(arm, None, tuple(self.seeds))
             for place, round in enumerate(rounds):
                 absent = np.flatnonzero(~there[place])
                 if (trained[place] or arm == DENSE) and absent.size:

@@ -236,6 +236,7 @@ class Study:
             level=level,
             lower_is_better=metric.lower_is_better,
             metric=metric.name,
+            planned=list(self.plan.arms),
             **options,
         )
 
