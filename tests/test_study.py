@@ -22,13 +22,12 @@ from hypothesis import strategies as st
 
 from lottery import Run, StorageError, cli, controls
 from lottery.storage import Directory
-from lottery.study import Study, prepare, run_study
+from lottery.study import Study, planned, prepare, run_study
 from lottery.study.cell import BARRIER, load_recipe
 from lottery.study.driver import Progress, standing
 from lottery.study.engines.engine import Ended
 from lottery.study.engines.local import LocalEngine
 from lottery.study.plan import FILE, RECIPE, TICKET, Cell, Plan, coarse_to_fine
-from lottery.study.study import planned
 
 pytestmark = pytest.mark.filterwarnings("ignore:[\\s\\S]*deprecated")
 

@@ -90,8 +90,7 @@ def _planned(
     source: str, known: argparse.Namespace, overrides: list[str]
 ) -> tuple[Path, Plan]:
     """The directory of the study that is asked for, and its plan."""
-    from lottery.study import Study
-    from lottery.study.study import planned
+    from lottery.study import Study, planned
 
     if Study.is_at(source):
         given = (known.seeds, known.controls, known.rounds, known.dirpath)

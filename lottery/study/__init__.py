@@ -1,5 +1,6 @@
 """Studies: a recipe over seeds and controls, trained anywhere, and what it shows."""
 
-from lottery.study.study import Study, prepare, run_study
+from lottery.study.begin import planned, prepare, run_study
+from lottery.study.study import Study
 
-__all__ = ["Study", "prepare", "run_study"]
+__all__ = ["Study", "planned", "prepare", "run_study"]

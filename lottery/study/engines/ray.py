@@ -32,7 +32,8 @@ class RayEngine:
 
     Example::
 
-        run_study(study, engine=RayEngine("auto", gpus=0.25))
+        study = prepare("recipes/digits.yaml", "checkpoints/digits_study")
+        study.run(RayEngine("auto", gpus=0.25))
 
     Source: Moritz et al., "Ray: A Distributed Framework for Emerging AI Applications", OSDI 2018.
     """

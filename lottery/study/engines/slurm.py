@@ -57,7 +57,8 @@ class SlurmEngine:
 
     Example::
 
-        run_study(study, engine=SlurmEngine(study, partition="gpu", time="2h", gpus=1))
+        study = prepare("recipes/digits.yaml", "checkpoints/digits_study")
+        study.run(SlurmEngine(study.path, partition="gpu", time="2h", gpus=1))
 
     Source: https://github.com/facebookincubator/submitit
     """
