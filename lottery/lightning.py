@@ -55,6 +55,10 @@ class Fit:
         trainer: a Trainer in `setup(stage="fit")`.
         own_state_key: key of the calling callback's state in checkpoints.
         own_type: base class of callbacks that this Trainer accepts.
+
+    Attributes:
+        round: the round in progress, after which folders are named.
+        data_round: the round that loaders are told whose order depends on it.
     """
 
     driver: Driver

@@ -29,7 +29,7 @@ def test_every_recipe_runs(recipe: Path, tmp_path: Path) -> None:
         "limit_val_batches": 1,
     }.items():
         arguments += [f"--trainer.{name}", str(value)]
-    if given["rewind"] != "init":
+    if given.get("rewind", "init") != "init":
         arguments += ["--lottery.rewind", "1it"]
     assert cli.main([*arguments, "--lottery.dirpath", str(tmp_path / "run")]) == 0
     run = Run(tmp_path / "run")

@@ -71,11 +71,13 @@ def assert_resumes(
     zoo.assert_equal(zoo.contents(tmp_path / "again"), zoo.contents(tmp_path / "whole"))
 
 
-# over all rounds; a round of "plain" has 24 batches and 3 epochs
+# over all rounds; a round of "plain" has 24 batches and 3 epochs; slow: other places, the same law
 KILLS = [
-    [("on_train_batch_end", 5)],
+    pytest.param([("on_train_batch_end", 5)], marks=pytest.mark.slow),
     [("on_train_batch_end", 30), ("on_train_batch_start", 14)],
-    [("on_validation_end", 4), ("on_train_epoch_end", 2)],
+    pytest.param(
+        [("on_validation_end", 4), ("on_train_epoch_end", 2)], marks=pytest.mark.slow
+    ),
 ]
 
 
@@ -126,7 +128,14 @@ def test_a_killed_run_resumes_for_any_module(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "loader", [zoo.ordered_loader, zoo.shuffled_loader, zoo.generator_loader]
 )
-@pytest.mark.parametrize("rewind", ["init", "3it", "1ep", "11it"])
+@pytest.mark.parametrize(
+    "rewind",
+    [
+        "3it",
+        "1ep",
+        *(pytest.param(r, marks=pytest.mark.slow) for r in ("init", "11it")),
+    ],
+)  # slow: the same law at other points
 def test_a_killed_run_resumes_with_any_rewind_point_and_loader(
     rewind: str, loader: Callable[[], Any], tmp_path: Path
 ) -> None:

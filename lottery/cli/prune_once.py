@@ -107,7 +107,7 @@ class PruneOnce(_Callback):
         fit, source = self._fit, self.source
         if self.seed is None:
             self.seed = streams.fingerprint(streams.capture())
-        fit.round = source.round + 1
+        fit.round = fit.data_round = source.round + 1
         pruning = self.pruning
         parameters = prunable_parameters(fit.module, pruning.include, pruning.exclude)
         masks = Masks.ones(parameters).with_masks(source.masks)
