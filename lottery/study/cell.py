@@ -109,23 +109,27 @@ def _train_control(path: Path, plan: Plan, cell: Cell, round: int) -> None:
         cli.ticket.instead_of = place
         cli.trainer.fit(cli.model, datamodule=cli.datamodule)
     if measures_barrier(control):
-        measure_barrier(cli, run.weights(round), path / cell.key)
+        tested = metric_of([run.summary(0)])
+        metric = None if tested is None else tested.name
+        measure_barrier(cli, run.weights(round), path / cell.key, metric)
 
 
-def measure_barrier(cli: RecipeCLI, weights: Mapping[str, Tensor], path: Path) -> None:
-    """Store in a run directory the error barrier between the weights that its training ended with and others."""
-    run = Run(path)
-    found = Evaluation.of(cli, _logged_name(run)).barrier(weights, run.weights(0))
+def measure_barrier(
+    cli: RecipeCLI, weights: Mapping[str, Tensor], path: Path, metric: str | None = None
+) -> None:
+    """Store in a run directory the error barrier between the weights that its training ended with and others.
+
+    Args:
+        cli: the recipe.
+        weights: the others.
+        path: the run directory.
+        metric: of what the error is made; default: the metric that the recipe monitors, on validation data.
+    """
+    found = Evaluation.of(cli, metric).barrier(weights, Run(path).weights(0))
     directory = Directory(path)
     with directory.locked():
         curve = {"alphas": list(found.alphas), "errors": list(found.errors)}
         directory.commit({BARRIER: storage.encode_json(curve)})
-
-
-def _logged_name(run: Run) -> str | None:
-    """The test metric of a run, as the module logs it."""
-    found = metric_of([run.summary(0)])
-    return None if found is None else found.name
 
 
 def measures_barrier(control: Control) -> bool:
