@@ -122,7 +122,9 @@ def only_ended(engine: SlurmEngine) -> Ended:
 
 def test_a_job_that_was_cancelled_says_so(queue: Path, tmp_path: Path) -> None:
     (queue / ".slot").touch()
-    held = subprocess.Popen(["flock", str(queue / ".slot"), "sleep", "infinity"])
+    held = subprocess.Popen(
+        ["flock", "--no-fork", str(queue / ".slot"), "sleep", "infinity"]
+    )
     try:
         engine = SlurmEngine(tmp_path / "study")
         engine.start(Job("ticket/seed-0", str(tmp_path)))
