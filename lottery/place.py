@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from torch import Tensor
-
 from lottery import streams
 from lottery.retraining import Rewind
 from lottery.run import REWIND, Run, snapshot_file
@@ -88,7 +86,7 @@ class Place:
         if self.start == "rewind" and self.round:
             return self.run.ticket(self.round)
         state = self.state()
-        weights = self.run.weights("initial") if state is None else _weights(state)
+        weights = self.run.weights("initial") if state is None else state["state_dict"]
         masks = self.run.ticket(self.round).masks if self.round else self.run.masks[0]
         origin = {"run": self.run.info["id"], "round": self.round, "start": self.start}
         return Ticket(masks, weights, origin)
@@ -141,7 +139,3 @@ class Place:
                 f"training instead of round {self.round} of {self.dirpath} must be as that run's, but differs:\n"
                 + "\n".join(wrong)
             )
-
-
-def _weights(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    return {k: v for k, v in state["state_dict"].items() if isinstance(v, Tensor)}

@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 from lottery import Run, StorageError, cli, controls
 from lottery.storage import Directory
 from lottery.study import Study, planned, prepare, run_study
-from lottery.study.cell import BARRIER, load_recipe
+from lottery.study.barriers import BARRIER
+from lottery.study.cell import load_recipe
 from lottery.study.driver import Progress, standing
 from lottery.study.engines.engine import Ended
 from lottery.study.engines.local import LocalEngine

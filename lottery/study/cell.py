@@ -6,25 +6,20 @@ import contextlib
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from lottery import controls, recipes, storage, streams
 from lottery.controls import Control
-from lottery.evaluation import Evaluation
 from lottery.headline import metric_of
 from lottery.place import Place
 from lottery.recipes import RecipeCLI
 from lottery.run import Run
-from lottery.stability import Barrier
 from lottery.storage import Directory
+from lottery.study.barriers import BARRIER, measure_barrier
 from lottery.study.engines.engine import Job
 from lottery.study.plan import RECIPE, TICKET, Cell, Plan
-
-BARRIER = "barrier.json"
 
 
 def perform(job: Job) -> None:
@@ -114,24 +109,6 @@ def _train_control(path: Path, plan: Plan, cell: Cell, round: int) -> None:
         measure_barrier(cli, run.weights(round), path / cell.key, metric)
 
 
-def measure_barrier(
-    cli: RecipeCLI, weights: Mapping[str, Tensor], path: Path, metric: str | None = None
-) -> None:
-    """Store in a run directory the error barrier between the weights that its training ended with and others.
-
-    Args:
-        cli: the recipe.
-        weights: the others.
-        path: the run directory.
-        metric: of what the error is made; default: the metric that the recipe monitors, on validation data.
-    """
-    found = Evaluation.of(cli, metric).barrier(weights, Run(path).weights(0))
-    directory = Directory(path)
-    with directory.locked():
-        curve = {"alphas": list(found.alphas), "errors": list(found.errors)}
-        directory.commit({BARRIER: storage.encode_json(curve)})
-
-
 def measures_barrier(control: Control) -> bool:
     """Whether control and ticket are two children of one network, which differ in the order of the data alone."""
     return control.order > 0
@@ -147,15 +124,6 @@ def _materials(
         "initial": lambda: run.weights("initial"),
         "other": lambda: controls.nearest(control.path or "", ticket),
     }
-
-
-def read_barrier(path: Path) -> Barrier | None:
-    """The barrier of a run directory, where there is one."""
-    directory = Directory(path)
-    if BARRIER not in directory:
-        return None
-    found = directory.read_json(BARRIER)
-    return Barrier(tuple(found["alphas"]), tuple(found["errors"]))
 
 
 @contextlib.contextmanager

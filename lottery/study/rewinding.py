@@ -18,7 +18,8 @@ from lottery.run import Run, snapshot_file
 from lottery.stability import THRESHOLD
 from lottery.steps import Step
 from lottery.storage import StorageError
-from lottery.study.cell import logged, measure_barrier, read_barrier
+from lottery.study.barriers import measure_barrier, read_barrier
+from lottery.study.cell import logged
 from lottery.study.plan import seeding
 
 if TYPE_CHECKING:
@@ -31,8 +32,16 @@ class Length(NamedTuple):
     epoch: int
     total: int
 
+    def position(self, step: Step) -> int:
+        """Optimizer steps from the beginning."""
+        return step.epochs * self.epoch + step.iterations
 
-@dataclass
+    def share(self, step: Step) -> float:
+        """How far into the training a step is; NaN where the length is not known."""
+        return self.position(step) / self.total if self.total else math.nan
+
+
+@dataclass(frozen=True)
 class RewindSearch:
     """The error barriers that were measured, and what they say.
 
@@ -53,21 +62,11 @@ class RewindSearch:
         heights = self.heights[step]
         return sum(heights) / len(heights) < self.threshold
 
-    def position(self, step: Step) -> int:
-        """Optimizer steps from the beginning."""
-        return step.epochs * self.length.epoch + step.iterations
-
     @property
     def found(self) -> Step | None:
         """The earliest tested step from which training is stable; None without any."""
         return next(
             (s for s in self.steps if s in self.heights and self.stable(s)), None
-        )
-
-    def _share(self, step: Step) -> float:
-        """How far into the training a step is; NaN where the length is not known."""
-        return (
-            self.position(step) / self.length.total if self.length.total else math.nan
         )
 
     def table(self) -> pandas.DataFrame:
@@ -77,7 +76,7 @@ class RewindSearch:
         rows = [
             {
                 "step": str(step),
-                "share": self._share(step),
+                "share": self.length.share(step),
                 "barrier": sum(heights) / len(heights),
                 "seeds": heights,
                 "stable": self.stable(step),
@@ -137,7 +136,8 @@ def find_rewind(
     numbers = range(seeds) if isinstance(seeds, int) else seeds
     if not numbers:
         raise ValueError(f"seeds={seeds!r}: give 1 or more")
-    search = _search(steps or _spread(length.total), length, threshold)
+    candidates = _candidates(steps or _spread(length.total), length)
+    search = RewindSearch(candidates, length, threshold)
     networks = [
         _Network(Path(dirpath), str(recipe), tuple(overrides), first.seed_settings, n)
         for n in numbers
@@ -248,18 +248,17 @@ class _Network:
         return cli
 
 
-def _search(steps: Sequence[str], length: Length, threshold: float) -> RewindSearch:
-    """A search that has tested nothing yet, its candidates in order."""
-    candidates = dict.fromkeys(Step.parse(step) for step in steps)
-    search = RewindSearch(tuple(candidates), length, threshold)
-    if length.total:
-        late = [str(s) for s in candidates if search.position(s) >= length.total]
-        if late:
-            raise ValueError(
-                f"steps: {', '.join(late)} is not before the end of the training, which has {length.total} steps"
-            )
-        search.steps = tuple(sorted(candidates, key=search.position))
-    return search
+def _candidates(steps: Sequence[str], length: Length) -> tuple[Step, ...]:
+    """The steps, each once and in order as far as their order is known."""
+    found = tuple(dict.fromkeys(Step.parse(step) for step in steps))
+    if not length.total:
+        return found
+    late = [str(step) for step in found if length.position(step) >= length.total]
+    if late:
+        raise ValueError(
+            f"steps: {', '.join(late)} is not before the end of the training, which has {length.total} steps"
+        )
+    return tuple(sorted(found, key=length.position))
 
 
 def _bisect(steps: Sequence[Step], passes: Callable[[Step], bool]) -> None:

@@ -11,7 +11,8 @@ from lottery.headline import Metric, metric_of
 from lottery.run import Run
 from lottery.stability import Barrier
 from lottery.storage import StorageError
-from lottery.study.cell import finished_rounds, read_barrier
+from lottery.study.barriers import read_barrier
+from lottery.study.cell import finished_rounds
 from lottery.study.driver import ATTEMPTS, Progress, drive, standing
 from lottery.study.engines.engine import Engine
 from lottery.study.engines.local import LocalEngine
@@ -141,12 +142,16 @@ class Study:
         import pandas
 
         metric = self.metric
+        levels = {
+            seed: self.ticket_run(seed).summary(0)["best"].get(metric.chosen_by)
+            for seed in self._begun()
+        }
         rows = [
             {
                 "arm": arm,
                 "seed": seed,
                 "round": round,
-                **point(run, number, metric, self._dense_level(seed, metric)),
+                **point(run, number, metric, levels[seed]),
             }
             for arm, seed, round, run, number in self._trainings()
         ]
@@ -174,9 +179,6 @@ class Study:
                 cell = Cell(arm, seed, round)
                 if finished_rounds(self.path, cell):
                     yield cell
-
-    def _dense_level(self, seed: int, metric: Metric) -> float | None:
-        return self.ticket_run(seed).summary(0)["best"].get(metric.chosen_by)
 
     def barriers(self) -> pandas.DataFrame:
         """The error barrier between each round of each seed, dense too, and the same trained in another order.
