@@ -155,19 +155,14 @@ class Ticket:
         Source: "signed constant", Zhou et al., "Deconstructing Lottery Tickets", NeurIPS 2019, section 4.1.
         """
         self._check_start()
-        weights = dict(self.weights)
+        constants = {}
         for name, mask in self.masks.items():
             start = self.weights[name]
             known = start if bool(start[~mask].any()) else start[mask]
             magnitude = _root_mean_square(known)
             signed = torch.where(start >= 0, magnitude, -magnitude)
-            constant = torch.where(mask, signed, 0.0).to(start.dtype)
-            tied = [
-                other
-                for other, tensor in self.weights.items()
-                if other not in self.masks and torch.equal(tensor, start)
-            ]
-            weights.update(dict.fromkeys([name, *tied], constant))
+            constants[name] = torch.where(mask, signed, 0.0).to(start.dtype)
+        weights = with_values(self.weights, self.masks, constants)
         return Ticket(self.masks, weights, {**self.provenance, "start": "signed"})
 
     def _check_start(self) -> None:
@@ -310,6 +305,18 @@ def differences(
     return extra, [name for name in there if name not in weights], reshaped
 
 
+def with_values(
+    state: Mapping[str, Tensor], masks: Masks, values: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """A state dict with other values of its prunable parameters; what is tied to one of them stays tied to it."""
+    changed = dict(state)
+    for name, value in values.items():
+        for other, tensor in state.items():
+            if other == name or (other not in masks and _same(tensor, state[name])):
+                changed[other] = value
+    return changed
+
+
 def _root_mean_square(weights: Tensor) -> Tensor:
     """In double precision; exact where all have one magnitude, so that a signed ticket is its own."""
     magnitudes = weights.double().abs()
@@ -321,3 +328,7 @@ def _root_mean_square(weights: Tensor) -> Tensor:
 def _uncompiled(module: nn.Module) -> nn.Module:
     """The module inside what `torch.compile` returned."""
     return getattr(module, "_orig_mod", module)
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.dtype == other.dtype and torch.equal(one, other)

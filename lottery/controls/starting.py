@@ -13,9 +13,8 @@ from lottery.controls.states import (
     generator,
     origin,
     start_weights,
-    with_values,
 )
-from lottery.ticket import Ticket
+from lottery.ticket import Ticket, with_values
 
 
 @register("reinit", start="initial")

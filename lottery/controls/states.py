@@ -74,16 +74,6 @@ def start_weights(ticket: Ticket, control: str) -> dict[str, Tensor]:
     return {name: ticket.weights[name] for name in ticket.masks}
 
 
-def with_values(state: State, masks: Masks, values: State) -> dict[str, Tensor]:
-    """A state dict with other values of its prunable parameters; what is tied to one of them stays tied to it."""
-    changed = dict(state)
-    for name, value in values.items():
-        for other, tensor in state.items():
-            if other == name or (other not in masks and _same(tensor, state[name])):
-                changed[other] = value
-    return changed
-
-
 def with_masks(ticket: Ticket, masks: Masks, control: str, seed: int) -> Ticket:
     """The start weights of a ticket under other masks.
 
@@ -105,7 +95,3 @@ def with_masks(ticket: Ticket, masks: Masks, control: str, seed: int) -> Ticket:
 
 def _zeros(weights: Tensor) -> int:
     return int((weights == 0).sum())
-
-
-def _same(one: Tensor, other: Tensor) -> bool:
-    return one.dtype == other.dtype and torch.equal(one, other)
