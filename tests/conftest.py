@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 from hypothesis import settings
+
+# a shell without job control starts background jobs with Ctrl+C ignored, which their children inherit; not ours
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # machines are shared: no deadline
 settings.register_profile("shared machine", deadline=None, max_examples=60)

@@ -198,7 +198,7 @@ def test_a_ray_of_this_machine_trains_what_it_can_and_says_what_went_wrong(
     quiet_ray: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A module beside the driver is found by workers, and the text of an exception comes back."""
-    (tmp_path / "of_my_own.py").write_text(
+    (tmp_path / "refusing_of_mine.py").write_text(
         "from lottery.models import MLP\n"
         "class Refuses(MLP):\n"
         "    def on_train_start(self): raise OSError('no luck today')\n"
@@ -209,7 +209,7 @@ def test_a_ray_of_this_machine_trains_what_it_can_and_says_what_went_wrong(
         tmp_path / "study",
         seeds=1,
         controls=["random"],
-        overrides=[*SMALL, "--model", "of_my_own.Refuses"],
+        overrides=[*SMALL, "--model", "refusing_of_mine.Refuses"],
         engine=RayEngine(cpus=0.5),
         attempts=1,
     )

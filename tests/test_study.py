@@ -528,7 +528,7 @@ class Frail(MLP):
 def test_a_killed_worker_is_named_and_its_training_goes_on_with_the_same_bits(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "of_my_own.py").write_text(FRAIL)
+    (tmp_path / "frail_of_mine.py").write_text(FRAIL)
     monkeypatch.syspath_prepend(tmp_path)
     engine = Recording(1)
     found = []
@@ -538,7 +538,7 @@ def test_a_killed_worker_is_named_and_its_training_goes_on_with_the_same_bits(
             tmp_path / name,
             seeds=[3],
             controls=[],
-            overrides=["--model", "of_my_own.Frail", "--model.inputs", "64"]
+            overrides=["--model", "frail_of_mine.Frail", "--model.inputs", "64"]
             + ["--trainer.max_epochs", "3", "--lottery.rounds", "1"]
             + ["--lottery.save_every", "7it"],
             engine=engine,
