@@ -11,7 +11,7 @@ from pytorch_lightning import Trainer, seed_everything
 from pytorch_lightning.callbacks import Checkpoint
 
 from lottery.data import BatchLoader
-from lottery.models import MLP, LeNet300
+from lottery.models import MLP, LeNet5, LeNet300
 from lottery.models.mlp import glorot_normal_
 
 
@@ -25,6 +25,18 @@ def test_lenet_has_266610_parameters():
         "hidden.1.bias": (100,),
         "output.weight": (10, 100),
         "output.bias": (10,),
+    }
+
+
+def test_lenet_5_is_that_of_caffe():
+    model = LeNet5()
+    shapes = {n: tuple(p.shape) for n, p in model.named_parameters() if p.ndim > 1}
+    assert sum(p.numel() for p in model.parameters()) == 431_080
+    assert shapes == {
+        "conv1.weight": (20, 1, 5, 5),
+        "conv2.weight": (50, 20, 5, 5),
+        "hidden.weight": (500, 800),
+        "output.weight": (10, 500),
     }
 
 
