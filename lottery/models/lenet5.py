@@ -42,9 +42,11 @@ class LeNet5(Classifier):
         self.conv2 = nn.Conv2d(20, 50, 5)
         self.hidden = nn.Linear(50 * 4 * 4, 500)
         self.output = nn.Linear(500, 10)
-        for layer in (self.conv1, self.conv2, self.hidden, self.output):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            nn.init.zeros_(layer.bias)
+        for name, parameter in self.named_parameters():
+            if name.endswith("weight"):
+                nn.init.kaiming_normal_(parameter, nonlinearity="relu")
+            else:
+                nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of shape (samples, 10)."""
