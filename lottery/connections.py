@@ -8,13 +8,15 @@ What has no rule is refused, so that no answer is wrong without a word.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+
+from lottery.nested import tensors_in
 
 
 class Flow(Tensor):
@@ -38,17 +40,6 @@ class Connections(TorchFunctionMode):
             return func(*args, **kwargs)
         with torch.enable_grad():  # a frozen part is a part of the path
             return _connected(func, args, kwargs, flows)
-
-
-def tensors_in(value: Any) -> Iterator[Tensor]:
-    """The tensors in nested tuples, lists and mappings."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        yield from tensors_in(tuple(value.values()))
-    elif isinstance(value, (tuple, list)):
-        for part in value:
-            yield from tensors_in(part)
 
 
 def _connected(func: Any, args: Any, kwargs: Any, flows: bool) -> Any:

@@ -20,9 +20,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from lottery.connections import Connections, Flow, tensors_in
+from lottery.connections import Connections, Flow
 from lottery.inspection import fan_in
 from lottery.masks import Masks
+from lottery.nested import tensors_in
 from lottery.scores.scoring import undisturbed
 
 

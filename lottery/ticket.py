@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
@@ -113,7 +113,7 @@ class Ticket:
         Raises:
             ValueError: the ticket does not fit; see `check`.
         """
-        plain = _uncompiled(module)
+        plain = uncompiled(module)
         self.check(plain)
         if self.weights:
             plain.load_state_dict(dict(self.weights), strict=False)
@@ -130,7 +130,7 @@ class Ticket:
         Raises:
             ValueError: the masks do not fit.
         """
-        parameters = dict(_uncompiled(module).named_parameters())
+        parameters = dict(uncompiled(module).named_parameters())
         self.masks.check(parameters, of="ticket")
         stored = {name: parameters[name].data for name in self.masks}
         try:
@@ -141,6 +141,53 @@ class Ticket:
         finally:
             for name, data in stored.items():
                 parameters[name].data = data
+
+    def bake(self, module: M) -> M:
+        """Set the pruned weights of a module to zero, in place and for good; returns the module.
+
+        The other weights stay the module's own: of a trained module, a baked one is what is shipped. `apply` loads the
+        ticket's start weights too. See `lottery.deploy.permanent.bake`.
+
+        Raises:
+            ValueError: the masks do not fit.
+
+        Example:
+            >>> net = nn.Linear(2, 2)
+            >>> ticket = Ticket(Masks({"weight": torch.eye(2, dtype=torch.bool)}), {})
+            >>> Ticket.of(ticket.bake(net)).masks == ticket.masks
+            True
+        """
+        from lottery.deploy.permanent import bake  # a floor above
+
+        return bake(module, self.masks)
+
+    @classmethod
+    def of(
+        cls,
+        module: nn.Module,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+    ) -> Ticket:
+        """The ticket that a module is: its non-zero prunable weights are kept, all of its weights are the start.
+
+        The inverse of `bake`: equal masks where no kept weight happens to be zero, nested ones otherwise.
+
+        Args:
+            module: any module; its tensors are copied.
+            include: glob patterns of parameters to take; see `lottery.prunable.prunable_parameters`.
+            exclude: glob patterns of those to leave out.
+
+        Raises:
+            ValueError: a pattern matches nothing, or nothing is prunable.
+        """
+        from lottery.deploy.permanent import baked_masks  # a floor above
+
+        plain = uncompiled(module)
+        return cls(
+            baked_masks(plain, include, exclude),
+            plain.state_dict(),
+            {"of": f"the non-zero weights of a {type(plain).__name__}"},
+        )
 
     def signed(self) -> Ticket:
         """The ticket with the signs of its weights and one magnitude per parameter.
@@ -325,7 +372,7 @@ def _root_mean_square(weights: Tensor) -> Tensor:
     return magnitudes.square().mean().sqrt()
 
 
-def _uncompiled(module: nn.Module) -> nn.Module:
+def uncompiled(module: nn.Module) -> nn.Module:
     """The module inside what `torch.compile` returned."""
     return getattr(module, "_orig_mod", module)
 

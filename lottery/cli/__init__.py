@@ -17,6 +17,8 @@ examples:
   lottery inspect checkpoints/digits               the rounds of a run
   lottery inspect checkpoints/digits --round 7     the ticket of round 7, layer by layer
   lottery report checkpoints/digits                a page with plots
+  lottery cost recipes/digits.yaml                 is it smaller, is it faster?
+  lottery export recipes/digits.yaml --to onnx -o digits.onnx
 """
 
 _LS_EPILOG = """\
@@ -78,6 +80,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             from lottery.cli.find_rewind import find
 
             return find(arguments[1:])
+        if arguments[:1] == ["export"]:
+            from lottery.cli.export import export
+
+            return export(arguments[1:])
+        if arguments[:1] == ["cost"]:
+            from lottery.cli.cost import cost
+
+            return cost(arguments[1:])
         known = _parse(arguments)
         known.command(known)
         return 0
@@ -124,6 +134,9 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     commands.add_parser(
         "find-rewind", help="the earliest step that is stable to rewind to"
     )
+
+    commands.add_parser("export", help="write a network to a file that others read")
+    commands.add_parser("cost", help="what a ticket saves: bytes, FLOPs, latency")
 
     ls = command("ls", _ls, "list studies, runs and ticket files", _LS_EPILOG)
     ls.add_argument(

@@ -74,6 +74,6 @@ def check_weights(
         broken = int((~torch.isfinite(tensor)).sum())
         if broken:
             raise ValueError(
-                f"{origin} cannot be pruned: {name} has {broken} NaN or infinite values among {tensor.numel()}. Take them"
+                f"{origin} cannot be used: {name} has {broken} NaN or infinite values among {tensor.numel()}. Take them"
                 " from before the training went wrong."
             )

@@ -40,11 +40,11 @@ def prune(arguments: list[str]) -> int:
     quieten()
     cli = load(recipe, overrides)
     once = _once(known, cli, given)
+    from lottery.cli.untrained import fit
+
     try:
-        _fit(cli, once)
-    except SystemExit:  # Lightning's way to end after Ctrl+C
-        if not cli.trainer.interrupted:
-            raise
+        fit(cli, once)
+    except KeyboardInterrupt:
         print("\nstopped. Nothing was written.")
         return 130
     if cli.trainer.is_global_zero:
@@ -121,17 +121,6 @@ def _start(cli: RecipeCLI) -> Source:
     if ticket is None:
         return Source("the weights that the recipe starts from")
     return Source("the weights of the ticket", ticket.weights, ticket.masks)
-
-
-def _fit(cli: RecipeCLI, once: PruneOnce) -> None:
-    """A fit of the recipe's Trainer in which nothing but the decision happens."""
-    from pytorch_lightning.loggers.logger import DummyLogger
-
-    trainer = cli.trainer
-    trainer.callbacks = [once]
-    trainer.loggers = [DummyLogger() for _ in trainer.loggers]
-    trainer.num_sanity_val_steps = 0
-    trainer.fit(cli.model, datamodule=cli.datamodule)
 
 
 def _provenance(once: PruneOnce, recipe: str, overrides: list[str]) -> dict[str, Any]:

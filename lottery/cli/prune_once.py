@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
 
 from torch import Tensor
 
 from lottery import streams
 from lottery.cli.checkpoint_file import check_weights
+from lottery.cli.untrained import InsteadOfTraining
 from lottery.decision import connectivity, next_masks
-from lottery.lightning import Fit, Position
+from lottery.lightning import Fit
 from lottery.masks import Masks
-from lottery.namespaces import callback_bases
 from lottery.paths import Connectivity
 from lottery.prunable import prunable_parameters
 from lottery.pruning import Pruning
 from lottery.scores import name_of, resolve
-
-_Callback: Any = type("_Callback", callback_bases(), {})
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ class Source:
     trained: bool = False
 
 
-class PruneOnce(_Callback):
+class PruneOnce(InsteadOfTraining):
     """Makes one pruning decision in a `trainer.fit` that trains nothing.
 
     Module and data are set up as for training. With the same seed, the decision is that of a `LotteryTicket` which
@@ -80,31 +77,11 @@ class PruneOnce(_Callback):
         self.source = source
         self.index = index
         self.seed = seed
-        self._fit: Fit | None = None
         self._check_score()
 
-    # Lightning's hooks
-
-    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        self._fit = Fit(trainer, self.state_key, _Callback)
-        self._fit.install(self)
-
-    def on_exception(
-        self, trainer: Any, pl_module: Any, exception: BaseException
-    ) -> None:
-        self.teardown(trainer, pl_module, "fit")
-
-    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        if self._fit is not None:
-            self._fit.uninstall()
-        self._fit = None
-
-    # what drives the fit
-
-    def run(self) -> None:
-        """The decision; called in place of the training."""
-        assert self._fit is not None
-        fit, source = self._fit, self.source
+    def instead(self, fit: Fit) -> None:
+        """The decision."""
+        source = self.source
         if self.seed is None:
             self.seed = streams.fingerprint(streams.capture())
         fit.round = fit.data_round = source.round + 1
@@ -134,12 +111,6 @@ class PruneOnce(_Callback):
         self.connectivity = connectivity(fit, self.masks, self.seed)
         if pruning.collapse == "stop":
             self.connectivity.check()
-
-    def wants_boundary(self) -> bool:
-        return False
-
-    def at_boundary(self, position: Position | Literal["end"]) -> None:
-        return
 
     # what can go wrong
 

@@ -7,18 +7,27 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-NOTHING, FIXED = 0, 1  # no unit, as zeros and constants; features that must stay
+NOTHING, FIXED = (
+    0,
+    1,
+)  # no unit, as zeros and constants; features that come from outside
 
 
 class Labels:
-    """Gives out labels of units and notes which are joined.
+    """Gives out labels of units and notes which are joined, which are tied, and which must stay.
 
     Tensors of labels are float64, because every torch function that moves features takes that.
+
+    Attributes:
+        count: how many labels there are.
+        fixed: labels that must stay, each tensor with the reason in words.
     """
 
     def __init__(self) -> None:
         self.count = 2
-        self._pairs: list[Tensor] = []
+        self.fixed: list[tuple[Tensor, str]] = []
+        self._joined: list[Tensor] = []
+        self._tied: list[Tensor] = []
 
     def fresh(self, count: int) -> Tensor:
         """New labels, shape (count,)."""
@@ -26,29 +35,48 @@ class Labels:
         return torch.arange(self.count - count, self.count, dtype=torch.float64)
 
     def join(self, one: Tensor, other: Tensor | float) -> None:
-        """What stands in the same place, after broadcasting, hangs together; nothing joins with nothing."""
-        a, b = torch.broadcast_tensors(one, torch.as_tensor(other))
-        differ = (a != b) & (a != NOTHING) & (b != NOTHING)
-        pairs = a[differ].long() * 2**31 + b[differ].long()
-        self._pairs.append(pairs.unique())
+        """What stands in the same place, after broadcasting, is one feature; nothing joins with nothing."""
+        self._joined.append(pairs(one, other))
+
+    def tie(self, one: Tensor, other: Tensor | float) -> None:
+        """What stands in the same place, after broadcasting, goes or stays together, though the values are apart."""
+        self._tied.append(pairs(one, other))
 
     def merge(self, labels: Tensor, dims: Iterable[int]) -> Tensor:
         """Join along dimensions, which stay with length 1."""
-        merged = labels.amax(tuple(dims), keepdim=True)
+        dims = tuple(dims)
+        merged = labels.amax(dims, keepdim=True) if dims else labels
         self.join(labels, merged)
         return merged
 
-    def components(self) -> Tensor:
-        """For each label the number of all that it hangs together with, -1 for the fixed and for nothing."""
+    def fix(self, labels: Tensor, reason: str) -> None:
+        """These must stay."""
+        self.fixed.append((labels.unique().long(), reason))
+
+    def components(self, tied: bool = False) -> Tensor:
+        """For each label the number of all that it is joined with, or joined and tied with. Shape (count,)."""
         from scipy.sparse import coo_array  # type: ignore[import-untyped]
         from scipy.sparse.csgraph import (  # type: ignore[import-untyped]
             connected_components,
         )
 
-        pairs = torch.cat([torch.zeros(0, dtype=torch.int64), *self._pairs])
-        edges = (pairs // 2**31).numpy(), (pairs % 2**31).numpy()
-        graph = coo_array((pairs.bool().numpy(), edges), shape=(self.count, self.count))
-        found = torch.from_numpy(connected_components(graph, directed=False)[1]).long()
-        return found.masked_fill(
-            (found == found[FIXED]) | (found == found[NOTHING]), -1
-        )
+        noted = [*self._joined, *(self._tied if tied else [])]
+        one, other = ends(noted)
+        edges = one.numpy(), other.numpy()
+        there = torch.ones(len(one), dtype=torch.bool).numpy()
+        graph = coo_array((there, edges), shape=(self.count, self.count))
+        found = connected_components(graph, directed=False)[1]
+        return torch.from_numpy(found).long()
+
+
+def pairs(one: Tensor, other: Tensor | float) -> Tensor:
+    """The different pairs of unequal labels in the same place, each as one number, a * 2**31 + b; none with nothing."""
+    a, b = torch.broadcast_tensors(one, torch.as_tensor(other))
+    differ = (a != b) & (a != NOTHING) & (b != NOTHING)
+    return (a[differ].long() * 2**31 + b[differ].long()).unique()
+
+
+def ends(found: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """The labels on both sides of pairs."""
+    numbers = torch.cat([torch.zeros(0, dtype=torch.int64), *found])
+    return numbers // 2**31, numbers % 2**31

@@ -1,0 +1,173 @@
+"""`lottery export`: a network in a file that others read, checked before it is there."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lottery import console
+from lottery.cli import network
+from lottery.round_table import percent
+
+if TYPE_CHECKING:
+    from lottery.deploy.compaction import Compaction
+
+USAGE = "lottery export RECIPE --to FORMAT -o PATH [OPTION ...] [--SETTING VALUE ...]"
+
+DESCRIPTION = f"""\
+Writes a network to a file, with zeros where it was pruned, and checks it.
+
+{network.WHICH}"""
+
+FORMATS = {
+    "onnx": "ONNX, run by onnxruntime and compared with the module",
+    "program": "a torch.export program, which runs without the module's code",
+    "safetensors": "model.safetensors and config.json in a directory, as at Hugging Face",
+    "state_dict": "torch.save of a plain state dict",
+    "sparse": "a state dict without what was pruned: the smallest file",
+}
+
+EPILOG = """\
+examples:
+  lottery export recipes/digits.yaml --to onnx -o digits.onnx
+  lottery export recipes/digits.yaml --to program -o digits.pt2 --round 7
+  lottery export recipes/digits.yaml --to safetensors -o digits-small --compact
+  lottery export recipes/digits.yaml --to sparse -o digits.sparse --values int8
+  lottery export recipes/fashion_resnet.yaml --to state_dict -o resnet.pt \\
+      --checkpoint last.ckpt --ticket resnet.ticket
+"""
+
+
+def export(arguments: list[str]) -> int:
+    """Run `lottery export` with its arguments; returns the exit status."""
+    known, recipe, overrides = network.parse(options_parser(), arguments)
+    _check(known)
+    one = network.read(known, recipe, overrides)
+    console.show(
+        f"{one.origin}: {one.masks.kept:,} of {one.masks.total:,} weights kept ({percent(one.masks.density)})"
+    )
+    compacted = None
+    if known.compact:
+        from lottery.deploy.compaction import compact
+
+        compacted = compact(one.module, one.example, keep=known.keep)
+        _show_compaction(compacted)
+    from lottery.cli.export_formats import write
+    from lottery.deploy.cost_tables import size
+
+    written = write(
+        known.to, one, compacted, known.output, values=known.values, opset=known.opset
+    )
+    console.show(f"wrote {known.output} ({size(written.size)}). {written.check}")
+    print("\nload it:")
+    for line in written.load:
+        print(f"  {line}")
+    return 0
+
+
+def options_parser() -> argparse.ArgumentParser:
+    """The command's own options; what it does not know are settings of the recipe."""
+    width = max(map(len, FORMATS))
+    listed = "\n".join(f"  {name:{width}}  {about}" for name, about in FORMATS.items())
+    parser = argparse.ArgumentParser(
+        prog="lottery export",
+        usage=USAGE,
+        description=DESCRIPTION,
+        epilog=f"formats:\n{listed}\n\n{EPILOG}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add(
+        "--to",
+        choices=list(FORMATS),
+        required=True,
+        metavar="FORMAT",
+        help="a format below",
+    )
+    add(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="PATH",
+        help="the file; for safetensors a directory",
+    )
+    network.add_arguments(parser)
+    add(
+        "--compact",
+        action="store_true",
+        help="first remove the units that nothing writes or nothing reads",
+    )
+    add(
+        "--keep",
+        nargs="+",
+        default=[],
+        metavar="PATTERN",
+        help="globs of layers whose units stay then",
+    )
+    add(
+        "--values",
+        choices=("float32", "bfloat16", "int8"),
+        help="of sparse: rounded (default: exact)",
+    )
+    add(
+        "--opset",
+        type=int,
+        metavar="N",
+        help="of onnx (default: what torch recommends)",
+    )
+    return parser
+
+
+def _check(known: argparse.Namespace) -> None:
+    """Refuse what is wrong before anything is loaded.
+
+    Raises:
+        ValueError: the output exists, or an option is of another format.
+    """
+    from lottery.cli.export_formats import files
+
+    for path in files(known.to, known.output):
+        if path.exists():
+            raise ValueError(
+                f"{path} exists already, and nothing is overwritten: choose another name with -o, or delete it"
+            )
+    for option, of in (("values", "sparse"), ("opset", "onnx")):
+        if getattr(known, option) is not None and known.to != of:
+            raise ValueError(
+                f"--{option} is of --to {of}, and --to {known.to} has none"
+            )
+    if known.keep and not known.compact:
+        raise ValueError("--keep says which units stay in --compact: give that too")
+    if known.to == "onnx":
+        from lottery.deploy.export import check_opset, check_packages
+
+        check_packages()
+        check_opset(known.opset)
+
+
+def _show_compaction(compacted: Compaction) -> None:
+    before, after = compacted.parameters_before, compacted.parameters_after
+    table = console.light_table(["parameter", "before", "after", "weights", ""])
+    for name, row in compacted.table().iterrows():
+        shapes = [
+            " x ".join(map(str, row[key])) for key in ("shape_before", "shape_after")
+        ]
+        if shapes[0] != shapes[1]:
+            table.add_row(
+                str(name),
+                *shapes,
+                f"{row['after']:,}",
+                percent(row["after"] / row["before"]),
+            )
+    if table.row_count:
+        console.show(table)
+    console.show(
+        f"compacted: {after:,} of {before:,} parameters are left ({percent(after / before)})"
+        if after < before
+        else f"compacted: no unit could be removed, {before:,} parameters stay"
+    )
+    for layer, reason in compacted.stayed.items():
+        console.show(f"- {layer}: {reason}")

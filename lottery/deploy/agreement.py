@@ -1,0 +1,91 @@
+"""Whether what was exported computes what the module computes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from lottery.deploy.flops import Inputs, batch_of
+from lottery.deploy.tracing import batch_size, reason
+
+_TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4}  # of the largest output
+_COARSE = 2e-2  # of types with fewer bits
+
+
+def compare(
+    module: nn.Module,
+    run: Callable[[Inputs], Any],
+    inputs: Inputs,
+    fixed: bool,
+    what: str,
+) -> tuple[float, tuple[int, ...]]:
+    """The largest difference between the outputs of a module and those of what was made of it.
+
+    Args:
+        module: in eval mode.
+        run: what was made of it, a function of the same inputs.
+        inputs: of the module's `forward`.
+        fixed: whether it takes no other batch size; others are tried too if it does.
+        what: what was made, in words, for messages.
+
+    Returns:
+        The largest absolute difference, and the batch sizes that were tried.
+
+    Raises:
+        ValueError: it fails, or differs by more than rounding explains: 1e-4 of the largest output in float32, 1e-9 in
+            float64, 2e-2 in smaller types, nothing in whole numbers.
+    """
+    size, name = batch_size(inputs), type(module).__name__
+    if any(
+        not _same(a, b)
+        for a, b in zip(outputs(module(*inputs)), outputs(module(*inputs)), strict=True)
+    ):
+        raise ValueError(
+            f"{name} gives other outputs each time it is called, so nothing can be compared with it. Take what is random"
+            " out of forward in eval mode."
+        )
+    sizes, worst = (size,) if fixed else (size, size + 1, 1), 0.0
+    for tried in sizes:
+        batch = inputs if tried == size else batch_of(inputs, tried)
+        where = f"{what} of {name} at batch size {tried}"
+        expected = outputs(module(*batch))
+        try:
+            found = outputs(run(batch))
+        except Exception as error:
+            raise ValueError(f"{where} fails: {reason(error)}") from error
+        if [x.shape for x in found] != [x.shape for x in expected]:
+            raise ValueError(
+                f"{where} gives the shapes {[tuple(x.shape) for x in found]}, the module"
+                f" {[tuple(x.shape) for x in expected]}. Nothing was written."
+            )
+        for mine, its in zip(expected, found, strict=True):
+            worst = max(worst, _difference(mine, its, where))
+    return worst, sizes
+
+
+def outputs(found: Any) -> list[Tensor]:
+    """The tensors in what a module returns, in order."""
+    return [x for x in pytree.tree_leaves(found) if isinstance(x, Tensor)]
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return torch.allclose(one, other, equal_nan=one.is_floating_point())
+
+
+def _difference(mine: Tensor, its: Tensor, what: str) -> float:
+    share = _TOLERANCES.get(mine.dtype, _COARSE if mine.is_floating_point() else 0.0)
+    mine, its = mine.cpu().double(), its.cpu().double()
+    agreed = (mine == its) | (mine.isnan() & its.isnan())
+    apart = torch.where(agreed, 0.0, (mine - its).abs()).flatten()
+    worst = float(apart.max()) if len(apart) else 0.0
+    finite = mine[mine.isfinite()].abs()
+    allowed = share * max(1.0, float(finite.max()) if len(finite) else 0.0)
+    if not worst <= allowed:  # also NaN
+        raise ValueError(
+            f"{what} differs from the module by {worst:.3g}, where {allowed:.1g} is allowed. Nothing was written."
+        )
+    return worst

@@ -1,0 +1,283 @@
+"""Makes a baked module physically smaller, with exactly the same outputs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
+
+from lottery.deploy.removal import Removal
+from lottery.deploy.surgery import cut, owned_tensors, sliced
+from lottery.deploy.units import Units
+from lottery.deploy.verification import verify
+from lottery.prunable import matching
+from lottery.streams import isolated
+from lottery.structures.follower import Follower
+from lottery.ticket import uncompiled
+
+if TYPE_CHECKING:
+    import pandas
+
+
+@dataclass(frozen=True, eq=False)
+class Compaction:
+    """A module made smaller.
+
+    Attributes:
+        module: the smaller module: a copy, of the same classes, with the same names of parameters and buffers.
+        source: the module that it was made from, untouched.
+        removed: layer to how many of the units that it made are gone.
+        stayed: layer to why units that are not live stay all the same, in words.
+        kept: name of a parameter or buffer that shrank to a boolean tensor for each of its dimensions, True = stays.
+    """
+
+    module: nn.Module
+    source: nn.Module
+    removed: Mapping[str, int]
+    stayed: Mapping[str, str]
+    kept: Mapping[str, Sequence[Tensor]] = field(repr=False)
+
+    @property
+    def parameters_before(self) -> int:
+        """Elements of all parameters of the source, tied ones once."""
+        return sum(p.numel() for p in self.source.parameters())
+
+    @property
+    def parameters_after(self) -> int:
+        """Elements of all parameters of the smaller module."""
+        return sum(p.numel() for p in self.module.parameters())
+
+    def table(self) -> pandas.DataFrame:
+        """One row per parameter: its shape and number of elements, before and after."""
+        import pandas
+
+        after = dict(self.module.named_parameters())
+        rows = [
+            {
+                "parameter": name,
+                "shape_before": tuple(p.shape),
+                "shape_after": tuple(after[name].shape),
+                "before": p.numel(),
+                "after": after[name].numel(),
+            }
+            for name, p in self.source.named_parameters()
+        ]
+        return pandas.DataFrame(rows).set_index("parameter")
+
+    def optimizer_state(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+        """The state of an optimizer over the source, for one that is built the same way over the smaller module.
+
+        Momentum and the like shrink as their parameters do, so that training goes on where it was. Where nothing reads
+        the units that went, it goes on as the masked module would.
+
+        Args:
+            optimizer: over parameters of `source`, in any groups.
+
+        Returns:
+            A state dict for ``load_state_dict`` of the other optimizer.
+
+        Raises:
+            ValueError: the state of a parameter that shrank holds what has not its shape, as that of L-BFGS does.
+
+        Example:
+            >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+            >>> _ = nn.init.zeros_(net[2].weight[:, :1].data)
+            >>> optimizer = torch.optim.Adam(net.parameters())
+            >>> net(torch.ones(1, 2)).sum().backward(); optimizer.step()
+            >>> _ = nn.init.zeros_(net[2].weight[:, :1].data)
+            >>> small = compact(net, torch.ones(1, 2))
+            >>> small.optimizer_state(optimizer)["state"][0]["exp_avg"].shape
+            torch.Size([2, 2])
+        """
+        names = {id(p): name for name, p in self.source.named_parameters()}
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        state = copy.deepcopy(optimizer.state_dict())
+        for number, parameter in enumerate(parameters):
+            name = names.get(id(parameter), "")
+            for key, value in state["state"].get(number, {}).items():
+                if not _has_shape(value):
+                    continue
+                if self.kept and not _fits(value, parameter):
+                    raise ValueError(
+                        f"the state {key!r} of {name} in {type(optimizer).__name__} has not the shape of its parameter, so"
+                        " it cannot be made smaller with it. Start the optimizer afresh."
+                    )
+                state["state"][number][key] = sliced(value, self.kept.get(name, ()))
+        return state
+
+    def __repr__(self) -> str:
+        return (
+            f"Compaction({self.parameters_before:,} -> {self.parameters_after:,} parameters,"
+            f" {sum(self.removed.values()):,} units removed)"
+        )
+
+
+def compact(
+    module: nn.Module, example_input: Any, *, keep: Sequence[str] = ()
+) -> Compaction:
+    """Remove the units of a network that nothing reads or nothing writes, judged by the weights that are zero.
+
+    What goes is found with the labels that follow every element through one forward pass, the same as those that
+    channel-structured pruning goes by; a library's graph of layers, as torch-pruning's, would be a second truth.
+
+    Units that nothing writes are constant; what they add is put into the bias of the layers that read them, where that is
+    exact. The smaller module is then run beside the module, both in double precision, on the example and on random inputs
+    of its shapes.
+
+    Removed are units of linear layers, convolutions and embeddings, with what they have in biases, normalisation by
+    channels and other tensors that are combined with them; whole groups of convolutions in groups; whole heads that go
+    into `scaled_dot_product_attention`. What goes into a layer normalisation, `nn.MultiheadAttention`, a recurrent layer
+    or any other function that is not followed stays, and so does what `forward` does not use.
+
+    Args:
+        module: the module, its pruned weights zero, as `bake` leaves them. It is not changed.
+        example_input: a tensor, or a tuple of them, that `forward` takes; the first dimension is the batch.
+        keep: glob patterns of names of layers or parameters whose units stay.
+
+    Raises:
+        ValueError: `keep` matches nothing, weights are parametrized, forward cannot be followed, or the smaller module
+            does not compute the same; the message names the layer.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+        >>> _ = nn.init.zeros_(net[0].weight[:3].data), nn.init.zeros_(net[2].weight[:, 4:].data)
+        >>> small = compact(net, torch.zeros(1, 4))
+        >>> small.module[0], dict(small.removed), small.parameters_before, small.parameters_after
+        (Linear(in_features=4, out_features=1, bias=True), {'0': 7}, 58, 9)
+
+    Source: constant units into the bias of what reads them, Sietsma & Dow, "Creating artificial neural networks that
+    generalize", Neural Networks 4(1), 1991.
+    """
+    plain = uncompiled(module)
+    _check_plain(plain)
+    names = _kept_names(plain, keep)
+    with _apart():
+        exact = _copied(plain).to("cpu").double().eval()
+        for parameter in exact.parameters():
+            parameter.requires_grad_(parameter.is_floating_point())
+        inputs = [
+            x.detach().to("cpu", torch.float64 if x.is_floating_point() else x.dtype)
+            if isinstance(x, Tensor)
+            else x
+            for x in (
+                [example_input] if isinstance(example_input, Tensor) else example_input
+            )
+        ]
+        owned = owned_tensors(exact)
+        follower = Follower(exact, owned, exact=True)
+        try:
+            follower.run(exact, [x[:1] if isinstance(x, Tensor) else x for x in inputs])
+        except ValueError as error:
+            if "dtype" not in str(error):
+                raise
+            raise ValueError(
+                f"{error}. It runs in double precision here: where forward casts, it must cast to the type of a weight,"
+                " as x.to(self.fc.weight.dtype) does, not to a fixed one, as x.float() does"
+            ) from error
+        removal = Removal(Units(follower, owned), names)
+        kept, added = removal.kept(), removal.added()
+        verify(exact, cut(_copied(exact), kept, added), inputs, removal)
+    small = cut(_copied(plain), kept, added)
+    done = Compaction(small, plain, removal.removed(), removal.stayed(), kept)
+    if _in_groups(small) < _in_groups(plain):
+        # with one group left, a convolution bundles its units no more
+        return _joined(done, compact(small, example_input, keep=keep))
+    return done
+
+
+def _in_groups(module: nn.Module) -> int:
+    """The number of layers that work in groups."""
+    return sum(getattr(part, "groups", 1) != 1 for part in module.modules())
+
+
+def _joined(one: Compaction, other: Compaction) -> Compaction:
+    """A compaction, and then one of its module."""
+    removed = {
+        name: one.removed.get(name, 0) + other.removed.get(name, 0)
+        for name in {**one.removed, **other.removed}
+    }
+    kept = {**other.kept, **one.kept}
+    for name in one.kept.keys() & other.kept.keys():
+        dims = [stays.clone() for stays in one.kept[name]]
+        for stays, then in zip(dims, other.kept[name], strict=True):
+            stays[stays.clone()] = then
+        kept[name] = dims
+    return Compaction(other.module, one.source, removed, other.stayed, kept)
+
+
+def _check_plain(module: nn.Module) -> None:
+    """Make sure that weights are parameters, not computed from others."""
+    for path, part in module.named_modules():
+        if isinstance(part, torch.jit.ScriptModule):
+            raise ValueError(  # noqa: TRY004 (a module, as forward's other ways to hide what it does)
+                f"{path or 'the module'} is scripted, which hides what it computes: its units cannot be followed."
+                " Give the module that it was made from."
+            )
+        computed = is_parametrized(part)
+        for key in part._parameters:  # the older ways, and torch.nn.utils.prune
+            name = key.removesuffix("_v").removesuffix("_orig")
+            computed |= name != key and isinstance(part.__dict__.get(name), Tensor)
+        if computed:
+            raise ValueError(
+                f"the weights of {path or type(module).__name__} are computed from others, as by weight norm, spectral"
+                " norm or torch.nn.utils.prune. Make them plain first:"
+                " torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight'), remove_weight_norm, prune.remove"
+            )
+
+
+def _kept_names(module: nn.Module, keep: Sequence[str]) -> set[str]:
+    """The parameters that patterns of names of layers or parameters mean."""
+    parameters = [name for name, _ in module.named_parameters()]
+    parts = [path for path, _ in module.named_modules() if path]
+    found = {
+        n
+        for pattern in keep
+        for n in matching(pattern, [*parts, *parameters], what="keep")
+    }
+    return {
+        p for p in parameters if any(p == n or p.startswith(f"{n}.") for n in found)
+    }
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(module)
+    except Exception as error:
+        raise ValueError(
+            f"{type(module).__name__} cannot be copied: {error}"
+        ) from error
+
+
+@contextmanager
+def _apart() -> Iterator[None]:
+    """Random streams stay as they are; gradients are on, and the fast path of attention is off, which hides functions."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    with ExitStack() as stack:
+        stack.enter_context(isolated())
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        stack.callback(torch.backends.mha.set_fastpath_enabled, fast)
+        torch.backends.mha.set_fastpath_enabled(False)
+        yield
+
+
+def _has_shape(value: Any) -> bool:
+    """Whether a state of an optimizer is more than a number."""
+    return isinstance(value, (list, tuple, dict)) or (
+        isinstance(value, Tensor) and value.ndim > 0
+    )
+
+
+def _fits(value: Any, parameter: Tensor) -> bool:
+    """Whether a state has a parameter's shape, or broadcasts to it as a factor does."""
+    return (
+        isinstance(value, Tensor)
+        and value.ndim == parameter.ndim
+        and all(a in (b, 1) for a, b in zip(value.shape, parameter.shape, strict=True))
+    )

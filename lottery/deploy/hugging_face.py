@@ -1,0 +1,156 @@
+"""A network as Hugging Face stores them: `model.safetensors` and `config.json` in one directory."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torch import Tensor, nn
+
+from lottery import storage
+from lottery.deploy.permanent import baked_masks
+from lottery.storage import StorageError
+from lottery.ticket import differences, uncompiled
+
+M = TypeVar("M", bound=nn.Module)
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+
+
+def save_safetensors(
+    module: nn.Module,
+    path: str | os.PathLike[str],
+    config: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write `model.safetensors` and `config.json` into a directory; returns the path of the weights.
+
+    Tensors that share memory are stored once, as by ``safetensors.torch.save_model``. The configuration has the
+    hyperparameters of a LightningModule at its top, where ``PyTorchModelHubMixin.from_pretrained`` looks for the
+    arguments of the class, and the rest under "lottery": class, number of parameters, density of each parameter.
+
+    Args:
+        module: any module; what is not a tensor in its state dict is refused.
+        path: a directory, or a file \\*.safetensors, beside which config.json goes.
+        config: more for "lottery", such as where the weights came from. Plain data.
+
+    Raises:
+        ValueError: the state dict holds something else than tensors, or tensors that overlap.
+        StorageError: the path cannot be written.
+    """
+    plain, file = uncompiled(module), weights_file(path)
+    if odd := [
+        name
+        for name, value in plain.state_dict().items()
+        if not isinstance(value, Tensor)
+    ]:
+        raise ValueError(
+            f"safetensors holds tensors only, and the state dict of {type(plain).__name__} has something else in"
+            f" {', '.join(odd)}: use torch.save"
+        )
+    described = (
+        json.dumps(_described(plain, config or {}), indent=2) + "\n"
+    )  # fails before anything is written
+    data = _encoded(plain)
+    storage.write(file, data)
+    storage.write(file.with_name(CONFIG), described.encode())
+    return file
+
+
+def load_safetensors(module: M, path: str | os.PathLike[str]) -> M:
+    """Load weights into a freshly built module; returns the module.
+
+    Where the file is of a compacted module, the module gets its smaller shapes: see `lottery.deploy.surgery.resize`.
+    Nothing in the file is executed.
+
+    Args:
+        module: of the architecture that was saved, or of the one that it was before `compact`.
+        path: a directory with model.safetensors in it, or a file \\*.safetensors.
+
+    Raises:
+        ValueError: the file has other tensors than the module; the message names them.
+        StorageError: the file is missing or damaged.
+    """
+    file, plain = weights_file(path), uncompiled(module)
+    try:
+        data = file.read_bytes()
+        state, metadata = storage.decode_tensors(data), storage.decode_metadata(data)
+    except FileNotFoundError:
+        raise StorageError(f"{file} does not exist") from None
+    except Exception as error:
+        raise StorageError(
+            f"{file} is no safetensors file, or is damaged: {error}"
+        ) from error
+    for (
+        name,
+        kept,
+    ) in metadata.items():  # the names of shared tensors that were left out
+        if kept in state:
+            state[name] = state[kept]
+    extra, missing, reshaped = differences(state, plain)
+    if extra or missing:
+        wrong = [f"{name}: only in the file" for name in extra] + [
+            f"{name}: only in the module" for name in missing
+        ]
+        raise ValueError(
+            f"{file} is of another architecture than {type(plain).__name__}:\n  "
+            + "\n  ".join(wrong)
+        )
+    if reshaped:
+        from lottery.deploy.surgery import resize
+
+        return resize(module, state)
+    plain.load_state_dict(state)
+    return module
+
+
+def weights_file(path: str | os.PathLike[str]) -> Path:
+    """Where the weights go: the path itself if it ends in .safetensors, else a file in that directory."""
+    path = Path(path)
+    return path if path.suffix == ".safetensors" else path / WEIGHTS
+
+
+def _encoded(module: nn.Module) -> bytes:
+    from safetensors.torch import save_model
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / WEIGHTS
+        try:
+            save_model(module, str(file), {"format": "pt"})
+        except RuntimeError as error:
+            raise ValueError(
+                f"tensors of {type(module).__name__} are views into the same memory: {str(error).splitlines()[0]}"
+            ) from error
+        return file.read_bytes()
+
+
+def _described(module: nn.Module, more: Mapping[str, Any]) -> dict[str, Any]:
+    arguments = dict(getattr(module, "hparams", {}))
+    try:
+        masks = baked_masks(module)
+        density = {"density": masks.density, "densities": masks.densities()}
+    except ValueError:  # nothing is prunable
+        density = {}
+    kind = type(module)
+    return {
+        **{n: v for n, v in arguments.items() if n[0] != "_" and _is_plain(v)},
+        "architectures": [kind.__name__],
+        "lottery": {
+            "class": f"{kind.__module__}.{kind.__qualname__}",
+            "parameters": sum(p.numel() for p in module.parameters()),
+            **density,
+            **more,
+        },
+    }
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(
+            isinstance(key, str) and _is_plain(part) for key, part in value.items()
+        )
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, (str, int, float, bool))

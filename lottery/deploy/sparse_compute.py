@@ -1,0 +1,227 @@
+"""Linear layers that compute with sparse matrices, where that is measured to pay on this device."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, get_args
+
+import torch
+from torch import Tensor, nn
+
+from lottery.deploy.sparse_choice import Format, Layer, choose, density, matrix, stays
+from lottery.deploy.sparse_linear import lacking, quiet
+
+if TYPE_CHECKING:
+    import pandas
+
+_CLOSE = {torch.float64: 1e-10, torch.float32: 1e-4}
+_CLOSE_ENOUGH = 2e-2  # of 16 bits
+
+
+@dataclass(frozen=True)
+class Sparsified:
+    """A network some of whose layers compute with sparse matrices.
+
+    Args:
+        module: a copy, for inference: in eval mode, and nothing in it requires gradients.
+        layers: what became of each layer that has a weight matrix.
+        difference: the largest distance from a dense output on the example, over the largest dense output.
+    """
+
+    module: nn.Module
+    layers: tuple[Layer, ...]
+    difference: float
+
+    def table(self) -> pandas.DataFrame:
+        """A row per layer: shape, density, rows of input, microseconds per call dense and in the best of each format that
+        was tried (NaN: not tried), what was chosen and why."""
+        import pandas
+
+        rows = [
+            {
+                "layer": layer.name,
+                "shape": " x ".join(map(str, layer.shape)),
+                "density": layer.density,
+                "rows": layer.rows,
+                **{
+                    f"{kind} us": 1e6 * layer.best(kind)
+                    for kind in ("dense", "csr", "bsr", "2:4")
+                },
+                "chosen": layer.chosen,
+                "why": layer.why,
+            }
+            for layer in self.layers
+        ]
+        return pandas.DataFrame(rows).set_index("layer")
+
+
+def sparsify(
+    module: nn.Module, example_input: Any, format: Format = "auto"
+) -> Sparsified:
+    """A copy of a module whose linear layers compute with sparse matrices.
+
+    A zero weight counts as pruned. Each layer is timed with the input that it gets in a forward pass of `example_input`,
+    with as many threads as torch is set to, each format in turns with dense, call by call, and the median ratio counts.
+    What pays differs with device, batch size and density, so give an example of the size that will be served.
+
+    The result is for inference: nothing in it has gradients; `torch.save` holds its state dict, but safetensors,
+    `torch.export` and ONNX do not; and code that reads `weight` of a converted layer finds a sparse matrix. Convolutions
+    and recurrent layers stay dense: torch has no sparse ones.
+
+    Args:
+        module: the pruned module; it is not changed.
+        example_input: a tensor, or a tuple of them, that `forward` takes; the first dimension is the batch.
+        format: "auto" takes for each layer the fastest, dense included. "csr", "bsr" (square blocks, of the fastest size)
+            and "2:4" convert every layer that they can, whether it pays or not.
+
+    Raises:
+        ValueError: there is no such format; it can convert no layer, or the device lacks what it needs; or the outputs of
+            the copy are not those of the module.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(300, 200), nn.ReLU(), nn.Linear(200, 10))
+        >>> with torch.no_grad():
+        ...     _ = net[0].weight.mul_(torch.rand(200, 300) < 0.02)
+        >>> sparse = sparsify(net, torch.randn(8, 300), format="csr")
+        >>> sparse.module[0], sparse.difference < 1e-5, list(sparse.table()["chosen"])  # doctest: +ELLIPSIS
+        (SparseLinear(in_features=300, ...), True, ['csr', 'csr'])
+    """
+    if format not in get_args(Format):
+        raise ValueError(
+            f"format={format!r}; choose from {', '.join(get_args(Format))}"
+        )
+    if format == "2:4" and (missing := lacking(_device(module))):
+        raise ValueError(f"{missing}. format='auto' takes what pays here.")
+    inputs = (
+        (example_input,) if isinstance(example_input, Tensor) else tuple(example_input)
+    )
+    dense = copy.deepcopy(module).eval().requires_grad_(False)
+    layers: list[Layer] = []
+    replacements: dict[nn.Module, nn.Module] = {}
+    with torch.no_grad(), quiet():
+        reasons = _staying(dense)
+        seen, expected = _watched(dense, inputs, reasons)
+        for name, part in dense.named_modules():
+            weight = matrix(part)
+            if weight is None:
+                continue
+            why = reasons.get(part, "")
+            if isinstance(part, nn.Linear) and not why and part in seen:
+                layer, form = choose(name, part, seen[part], format)
+                if form is not part:
+                    replacements[part] = form
+            else:
+                why = why or "forward does not call it with one tensor"
+                shape = tuple(weight.shape)
+                layer = Layer(name, shape, density(weight), "dense", why)
+            layers.append(layer)
+        if format != "auto" and not replacements:
+            listed = "".join(f"\n  {layer.name}: {layer.why}" for layer in layers)
+            raise ValueError(
+                f"format={format!r} can convert no layer of {type(module).__name__}:{listed}"
+            )
+        sparse = _replaced(dense, replacements).eval()
+        difference = _difference(_output(sparse, inputs), expected)
+    return Sparsified(sparse, tuple(layers), difference)
+
+
+def _staying(module: nn.Module) -> dict[nn.Module, str]:
+    """The layers that must stay dense, and why."""
+    reasons = {
+        part: stays(part) for part in module.modules() if matrix(part) is not None
+    }
+    for block in module.modules():
+        if isinstance(
+            block, nn.TransformerEncoderLayer
+        ):  # a fused kernel, in eval mode
+            for part in block.modules():
+                if part in reasons and not reasons[part]:
+                    reasons[part] = (
+                        "nn.TransformerEncoderLayer reads its weights itself"
+                    )
+    return {part: why for part, why in reasons.items() if why}
+
+
+def _watched(
+    module: nn.Module, inputs: tuple[Any, ...], reasons: Mapping[nn.Module, str]
+) -> tuple[dict[nn.Module, Tensor], list[Tensor]]:
+    """What each linear layer is given in a forward pass, the first time, and what comes out at the end."""
+    seen: dict[nn.Module, Tensor] = {}
+
+    def watch(layer: nn.Module, arguments: tuple[Any, ...]) -> None:
+        if len(arguments) == 1 and isinstance(arguments[0], Tensor):
+            seen.setdefault(layer, arguments[0])
+
+    hooks = [
+        part.register_forward_pre_hook(watch)
+        for part in module.modules()
+        if isinstance(part, nn.Linear) and part not in reasons
+    ]
+    try:
+        return seen, [x.clone() for x in _tensors(_output(module, inputs))]
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _output(module: nn.Module, inputs: tuple[Any, ...]) -> Any:
+    try:
+        return module(*inputs)
+    except Exception as error:  # whatever forward does
+        raise ValueError(
+            f"{type(module).__name__}.forward stopped on the example input with: {error}"
+        ) from error
+
+
+def _replaced(
+    module: nn.Module, replacements: Mapping[nn.Module, nn.Module]
+) -> nn.Module:
+    """The module with layers replaced, wherever they hang."""
+    if module in replacements:
+        return replacements[module]
+    for parent in list(module.modules()):
+        for name, child in list(parent._modules.items()):
+            if child is not None and child in replacements:
+                setattr(parent, name, replacements[child])
+    return module
+
+
+def _difference(output: Any, expected: list[Tensor]) -> float:
+    """The largest distance between outputs, over the largest expected one.
+
+    Raises:
+        ValueError: it is more than rounding explains.
+    """
+    most = 0.0
+    for one, other in zip(_tensors(output), expected, strict=True):
+        if not other.numel():
+            continue
+        scale = float(other.abs().max())
+        distance = float((one.double() - other.double()).abs().max())
+        share = distance / scale if scale else distance
+        allowed = _CLOSE.get(other.dtype, _CLOSE_ENOUGH)
+        if not share <= allowed:
+            raise ValueError(
+                f"the sparse copy gives other outputs: {share:.1e} of the largest away, {allowed:.0e} are allowed for"
+                f" {other.dtype}. Does forward draw random numbers, give NaN, or read the weights of linear layers?"
+            )
+        most = max(most, share)
+    return most
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """The floating tensors in nested containers."""
+    if isinstance(value, Tensor):
+        if value.is_floating_point():
+            yield value
+    elif isinstance(value, Mapping):
+        yield from _tensors(list(value.values()))
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            yield from _tensors(part)
+
+
+def _device(module: nn.Module) -> torch.device:
+    return next((p.device for p in module.parameters()), torch.device("cpu"))

@@ -1,0 +1,280 @@
+"""A pruned network as one small safetensors file: coded masks, surviving values, and all else as it is."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lottery import storage, ticket_file
+from lottery.deploy import encodings
+from lottery.deploy import values as kinds
+from lottery.deploy.encodings import ENCODINGS, Coded
+from lottery.deploy.values import Stored, Values
+from lottery.masks import Masks
+from lottery.storage import StorageError
+
+if TYPE_CHECKING:
+    import pandas
+
+FORMAT = 1
+_MASK = "mask/"
+_VALUES = "values/"
+_SCALES = "scales/"
+_DENSE = "dense/"
+
+
+def save_sparse(
+    path: str | os.PathLike[str],
+    state_dict: Mapping[str, Tensor],
+    masks: Masks,
+    *,
+    values: Values = "native",
+    encoding: str = "auto",
+) -> None:
+    """Write a state dict without its pruned weights. `load_sparse` reads it, and executes nothing.
+
+    Args:
+        path: where to.
+        state_dict: of the module. Pruned weights count as zero, whatever they are here. What is tied to a masked
+            parameter is stored once.
+        masks: True = kept; a kept weight may be zero. Tensors without a mask are stored whole and exact.
+        values: surviving weights as they are ("native": exact), in at most 32 or 16 bits ("float32", "bfloat16") or 8
+            ("int8", with a scale per row); see `lottery.deploy.values.store` for how far off they are.
+        encoding: of each mask, by name, or "auto", the shortest; see `lottery.deploy.encodings.encode`.
+
+    Raises:
+        ValueError: a mask does not fit, an entry is no tensor, there is no such kind of values or encoding, or one does
+            not go with a tensor; the message names it.
+        StorageError: the disk is full, or the path cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> net = torch.nn.Linear(300, 100)
+        >>> masks = Masks({"weight": torch.rand(100, 300) < 0.03})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "net.sparse"
+        ...     save_sparse(path, net.state_dict(), masks)
+        ...     small, back = path.stat().st_size, load_sparse(path)
+        >>> small < 120_000 / 20, torch.equal(back["weight"], net.weight * masks["weight"])
+        (True, True)
+    """
+    storage.write(
+        Path(path), encode(state_dict, masks, values=values, encoding=encoding)
+    )
+
+
+def load_sparse(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The state dict in a file that `save_sparse` wrote: dense, with zeros where pruned, in the original dtypes.
+
+    Raises:
+        StorageError: the file is missing, damaged, of another kind, or of another format.
+    """
+    return _load(path)[0]
+
+
+def load_sparse_masks(path: str | os.PathLike[str]) -> Masks:
+    """The masks in a file that `save_sparse` wrote.
+
+    Raises:
+        StorageError: as `load_sparse`.
+    """
+    return _load(path)[1]
+
+
+def encode(
+    state_dict: Mapping[str, Tensor],
+    masks: Masks,
+    *,
+    values: Values = "native",
+    encoding: str = "auto",
+) -> bytes:
+    """The bytes of the file that `save_sparse` writes."""
+    if odd := [name for name, entry in state_dict.items() if not _plain(entry)]:
+        raise ValueError(
+            f"{', '.join(odd)}: not a dense tensor, so no part of a sparse file; leave it out of the state dict"
+        )
+    masks.check(state_dict)
+    tied = _tied(state_dict, masks)
+    tensors: dict[str, Tensor] = {}
+    masked: dict[str, dict[str, Any]] = {}
+    for name, tensor in state_dict.items():
+        if name in tied:
+            continue
+        tensor = tensor.detach().cpu()
+        if name not in masks:
+            tensors[_DENSE + name] = tensor
+            continue
+        try:
+            coded = encodings.encode(masks[name], encoding)
+            stored = kinds.store(tensor, masks[name], values)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+        code = np.frombuffer(coded.code, np.uint8)
+        tensors[_MASK + name] = torch.from_numpy(code.copy())
+        tensors[_VALUES + name] = stored.survivors
+        if stored.scales is not None:
+            tensors[_SCALES + name] = stored.scales
+        masked[name] = {
+            "encoding": coded.encoding,
+            "shape": list(tensor.shape),
+            "dtype": str(tensor.dtype).removeprefix("torch."),
+        }
+    described = {
+        "format": FORMAT,
+        "values": values,
+        "order": list(state_dict),
+        "tied": tied,
+        "masked": masked,
+    }
+    text = json.dumps(described)
+    return storage.encode_tensors(
+        tensors, {"sparse": text, "sha256": ticket_file.digest(tensors, text)}
+    )
+
+
+def decode(data: bytes) -> tuple[dict[str, Tensor], Masks]:
+    """The state dict and the masks in the bytes of a file.
+
+    Raises:
+        ForeignFile: it is another kind of file, or of another format.
+        Exception: the bytes are damaged: errors of many kinds.
+    """
+    tensors = storage.decode_tensors(data)
+    metadata = storage.decode_metadata(data)
+    if "sparse" not in metadata:
+        raise ticket_file.ForeignFile(
+            "is a safetensors file, but not one that save_sparse wrote (Ticket.load reads tickets)"
+        )
+    described = json.loads(metadata["sparse"])
+    if described["format"] != FORMAT:
+        raise ticket_file.ForeignFile(
+            f"has sparse format {described['format']}, this version reads {FORMAT}."
+            " Update (pip install -U lottery-tickets), or read it with the version that wrote it."
+        )
+    if metadata["sha256"] != ticket_file.digest(tensors, metadata["sparse"]):
+        raise ValueError("its contents are not those that were written")
+    masks: dict[str, Tensor] = {}
+    state: dict[str, Tensor] = {}
+    for name, of in described["masked"].items():
+        code = tensors[_MASK + name].numpy().tobytes()
+        masks[name] = encodings.decode(Coded(of["encoding"], code), of["shape"])
+        stored = Stored(tensors[_VALUES + name], tensors.get(_SCALES + name))
+        state[name] = kinds.restore(stored, masks[name], getattr(torch, of["dtype"]))
+    for name in described["order"]:
+        if name not in state and name not in described["tied"]:
+            state[name] = tensors[_DENSE + name]
+    state |= {name: state[other] for name, other in described["tied"].items()}
+    return {name: state[name] for name in described["order"]}, Masks(masks)
+
+
+def sizes(
+    masks: Masks,
+    values: Values = "native",
+    dtypes: torch.dtype | Mapping[str, torch.dtype] = torch.float32,
+) -> pandas.DataFrame:
+    """What the masked parameters take in each encoding, values included; without file headers and other tensors.
+
+    Args:
+        masks: the masks.
+        values: as for `save_sparse`.
+        dtypes: of the parameters: one for all, or by name.
+
+    Returns:
+        A row per encoding and one for "auto": `bytes`, `x dense` (over all weights in their dtypes) and `x bound` (over
+        surviving values and the entropy of each mask, the least that a code can take which knows no pattern). "dense" is
+        all weights as they are, pruned ones too. NaN where a mask has not the encoding's pattern.
+
+    Raises:
+        ValueError: there is no such kind of values, or a dtype is missing.
+    """
+    import pandas
+
+    layers = layer_sizes(masks, values, dtypes)
+    total = layers[[*ENCODINGS, "auto"]].astype(float).sum(skipna=False)
+    dense, bound = total["dense"], float(layers["bound"].sum())
+    table = pandas.DataFrame(
+        {"bytes": total, "x dense": total / dense, "x bound": total / bound}
+    )
+    return table.rename_axis("encoding")
+
+
+def layer_sizes(
+    masks: Masks,
+    values: Values = "native",
+    dtypes: torch.dtype | Mapping[str, torch.dtype] = torch.float32,
+) -> pandas.DataFrame:
+    """Bytes of each parameter in each encoding, and which one "auto" takes; arguments and errors as of `sizes`.
+
+    Returns:
+        A row per parameter: `density`; `chosen`, the encoding that "auto" takes; `values`, bytes of the survivors;
+        `bound`, these and the entropy of the mask; then a column per encoding and "auto", values included.
+    """
+    import pandas
+
+    kinds.check(values)
+    if isinstance(dtypes, torch.dtype):
+        dtypes = dict.fromkeys(masks, dtypes)
+    if missing := [name for name in masks if name not in dtypes]:
+        raise ValueError(f"dtypes has none of {', '.join(missing)}")
+    densities, rows = masks.densities(), []
+    for name, mask in masks.items():
+        survivors = kinds.size(mask, dtypes[name], values)
+        codes = encodings.sizes(mask)
+        chosen = encodings.shortest(codes)
+        rows.append(
+            {
+                "density": densities[name],
+                "chosen": chosen,
+                "values": survivors,
+                "bound": survivors + encodings.entropy(mask),
+                **{
+                    n: survivors + code for n, code in codes.items() if code is not None
+                },
+                "dense": mask.numel() * dtypes[name].itemsize,
+                "auto": survivors + (codes[chosen] or 0),
+            }
+        )
+    columns = ["density", "chosen", "values", "bound", *ENCODINGS, "auto"]
+    index = pandas.Index(masks, name="parameter", dtype=object)
+    return pandas.DataFrame(rows, index=index, columns=columns)
+
+
+def _load(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Masks]:
+    path = Path(path)
+    try:
+        return decode(path.read_bytes())
+    except FileNotFoundError:
+        raise StorageError(f"{path} does not exist") from None
+    except ticket_file.ForeignFile as error:
+        raise StorageError(f"{path} {error}") from None
+    except Exception as error:
+        raise StorageError(
+            f"{path} is not a sparse file, or is damaged: {error}. Get it again from where it came from."
+        ) from error
+
+
+def _tied(state_dict: Mapping[str, Tensor], masks: Masks) -> dict[str, str]:
+    """Names without a mask whose tensors are those of a masked parameter, and its name."""
+    return {
+        name: masked
+        for name, tensor in state_dict.items()
+        if name not in masks
+        for masked in masks
+        if _same(tensor, state_dict[masked])
+    }
+
+
+def _plain(entry: Any) -> bool:
+    return isinstance(entry, Tensor) and entry.layout is torch.strided
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    alike = one.dtype == other.dtype and one.device == other.device
+    return alike and torch.equal(one, other)

@@ -1,0 +1,144 @@
+"""The units of a network: which hang together, and which are live by the weights that are not zero."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lottery.structures.follower import Call, Follower
+from lottery.structures.labels import FIXED, NOTHING
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A layer at work, with which of its weights are not zero.
+
+    Attributes:
+        call: its labels as the follower found them.
+        made: labels of the units that it makes, shape (out,).
+        takes: labels of the units that it takes, shape (1, in), or (out, in / groups) in groups; None for an embedding.
+        alive: True where some weight is not zero, shape (out, in / groups).
+    """
+
+    call: Call
+    made: Tensor
+    takes: Tensor | None
+    alive: Tensor
+
+    @classmethod
+    def of(cls, call: Call, weight: Tensor) -> Layer:
+        """From the call and its weight."""
+        alive = (
+            (weight.detach() != 0).flatten(2).any(2)
+            if weight.ndim > 2
+            else weight.detach() != 0
+        )
+        takes = None
+        if call.takes is not None:
+            takes = call.takes.reshape(call.takes.shape[:2]).long()
+            takes = takes.mT if call.column else takes
+        return cls(
+            call, call.made.flatten().long(), takes, alive.mT if call.column else alive
+        )
+
+    @property
+    def name(self) -> str:
+        """The path of the module, or the name of a weight that the whole network owns."""
+        return layer_of(self.call.weight)
+
+
+class Units:
+    """The units of a network, in bundles that go or stay together.
+
+    A unit is live when it is driven and read. The network's inputs and what functions that are not followed give are
+    driven, and so is what a weight that is not zero takes from a driven unit; a bias alone drives nothing. What the
+    network gives back and what goes into functions that are not followed is read, and so is what a weight that is not
+    zero carries to a unit that is read. A convolution in groups bundles the units of a group; a depthwise one has a
+    group for each of its inputs.
+
+    Args:
+        follower: after its run, `exact`.
+        owned: the module's tensors by name, in double precision.
+
+    Attributes:
+        layers: in the order of the forward pass; one that is used twice is there twice.
+        along: name of a tensor and dimension to the labels of the units that it has along it.
+        bundle: by label, the number of the bundle.
+        driven, read, live: by label.
+    """
+
+    def __init__(self, follower: Follower, owned: Mapping[str, Tensor]) -> None:
+        self.follower = follower
+        self.owned = owned
+        self.layers = [Layer.of(c, owned[c.weight]) for c in follower.calls]
+        self.along: dict[tuple[str, int], Tensor] = {}
+        self._tie()
+        self.bundle = follower.labels.components(tied=True)
+        self.driven, self.read = self._liveness()
+        self.live = self.driven & self.read
+
+    def _tie(self) -> None:
+        """Tie what one tensor has along one dimension, and the groups of convolutions."""
+        for layer in self.layers:
+            call = layer.call
+            own = {(call.weight, call.column): layer.made}
+            if call.bias is not None:
+                own[call.bias, 0] = layer.made
+            if layer.takes is not None and call.groups == 1:
+                own[call.weight, 1 - call.column] = layer.takes.flatten()
+            elif layer.takes is not None:
+                self._together(layer.made[:, None], layer.takes)
+            for place, labels in own.items():
+                self._together(self.along.setdefault(place, labels), labels)
+
+    def _together(self, one: Tensor, other: Tensor) -> None:
+        one, other = torch.broadcast_tensors(one, other)
+        labels = self.follower.labels
+        labels.tie(one, other)
+        for here, there in ((one, other), (other, one)):
+            alone = here[(there == NOTHING) & (here != NOTHING)]
+            labels.fix(alone, "zeros of a fixed size are in their place elsewhere")
+
+    def _liveness(self) -> tuple[Tensor, Tensor]:
+        """Which labels are driven and which are read, by the weights that are not zero."""
+        node = self.follower.labels.components()
+        driven = torch.zeros(len(node), dtype=torch.bool)
+        driven[node[FIXED]] = True
+        read = driven.clone()
+        for fixed, _ in self.follower.labels.fixed:
+            read[node[fixed]] = True
+
+        def drive() -> None:
+            for layer in self.layers:
+                taken = layer.alive
+                if layer.takes is not None:
+                    taken = taken & driven[node[layer.takes]]
+                driven[node[layer.made[taken.any(1)]]] = True
+
+        def trace() -> None:
+            for layer in reversed(self.layers):
+                if layer.takes is not None:
+                    carries = layer.alive & read[node[layer.made]][:, None]
+                    if layer.call.groups == 1:
+                        carries = carries.any(0, keepdim=True)
+                    read[node[layer.takes[carries]]] = True
+
+        until_stable(drive, driven)
+        until_stable(trace, read)
+        return driven[node], read[node]
+
+
+def layer_of(name: str) -> str:
+    """The path of the module that owns a tensor; the name itself where that is the whole network."""
+    return name.rpartition(".")[0] or name
+
+
+def until_stable(step: Callable[[], None], flags: Tensor) -> None:
+    """Repeat until no more flags are set."""
+    before = -1
+    while before != int(flags.sum()):
+        before = int(flags.sum())
+        step()

@@ -1,0 +1,55 @@
+"""What is known of torch's functions, by the names that torch gives them: which keep units apart, and how."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import torch
+
+# the functions whose features are followed, by the names that torch gives them; all others fix what they take
+LAYERS = re.compile(r"linear|embedding|conv(_transpose)?[123]d")
+MOVES = re.compile(
+    r"__getitem__|view|view_as|reshape|flatten|ravel|unflatten|permute|transpose|swapaxes|swapdims|movedim|t|T|mT|data"
+    r"|squeeze|unsqueeze|cat|concat|concatenate|stack|hstack|chunk|split|tensor_split|unbind|narrow|select|index_select"
+    r"|contiguous|clone|detach|expand|expand_as|broadcast_to|repeat|tile|repeat_interleave|roll|flip|unfold|pad"
+    r"|pixel_shuffle|pixel_unshuffle|channel_shuffle"
+)
+ELEMENTWISE = re.compile(
+    r"_*(add|sub|rsub|mul|multiply|div|true_divide|rdiv|maximum|minimum|where|lerp|addcmul|pow|square|sqrt|rsqrt|abs|neg|exp"
+    r"|log|log1p|sign|sin|cos|erf|clamp|clamp_min|clamp_max|relu|relu6|leaky_relu|prelu|rrelu|elu|selu|celu|gelu|silu|mish"
+    r"|softplus|softsign|sigmoid|logsigmoid|hardsigmoid|hardswish|tanh|hardtanh|tanhshrink|threshold|dropout[123]?d?"
+    r"|alpha_dropout|feature_alpha_dropout|batch_norm|layer_norm|group_norm|instance_norm|rms_norm|float|double|half"
+    r"|bfloat16|to|type|type_as)_*"
+)
+PER_CHANNEL = re.compile(r"batch_norm|instance_norm|prelu")  # dimension 1 has its own
+MIXING = re.compile(
+    r"layer_norm|group_norm|rms_norm"
+)  # a unit's value needs the others
+POOLS = re.compile(r"(?:adaptive_)?(?:max|avg|lp)_pool([123])d|interpolate|upsample")
+REDUCTIONS = re.compile(r"mean|sum|amax|amin|max|min|std|var|logsumexp")
+IN_PLACE = re.compile(r"__setitem__|.*[^_]_")
+# what tells nothing of a tensor's values: functions, and the types of results; and what hands values to Python
+CONSTANTS = re.compile(
+    r"(zeros|ones|empty|full|rand|randn)_like|new_(zeros|ones|empty|full)"
+)
+QUERIES = (int, str, torch.Size, torch.dtype, torch.device, torch.layout)
+ARGUMENTS = ("input", "weight", "bias", "stride", "padding")  # of linear and conv
+VALUES = re.compile(r"__(bool|int|float|index|complex)__|item|tolist|numpy|equal")
+
+
+def pads_with_constants(name: str, args: Any, kwargs: Any) -> bool:
+    """Whether constants are put in that would look like labels."""
+    return name == "pad" and bool(kwargs.get("value", args[3] if len(args) > 3 else 0))
+
+
+def is_padded(padding: Any) -> bool:
+    """Whether a convolution's argument puts zeros around its input."""
+    if isinstance(padding, (list, tuple)):
+        return any(padding)
+    return padding not in (None, 0, "valid")
+
+
+def limits_norms(args: Any, kwargs: Any) -> bool:
+    """Whether an embedding scales its rows down to a length."""
+    return kwargs.get("max_norm", args[3] if len(args) > 3 else None) is not None
