@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from lottery import inspection, storage, ticket_file
+from lottery.baking import bake, baked_masks, uncompiled
 from lottery.masks import Masks
 from lottery.storage import StorageError
 
@@ -146,7 +147,7 @@ class Ticket:
         """Set the pruned weights of a module to zero, in place and for good; returns the module.
 
         The other weights stay the module's own: of a trained module, a baked one is what is shipped. `apply` loads the
-        ticket's start weights too. See `lottery.deploy.permanent.bake`.
+        ticket's start weights too. See `lottery.baking.bake`.
 
         Raises:
             ValueError: the masks do not fit.
@@ -157,8 +158,6 @@ class Ticket:
             >>> Ticket.of(ticket.bake(net)).masks == ticket.masks
             True
         """
-        from lottery.deploy.permanent import bake  # a floor above
-
         return bake(module, self.masks)
 
     @classmethod
@@ -180,8 +179,6 @@ class Ticket:
         Raises:
             ValueError: a pattern matches nothing, or nothing is prunable.
         """
-        from lottery.deploy.permanent import baked_masks  # a floor above
-
         plain = uncompiled(module)
         return cls(
             baked_masks(plain, include, exclude),
@@ -370,11 +367,6 @@ def _root_mean_square(weights: Tensor) -> Tensor:
     if magnitudes.numel() and bool((magnitudes == magnitudes.flatten()[0]).all()):
         return magnitudes.flatten()[0]
     return magnitudes.square().mean().sqrt()
-
-
-def uncompiled(module: nn.Module) -> nn.Module:
-    """The module inside what `torch.compile` returned."""
-    return getattr(module, "_orig_mod", module)
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
