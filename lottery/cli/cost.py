@@ -16,7 +16,7 @@ from lottery.round_table import RoundTable
 
 if TYPE_CHECKING:
     from lottery.cli.network import Network
-    from lottery.deploy.cost_figures import Cost
+    from lottery.deploy.costs.figures import Cost
 
 USAGE = "lottery cost RECIPE [OPTION ...] [--SETTING VALUE ...]"
 
@@ -132,7 +132,7 @@ def options_parser() -> argparse.ArgumentParser:
 def _measured(
     one: Network, known: argparse.Namespace, say: Callable[[str], None]
 ) -> Cost:
-    from lottery.deploy.cost import cost
+    from lottery.deploy.costs.cost import cost
 
     which = "" if one.round is None else f"round {one.round}: "
     return cost(
@@ -167,7 +167,7 @@ def _numbers(option: str, text: str) -> list[int]:
 
 def _check(known: argparse.Namespace) -> None:
     """Refuse what is wrong before anything is loaded."""
-    from lottery.deploy.cost import check_batch_sizes, check_device
+    from lottery.deploy.costs.cost import check_batch_sizes, check_device
     from lottery.report.page import MARKDOWN, is_markdown
 
     check_batch_sizes(_numbers("--batch-sizes", known.batch_sizes))
@@ -193,24 +193,24 @@ def _page(
 
     import torch
 
-    from lottery.deploy import cost_tables
+    from lottery.deploy.costs import tables
 
     first = next(iter(costs.values()))
     if len(costs) > 1:
-        tables = [cost_tables.rounds_table(costs)]
-        tables += [cost_tables.paces_table(costs)] if first.batch_sizes else []
+        shown = [tables.rounds_table(costs)]
+        shown += [tables.paces_table(costs)] if first.batch_sizes else []
         *most, last = costs
         origin = networks[0].origin.replace(
             f"round {most[0]} ", f"rounds {', '.join(most)} and {last} "
         )
     else:
-        tables = [cost_tables.size_table(first)]
-        tables += [cost_tables.time_table(first)] if first.batch_sizes else []
-        tables += [cost_tables.encoding_table(first)]
+        shown = [tables.size_table(first)]
+        shown += [tables.time_table(first)] if first.batch_sizes else []
+        shown += [tables.encoding_table(first)]
         origin = networks[0].origin
     return _Page(
         origin,
-        tables,
+        shown,
         {
             f"Round {name}" if name else "": found.words()
             for name, found in costs.items()

@@ -11,7 +11,7 @@ from lottery.cli import network
 from lottery.round_table import percent
 
 if TYPE_CHECKING:
-    from lottery.deploy.compaction import Compaction
+    from lottery.deploy.compaction.compaction import Compaction
 
 USAGE = "lottery export RECIPE --to FORMAT -o PATH [OPTION ...] [--SETTING VALUE ...]"
 
@@ -49,12 +49,12 @@ def export(arguments: list[str]) -> int:
     )
     compacted = None
     if known.compact:
-        from lottery.deploy.compaction import compact
+        from lottery.deploy.compaction.compaction import compact
 
         compacted = compact(one.module, one.example, keep=known.keep)
         _show_compaction(compacted)
     from lottery.cli.export_formats import write
-    from lottery.deploy.cost_tables import size
+    from lottery.deploy.costs.tables import size
 
     written = write(
         known.to, one, compacted, known.output, values=known.values, opset=known.opset
@@ -142,7 +142,7 @@ def _check(known: argparse.Namespace) -> None:
     if known.keep and not known.compact:
         raise ValueError("--keep says which units stay in --compact: give that too")
     if known.to == "onnx":
-        from lottery.deploy.export import check_opset, check_packages
+        from lottery.deploy.export.program import check_opset, check_packages
 
         check_packages()
         check_opset(known.opset)

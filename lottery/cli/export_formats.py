@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from lottery import settings, storage
-from lottery.deploy.permanent import baked_masks
+from lottery.baking import baked_masks
 from lottery.masks import Masks
 
 if TYPE_CHECKING:
     from lottery.cli.network import Network
-    from lottery.deploy.compaction import Compaction
+    from lottery.deploy.compaction.compaction import Compaction
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def files(to: str, path: Path) -> list[Path]:
     """The files that a format makes of a path."""
     if to != "safetensors":
         return [path]
-    from lottery.deploy.hugging_face import CONFIG, weights_file
+    from lottery.deploy.export.hugging_face import CONFIG, weights_file
 
     return [weights_file(path), weights_file(path).with_name(CONFIG)]
 
@@ -73,7 +73,7 @@ def write(
 
 
 def _onnx(module: nn.Module, example: Any, path: Path, opset: int | None) -> Written:
-    from lottery.deploy.export import export_onnx
+    from lottery.deploy.export.program import export_onnx
 
     found = export_onnx(module, example, path, opset=opset)
     feed = ", ".join(
@@ -88,7 +88,7 @@ def _onnx(module: nn.Module, example: Any, path: Path, opset: int | None) -> Wri
 
 
 def _program(module: nn.Module, example: Any, path: Path) -> Written:
-    from lottery.deploy.export import export_program
+    from lottery.deploy.export.program import export_program
 
     found = export_program(module, example, path)
     load = [
@@ -110,7 +110,7 @@ def _given(example: Any) -> list[str]:
 def _safetensors(
     module: nn.Module, network: Network, compacted: Compaction | None, path: Path
 ) -> Written:
-    from lottery.deploy.hugging_face import load_safetensors, save_safetensors
+    from lottery.deploy.export.hugging_face import load_safetensors, save_safetensors
 
     more: dict[str, Any] = {
         "origin": network.origin,
@@ -129,7 +129,7 @@ def _safetensors(
     file = save_safetensors(module, path, more)
     loaded = load_safetensors(copy.deepcopy(network.module), path)
     load = [
-        "from lottery.deploy.hugging_face import load_safetensors",
+        "from lottery.deploy import load_safetensors",
         f'load_safetensors(module, "{path}")',
     ]
     return Written(file.stat().st_size, _same(loaded.state_dict(), module), load)
@@ -151,7 +151,7 @@ def _state_dict(module: nn.Module, smaller: bool, path: Path) -> Written:
 def _sparse(
     module: nn.Module, network: Network, smaller: bool, path: Path, values: Any
 ) -> Written:
-    from lottery.deploy.sparse_file import load_sparse, save_sparse
+    from lottery.deploy.sparse.file import load_sparse, save_sparse
 
     masks = _masks_of(module, network.masks)
     state = {
@@ -166,7 +166,7 @@ def _sparse(
         loaded.load_state_dict(read)
         check = f"Rounded to {values}. {_apart(module, loaded, network)}"
     load = [
-        "from lottery.deploy.sparse_file import load_sparse",
+        "from lottery.deploy import load_sparse",
         *_into_module(f'load_sparse("{path}")', smaller),
     ]
     return Written(path.stat().st_size, check, load)
@@ -187,7 +187,7 @@ def _masks_of(module: nn.Module, masks: Masks) -> Masks:
 def _into_module(what: str, smaller: bool) -> list[str]:
     if not smaller:
         return [f"module.load_state_dict({what})"]
-    return ["from lottery.deploy.surgery import resize", f"resize(module, {what})"]
+    return ["from lottery.deploy import resize", f"resize(module, {what})"]
 
 
 def _same(read: Mapping[str, Any], module: nn.Module) -> str:
@@ -201,8 +201,8 @@ def _same(read: Mapping[str, Any], module: nn.Module) -> str:
 
 
 def _apart(module: nn.Module, other: nn.Module, network: Network) -> str:
-    from lottery.deploy.agreement import outputs
-    from lottery.deploy.flops import as_inputs
+    from lottery.deploy.export.agreement import outputs
+    from lottery.deploy.inputs import as_inputs
 
     with torch.no_grad():
         pairs = list(

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from torch import Tensor, nn
 
 from lottery import streams
+from lottery.baking import baked_masks
 from lottery.cli.checkpoint_file import check_weights, read_weights
 from lottery.cli.untrained import InsteadOfTraining, fit
-from lottery.deploy.permanent import baked_masks
 from lottery.masks import Masks
 from lottery.run import Run
 from lottery.storage import StorageError

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 from torch.utils.benchmark import timer
 
-from lottery.deploy.measure import alone
-from lottery.deploy.sparse_linear import (
+from lottery.deploy.costs.measure import alone
+from lottery.deploy.sparse.linear import (
     BLOCKS,
     SparseLinear,
     TwoFourLinear,

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, get_args
 import torch
 from torch import Tensor, nn
 
-from lottery.deploy.sparse_choice import Format, Layer, choose, density, matrix, stays
-from lottery.deploy.sparse_linear import lacking, quiet
+from lottery.deploy.inputs import as_inputs, device_of
+from lottery.deploy.sparse.choice import Format, Layer, choose, density, matrix, stays
+from lottery.deploy.sparse.linear import lacking, quiet
+from lottery.nested import tensors_in
 
 if TYPE_CHECKING:
     import pandas
@@ -92,11 +94,9 @@ def sparsify(
         raise ValueError(
             f"format={format!r}; choose from {', '.join(get_args(Format))}"
         )
-    if format == "2:4" and (missing := lacking(_device(module))):
+    if format == "2:4" and (missing := lacking(device_of(module))):
         raise ValueError(f"{missing}. format='auto' takes what pays here.")
-    inputs = (
-        (example_input,) if isinstance(example_input, Tensor) else tuple(example_input)
-    )
+    inputs = as_inputs(example_input)
     dense = copy.deepcopy(module).eval().requires_grad_(False)
     layers: list[Layer] = []
     replacements: dict[nn.Module, nn.Module] = {}
@@ -160,7 +160,7 @@ def _watched(
         if isinstance(part, nn.Linear) and part not in reasons
     ]
     try:
-        return seen, [x.clone() for x in _tensors(_output(module, inputs))]
+        return seen, [x.clone() for x in _numbers(_output(module, inputs))]
     finally:
         for hook in hooks:
             hook.remove()
@@ -195,7 +195,7 @@ def _difference(output: Any, expected: list[Tensor]) -> float:
         ValueError: it is more than rounding explains.
     """
     most = 0.0
-    for one, other in zip(_tensors(output), expected, strict=True):
+    for one, other in zip(_numbers(output), expected, strict=True):
         if not other.numel():
             continue
         scale = float(other.abs().max())
@@ -211,17 +211,6 @@ def _difference(output: Any, expected: list[Tensor]) -> float:
     return most
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
-    """The floating tensors in nested containers."""
-    if isinstance(value, Tensor):
-        if value.is_floating_point():
-            yield value
-    elif isinstance(value, Mapping):
-        yield from _tensors(list(value.values()))
-    elif isinstance(value, (list, tuple)):
-        for part in value:
-            yield from _tensors(part)
-
-
-def _device(module: nn.Module) -> torch.device:
-    return next((p.device for p in module.parameters()), torch.device("cpu"))
+def _numbers(output: Any) -> Iterator[Tensor]:
+    """The floating tensors of an output."""
+    return (x for x in tensors_in(output) if x.is_floating_point())

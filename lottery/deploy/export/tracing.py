@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from lottery.deploy.flops import Inputs, as_inputs, batch_of
+from lottery.baking import uncompiled
+from lottery.deploy.inputs import Inputs, as_inputs, batch_of, device_of, has_samples
 from lottery.scores.scoring import undisturbed
-from lottery.ticket import uncompiled
 
 
 @contextlib.contextmanager
@@ -26,12 +26,12 @@ def evaluated(
     """The module in eval mode, without gradients, and inputs on its device, of two samples at least."""
     plain = uncompiled(module)
     inputs = as_inputs(example_input)
-    if not any(isinstance(x, Tensor) and x.ndim and len(x) for x in inputs):
+    if not has_samples(inputs):
         raise ValueError(
             f"example_input holds no tensor with samples along its first dimension, and"
             f" {type(plain).__name__}.forward is called with it"
         )
-    device = next((p.device for p in plain.parameters()), torch.device("cpu"))
+    device = device_of(plain)
     inputs = pytree.tree_map_only(Tensor, lambda x: x.detach().to(device), inputs)
     if batch_size(inputs) == 1:  # torch takes a size of 1 for a fixed one
         inputs = batch_of(inputs, 2)

@@ -8,6 +8,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from lottery.baking import uncompiled
+
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -74,7 +76,7 @@ def resize(module: M, state_dict: Mapping[str, Tensor]) -> M:
         >>> resize(nn.Sequential(nn.Linear(2, 9), nn.ReLU(), nn.Linear(9, 1)), small.state_dict())[0]
         Linear(in_features=2, out_features=3, bias=True)
     """
-    plain = getattr(module, "_orig_mod", module)  # inside what torch.compile returned
+    plain = uncompiled(module)
     there = plain.state_dict(keep_vars=True)
     wrong = [f"{n}: missing in the module" for n in state_dict if n not in there]
     wrong += [f"{n}: missing in the state dict" for n in there if n not in state_dict]

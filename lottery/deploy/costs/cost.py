@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from lottery import storage
-from lottery.deploy import sparse_file
-from lottery.deploy.compaction import compact
-from lottery.deploy.cost_figures import (
+from lottery.baking import bake, uncompiled
+from lottery.deploy.compaction.compaction import compact
+from lottery.deploy.costs.figures import (
     BOTH,
     COMPACTED,
     DENSE,
@@ -22,13 +22,20 @@ from lottery.deploy.cost_figures import (
     Cost,
     Variant,
 )
-from lottery.deploy.flops import Inputs, as_inputs, batch_of, count
-from lottery.deploy.measure import alone, latencies, peak_memory
-from lottery.deploy.permanent import bake
-from lottery.deploy.sparse_compute import sparsify
+from lottery.deploy.costs.flops import count
+from lottery.deploy.costs.measure import alone, latencies, peak_memory
+from lottery.deploy.inputs import (
+    Inputs,
+    as_inputs,
+    batch_of,
+    device_of,
+    has_samples,
+    moved,
+)
+from lottery.deploy.sparse import file as sparse_file
+from lottery.deploy.sparse.compute import sparsify
 from lottery.masks import Masks
 from lottery.prunable import matching
-from lottery.ticket import uncompiled
 
 Say = Callable[[str], None]
 
@@ -75,9 +82,9 @@ def cost(
     """
     masks = Masks(masks)
     batch_sizes = check_batch_sizes(batch_sizes) if measured else ()
-    where = _device(module) if device is None else check_device(device)
+    where = device_of(module) if device is None else check_device(device)
     module = copy.deepcopy(uncompiled(module)).to("cpu").eval()
-    inputs = _moved(as_inputs(example_input), "cpu")
+    inputs = moved(as_inputs(example_input), "cpu")
     masks.check(dict(module.named_parameters()))
     _check_forward(module, inputs)
     _check_keep(module, keep)
@@ -105,7 +112,7 @@ def cost(
         modules[COMPACTED] = small
         variants[BOTH] = _stored_sparse(small, small_masks, small_flops.sparse)
     modules = {name: one.to(where) for name, one in modules.items()}
-    inputs = _moved(inputs, where)
+    inputs = moved(inputs, where)
     kernels: dict[str, dict[int, dict[str, str]]] = {SPARSE: {}, BOTH: {}}
     for size in batch_sizes:
         batch = batch_of(inputs, size)
@@ -231,10 +238,6 @@ def _device(module: nn.Module) -> torch.device:
     return next(module.parameters(), torch.empty(0)).device
 
 
-def _moved(inputs: Inputs, device: str | torch.device) -> Inputs:
-    return tuple(x.to(device) if isinstance(x, Tensor) else x for x in inputs)
-
-
 def _filled(module: nn.Module, masks: Masks) -> nn.Module:
     """The dense network: random numbers of the size of the others where pruned weights are zero."""
     generator = torch.Generator().manual_seed(0)
@@ -257,7 +260,7 @@ def _nonzeros(module: nn.Module, masks: Masks) -> Masks:
 
 
 def _check_forward(module: nn.Module, inputs: Inputs) -> None:
-    if not any(isinstance(x, Tensor) and x.ndim and len(x) for x in inputs):
+    if not has_samples(inputs):
         raise ValueError(
             "the example input holds no sample: give a tensor, or a tuple of them, whose first dimension is the batch"
         )

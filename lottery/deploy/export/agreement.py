@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from lottery.deploy.flops import Inputs, batch_of
-from lottery.deploy.tracing import batch_size, reason
+from lottery.deploy.export.tracing import batch_size, reason
+from lottery.deploy.inputs import Inputs, batch_of
 
 _TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4}  # of the largest output
 _COARSE = 2e-2  # of types with fewer bits

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
-from lottery.deploy.cost_figures import BOTH, COMPACTED, DENSE, MASKED, SPARSE, Cost
-from lottery.deploy.measure import Ratio
+from lottery.deploy.costs.figures import BOTH, COMPACTED, DENSE, MASKED, SPARSE, Cost
+from lottery.deploy.costs.measure import Ratio
 from lottery.round_table import RoundTable, percent
 
 NONE = "-"

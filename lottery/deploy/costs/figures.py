@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from lottery.deploy.flops import Flops
-from lottery.deploy.measure import Latency, Memory, Ratio
+from lottery.deploy.costs.flops import Flops
+from lottery.deploy.costs.measure import Latency, Memory, Ratio
 
 if TYPE_CHECKING:
     import pandas
@@ -54,7 +54,7 @@ class Cost:
         removed: the units among them that compaction removed.
         stayed: layer to why dead units of it stay, in words.
         refused: variant that could not be made, and why, in words.
-        encodings: of the masked weights, see `lottery.deploy.sparse_file.sizes`.
+        encodings: of the masked weights, see `lottery.deploy.sparse.file.sizes`.
         chosen: parameter to its smallest encoding.
         kernels: variant, then batch size, then layer to the kernel that was fastest, where sparse ones were tried.
         batch_sizes: those at which latency and memory were measured; empty where they were not.
@@ -136,7 +136,7 @@ class Cost:
 
     def words(self) -> list[str]:
         """What was gained and what was not, in sentences that follow from the numbers."""
-        from lottery.deploy.cost_words import sentences
+        from lottery.deploy.costs.words import sentences
 
         return sentences(self)
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 import torch
 from torch import Tensor
 
-from lottery.deploy.units import Layer, Units, layer_of, until_stable
+from lottery.deploy.compaction.units import Layer, Units, layer_of, until_stable
 from lottery.structures.follower import GIVEN_BACK
 from lottery.structures.labels import FIXED, NOTHING, ends
 

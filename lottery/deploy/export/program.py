@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from lottery import storage
-from lottery.deploy.agreement import compare
-from lottery.deploy.flops import Inputs
-from lottery.deploy.tracing import batch_size, evaluated, quiet, reason, traced
+from lottery.deploy.export.agreement import compare
+from lottery.deploy.export.tracing import batch_size, evaluated, quiet, reason, traced
+from lottery.deploy.inputs import Inputs
 
 LOWEST_OPSET = 18  # of torch's exporter; it writes this one where an older one is asked for, without a word
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lottery.deploy import golomb_rice
+from lottery.deploy.sparse import golomb_rice
 from lottery.mask_history import MaskHistory
 from lottery.masks import Masks
 

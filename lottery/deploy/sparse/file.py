@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from lottery import storage, ticket_file
-from lottery.deploy import encodings
-from lottery.deploy import values as kinds
-from lottery.deploy.encodings import ENCODINGS, Coded
-from lottery.deploy.values import Stored, Values
+from lottery.deploy.sparse import encodings
+from lottery.deploy.sparse import values as kinds
+from lottery.deploy.sparse.encodings import ENCODINGS, Coded
+from lottery.deploy.sparse.values import Stored, Values
 from lottery.masks import Masks
 from lottery.storage import StorageError
 
@@ -46,8 +46,8 @@ def save_sparse(
             parameter is stored once.
         masks: True = kept; a kept weight may be zero. Tensors without a mask are stored whole and exact.
         values: surviving weights as they are ("native": exact), in at most 32 or 16 bits ("float32", "bfloat16") or 8
-            ("int8", with a scale per row); see `lottery.deploy.values.store` for how far off they are.
-        encoding: of each mask, by name, or "auto", the shortest; see `lottery.deploy.encodings.encode`.
+            ("int8", with a scale per row); see `lottery.deploy.sparse.values.store` for how far off they are.
+        encoding: of each mask, by name, or "auto", the shortest; see `lottery.deploy.sparse.encodings.encode`.
 
     Raises:
         ValueError: a mask does not fit, an entry is no tensor, there is no such kind of values or encoding, or one does

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lottery.deploy.removal import Removal
-from lottery.structures.follower import Follower, tensors
+from lottery.deploy.compaction.removal import Removal
+from lottery.nested import tensors_in
+from lottery.structures.follower import Follower
 
 TOLERANCE = 1e-12  # of the largest output, or of 1 where that is smaller
 
@@ -62,7 +63,7 @@ def _random(x: Tensor) -> Tensor:
 def _run(module: nn.Module, inputs: Sequence[Any]) -> list[Tensor]:
     torch.manual_seed(0)
     with torch.no_grad():
-        return list(tensors(module(*_clones(inputs))))
+        return list(tensors_in(module(*_clones(inputs))))
 
 
 def _clones(inputs: Sequence[Any]) -> list[Any]:
@@ -93,7 +94,7 @@ class _Watching(Follower):
         self.given: list[tuple[str, Tensor, Tensor | None]] = []
 
     def _leave(self, part: nn.Module, inputs: Any, output: Any) -> None:
-        for x in tensors(output):
+        for x in tensors_in(output):
             labels = self.of.get(x)
             self.given.append((self.path[-1], x.detach().clone(), labels))
         super()._leave(part, inputs, output)
@@ -116,7 +117,7 @@ def _difference(
 
     def leave(part: nn.Module, _: Any, output: Any) -> None:
         inside.pop()
-        found.extend((names[part], x.clone()) for x in tensors(output))
+        found.extend((names[part], x.clone()) for x in tensors_in(output))
 
     where = "the outputs differ"
     with ExitStack() as stack:

@@ -12,14 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from lottery.deploy.removal import Removal
-from lottery.deploy.surgery import cut, owned_tensors, sliced
-from lottery.deploy.units import Units
-from lottery.deploy.verification import verify
+from lottery.baking import uncompiled
+from lottery.deploy.compaction.removal import Removal
+from lottery.deploy.compaction.surgery import cut, owned_tensors, sliced
+from lottery.deploy.compaction.units import Units
+from lottery.deploy.compaction.verification import verify
+from lottery.deploy.inputs import as_inputs
 from lottery.prunable import matching
 from lottery.streams import isolated
 from lottery.structures.follower import Follower
-from lottery.ticket import uncompiled
 
 if TYPE_CHECKING:
     import pandas
@@ -165,9 +166,7 @@ def compact(
             x.detach().to("cpu", torch.float64 if x.is_floating_point() else x.dtype)
             if isinstance(x, Tensor)
             else x
-            for x in (
-                [example_input] if isinstance(example_input, Tensor) else example_input
-            )
+            for x in as_inputs(example_input)
         ]
         owned = owned_tensors(exact)
         follower = Follower(exact, owned, exact=True)

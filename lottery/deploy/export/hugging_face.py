@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from lottery import storage
-from lottery.deploy.permanent import baked_masks
+from lottery.baking import baked_masks, uncompiled
 from lottery.storage import StorageError
-from lottery.ticket import differences, uncompiled
+from lottery.ticket import differences
 
 M = TypeVar("M", bound=nn.Module)
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -62,7 +62,7 @@ def save_safetensors(
 def load_safetensors(module: M, path: str | os.PathLike[str]) -> M:
     """Load weights into a freshly built module; returns the module.
 
-    Where the file is of a compacted module, the module gets its smaller shapes: see `lottery.deploy.surgery.resize`.
+    Where the file is of a compacted module, the module gets its smaller shapes: see `lottery.deploy.compaction.surgery.resize`.
     Nothing in the file is executed.
 
     Args:
@@ -99,7 +99,7 @@ def load_safetensors(module: M, path: str | os.PathLike[str]) -> M:
             + "\n  ".join(wrong)
         )
     if reshaped:
-        from lottery.deploy.surgery import resize
+        from lottery.deploy.compaction.surgery import resize
 
         return resize(module, state)
     plain.load_state_dict(state)

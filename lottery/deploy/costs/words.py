@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
-from lottery.deploy.cost_figures import (
+from lottery.deploy.costs.figures import (
     BOTH,
     COMPACTED,
     DENSE,
@@ -13,7 +13,7 @@ from lottery.deploy.cost_figures import (
     SPARSE,
     Cost,
 )
-from lottery.deploy.measure import Ratio
+from lottery.deploy.costs.measure import Ratio
 from lottery.round_table import percent
 
 NOTICED = 0.1  # a smaller difference in speed may be where weights lie in memory

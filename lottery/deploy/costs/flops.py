@@ -14,9 +14,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from lottery.deploy.inputs import as_inputs, batch_of
 from lottery.masks import Masks
-
-Inputs = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -36,22 +35,6 @@ class Flops:
     sparse: int
     of_weights: int
     uncounted: tuple[str, ...] = ()
-
-
-def as_inputs(example_input: Any) -> Inputs:
-    """The arguments of forward: a tensor becomes the only one."""
-    return example_input if isinstance(example_input, tuple) else (example_input,)
-
-
-def batch_of(inputs: Inputs, size: int) -> Inputs:
-    """Inputs of `size` samples, from the first on and over again; what is no tensor stays as it is."""
-
-    def sized(x: Tensor) -> Tensor:
-        return x[torch.arange(size, device=x.device) % len(x)].contiguous()
-
-    return tuple(
-        sized(x) if isinstance(x, Tensor) and x.ndim and len(x) else x for x in inputs
-    )
 
 
 def count(module: nn.Module, masks: Mapping[str, Tensor], example_input: Any) -> Flops:

@@ -1,0 +1,1 @@
+"""Makes a baked module physically smaller, with exactly the same outputs."""

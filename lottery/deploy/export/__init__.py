@@ -1,0 +1,1 @@
+"""Networks in files that other programs read, checked before they are there."""

@@ -1,0 +1,1 @@
+"""Sparse files: coded masks and surviving values. Sparse matrices: linear layers that compute with them."""
