@@ -197,7 +197,10 @@ def _page(
 
     first = next(iter(costs.values()))
     if len(costs) > 1:
-        shown = [tables.rounds_table(costs)]
+        known = {str(one.round): one.metric for one in networks if one.metric}
+        metric = next((name for name, _ in known.values()), "")
+        values = {round: value for round, (_, value) in known.items()}
+        shown = [tables.rounds_table(costs, metric, values)]
         shown += [tables.paces_table(costs)] if first.batch_sizes else []
         *most, last = costs
         origin = networks[0].origin.replace(

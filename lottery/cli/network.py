@@ -15,6 +15,7 @@ from lottery import streams
 from lottery.baking import baked_masks
 from lottery.cli.checkpoint_file import check_weights, read_weights
 from lottery.cli.untrained import InsteadOfTraining, fit
+from lottery.headline import metric_of
 from lottery.masks import Masks
 from lottery.run import Run
 from lottery.storage import StorageError
@@ -44,6 +45,7 @@ class Network:
         data: the example in words.
         recipe: path of the recipe.
         round: the round that the weights are of, if they are of one.
+        metric: name and value of the metric that says most of that round, at its end: of these weights.
     """
 
     module: nn.Module
@@ -53,6 +55,7 @@ class Network:
     data: str
     recipe: str
     round: int | None = None
+    metric: tuple[str, float] | None = None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -124,7 +127,16 @@ def read_rounds(
     def network(found: _Weights) -> Network:
         module = copy.deepcopy(cli.model).cpu().eval()
         masks = found.load(module)
-        return Network(module, masks, example, found.origin, data, recipe, found.round)
+        return Network(
+            module,
+            masks,
+            example,
+            found.origin,
+            data,
+            recipe,
+            found.round,
+            found.metric,
+        )
 
     return [network(found) for found in weights]
 
@@ -136,6 +148,7 @@ class _Weights:
     origin: str
     load: Callable[[nn.Module], Masks]
     round: int | None = None
+    metric: tuple[str, float] | None = None
 
 
 def _check(known: argparse.Namespace, rounds: Sequence[int | None]) -> None:
@@ -190,7 +203,22 @@ def _of_run(run: Run, round: int | None) -> _Weights:
         raise ValueError(f"{error}. {_ways_out(run, round)}") from error
     masks = run.last_masks(round)
     origin = f"the weights of round {round} of {run.path}"
-    return _Weights(origin, lambda module: _load(module, weights, masks, origin), round)
+    return _Weights(
+        origin,
+        lambda module: _load(module, weights, masks, origin),
+        round,
+        _metric_at_the_end(run.summary(round)),
+    )
+
+
+def _metric_at_the_end(summary: Mapping[str, Any]) -> tuple[str, float] | None:
+    """Of the weights that a round ended with, not of those at its best step."""
+    metric = metric_of([summary])
+    if metric is None:
+        return None
+    part = "test_last" if metric.part.startswith("test_") else "last"
+    value = summary[part].get(metric.name)
+    return None if value is None else (metric.name, value)
 
 
 def _of_checkpoint(known: argparse.Namespace, cli: RecipeCLI) -> _Weights:

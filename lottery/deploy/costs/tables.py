@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from lottery.deploy.costs.figures import BOTH, COMPACTED, DENSE, MASKED, SPARSE, Cost
 from lottery.deploy.costs.measure import Ratio
-from lottery.round_table import RoundTable, percent
+from lottery.round_table import RoundTable, number, percent
 
 NONE = "-"
 
@@ -83,12 +83,15 @@ def time_table(cost: Cost) -> RoundTable:
     return RoundTable(header, rows, caption)
 
 
-def rounds_table(costs: Mapping[str, Cost]) -> RoundTable:
-    """Sizes of several networks as shares of dense, a row each."""
+def rounds_table(
+    costs: Mapping[str, Cost], metric: str = "", values: Mapping[str, float] = {}
+) -> RoundTable:
+    """Sizes of several networks as shares of dense, a row each, beside the metric of those that have one."""
     rows = [
         [
             name,
             percent(cost.density),
+            *([number(values[name]) if name in values else NONE] if metric else []),
             f"{cost.removed:,} of {cost.units:,}",
             *(
                 _share(cost.share(variant, quantity))
@@ -98,7 +101,6 @@ def rounds_table(costs: Mapping[str, Cost]) -> RoundTable:
                     ("parameters", COMPACTED),
                     ("flops", COMPACTED),
                     ("flops", SPARSE),
-                    ("bytes", COMPACTED),
                     ("bytes", SPARSE),
                     ("bytes", BOTH),
                 )
@@ -107,11 +109,14 @@ def rounds_table(costs: Mapping[str, Cost]) -> RoundTable:
         for name, cost in costs.items()
     ]
     caption = (
-        "Shares of dense. Units that compaction removed; parameters, FLOPs and file after it; FLOPs that are possible in"
-        " theory; the sparse file, and that of the compacted network."
+        "Shares of dense. Units that compaction removed; parameters and FLOPs after it; FLOPs that are possible in"
+        " theory; bytes of the sparse file, and of that of the compacted network."
     )
-    header = ["round", "density", "units", "params", "FLOPs", "theory"]
-    return RoundTable([*header, "file", "sparse", "both"], rows, caption)
+    if metric:
+        caption += f" {metric}: of the masked network."
+    header = ["round", "density", *([metric] if metric else []), "units"]
+    header += ["params", "FLOPs", "theory", "sparse", "both"]
+    return RoundTable(header, rows, caption)
 
 
 def paces_table(costs: Mapping[str, Cost]) -> RoundTable:
