@@ -11,14 +11,16 @@ import os
 import socket
 import time
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from lottery.mask_history import MaskHistory
+
+T = TypeVar("T")
 
 FORMAT = 2
 MANIFEST = "manifest.json"
@@ -268,6 +270,33 @@ def write(path: Path, data: bytes | memoryview) -> None:
         raise StorageError(
             f"could not write {path}: {error.strerror or error}. What was written before is intact; try again once"
             " there is room and permission."
+        ) from error
+
+
+class ForeignFile(ValueError):
+    """The bytes are whole, but of another kind or format than what reads them; the message goes on after the path."""
+
+
+def read_as(path: str | os.PathLike[str], decode: Callable[[bytes], T], kind: str) -> T:
+    """What a single file holds.
+
+    Args:
+        path: the file.
+        decode: of its bytes; raises `ForeignFile`, or anything where they are damaged.
+        kind: of file, in words, such as "a ticket".
+
+    Raises:
+        StorageError: the file is missing, damaged or foreign.
+    """
+    try:
+        return decode(Path(path).read_bytes())
+    except FileNotFoundError:
+        raise StorageError(f"{path} does not exist") from None
+    except ForeignFile as error:
+        raise StorageError(f"{path} {error}") from None
+    except Exception as error:
+        raise StorageError(
+            f"{path} is not {kind}, or is damaged: {error}. Get it again from where it came from."
         ) from error
 
 

@@ -16,7 +16,6 @@ from torch.nn.parameter import is_lazy
 from lottery import inspection, storage, ticket_file
 from lottery.baking import bake, baked_masks, uncompiled
 from lottery.masks import Masks
-from lottery.storage import StorageError
 
 if TYPE_CHECKING:
     import pandas
@@ -308,17 +307,7 @@ class Ticket:
         Raises:
             StorageError: the file is missing, damaged, not a ticket, or of another format.
         """
-        path = Path(path)
-        try:
-            return cls(*ticket_file.decode(path.read_bytes()))
-        except FileNotFoundError:
-            raise StorageError(f"{path} does not exist") from None
-        except ticket_file.ForeignFile as error:
-            raise StorageError(f"{path} {error}") from None
-        except Exception as error:
-            raise StorageError(
-                f"{path} is not a ticket, or is damaged: {error}. Get it again from where it came from."
-            ) from error
+        return cls(*storage.read_as(path, ticket_file.decode, "a ticket"))
 
     def __repr__(self) -> str:
         origin = (

@@ -14,6 +14,7 @@ from torch import Tensor
 from lottery import storage
 from lottery.mask_history import MaskHistory
 from lottery.masks import Masks
+from lottery.storage import ForeignFile
 
 FORMAT = 2
 Kind = Literal["all", "surviving", "signs", "none"]
@@ -29,10 +30,6 @@ class Contents(NamedTuple):
     masks: Masks
     weights: dict[str, Tensor]
     provenance: dict[str, Any]
-
-
-class ForeignFile(ValueError):
-    """The bytes are a whole safetensors file, but not a ticket that this version reads."""
 
 
 def encode(contents: Contents, kind: Kind) -> bytes:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from lottery import console, storage
 from lottery.cli import network
+from lottery.cli.outputs import check_new
 from lottery.round_table import RoundTable
 
 if TYPE_CHECKING:
@@ -179,11 +180,7 @@ def _check(known: argparse.Namespace) -> None:
         raise ValueError(
             f"{known.output}: the page is Markdown; write a name that ends in {MARKDOWN[0]}"
         )
-    for path in (known.json, known.output):
-        if path is not None and path.exists():
-            raise ValueError(
-                f"{path} exists already, and nothing is overwritten: choose another name, or delete it"
-            )
+    check_new(known.json, known.output)
 
 
 def _page(

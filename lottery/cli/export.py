@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lottery import console
 from lottery.cli import network
+from lottery.cli.outputs import check_new
 from lottery.round_table import percent
 
 if TYPE_CHECKING:
@@ -129,11 +130,7 @@ def _check(known: argparse.Namespace) -> None:
     """
     from lottery.cli.export_formats import files
 
-    for path in files(known.to, known.output):
-        if path.exists():
-            raise ValueError(
-                f"{path} exists already, and nothing is overwritten: choose another name with -o, or delete it"
-            )
+    check_new(*files(known.to, known.output))
     for option, of in (("values", "sparse"), ("opset", "onnx")):
         if getattr(known, option) is not None and known.to != of:
             raise ValueError(

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from lottery import console, storage
+from lottery.cli.outputs import check_new
 from lottery.round_table import percent
 from lottery.stability import THRESHOLD
 from lottery.steps import Step
@@ -44,10 +45,7 @@ def find(arguments: list[str]) -> int:
     known, overrides = parser.parse_known_args(options)
     path = Path(recipe)
     output = known.output or path.with_name(f"{path.stem}_rewind.yaml")
-    if output.exists():
-        raise ValueError(
-            f"{output} exists already, and nothing is overwritten: choose another name with -o, or delete it"
-        )
+    check_new(output)
     from lottery.recipes import quieten
     from lottery.study.rewinding import find_rewind, written
 

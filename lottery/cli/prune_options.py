@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from lottery import scores, structures
 from lottery.amounts import Scope, check_fraction
+from lottery.cli.outputs import check_new
 from lottery.ticket_file import Kind
 
 USAGE = "lottery prune RECIPE -o FILE.ticket [OPTION ...] [--SETTING VALUE ...]"
@@ -73,10 +74,7 @@ def check(known: argparse.Namespace) -> None:
     Raises:
         ValueError: the output exists, the density is no fraction, or a round is of no run.
     """
-    if known.output.exists():
-        raise ValueError(
-            f"{known.output} exists already, and nothing is overwritten: choose another name with -o, or delete it"
-        )
+    check_new(known.output)
     if known.density is not None:
         check_fraction("--density", known.density)
     if known.round is not None and known.run is None:

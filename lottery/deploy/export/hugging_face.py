@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from lottery import storage
 from lottery.baking import baked_masks, uncompiled
-from lottery.storage import StorageError
 from lottery.ticket import differences
 
 M = TypeVar("M", bound=nn.Module)
@@ -74,21 +73,7 @@ def load_safetensors(module: M, path: str | os.PathLike[str]) -> M:
         StorageError: the file is missing or damaged.
     """
     file, plain = weights_file(path), uncompiled(module)
-    try:
-        data = file.read_bytes()
-        state, metadata = storage.decode_tensors(data), storage.decode_metadata(data)
-    except FileNotFoundError:
-        raise StorageError(f"{file} does not exist") from None
-    except Exception as error:
-        raise StorageError(
-            f"{file} is no safetensors file, or is damaged: {error}"
-        ) from error
-    for (
-        name,
-        kept,
-    ) in metadata.items():  # the names of shared tensors that were left out
-        if kept in state:
-            state[name] = state[kept]
+    state = storage.read_as(file, _decoded, "a safetensors file")
     extra, missing, reshaped = differences(state, plain)
     if extra or missing:
         wrong = [f"{name}: only in the file" for name in extra] + [
@@ -124,6 +109,13 @@ def _encoded(module: nn.Module) -> bytes:
                 f"tensors of {type(module).__name__} are views into the same memory: {str(error).splitlines()[0]}"
             ) from error
         return file.read_bytes()
+
+
+def _decoded(data: bytes) -> dict[str, Tensor]:
+    """The tensors in a file, shared ones under each of their names, which `save_model` leaves to the metadata."""
+    state = storage.decode_tensors(data)
+    shared = storage.decode_metadata(data).items()
+    return state | {name: state[kept] for name, kept in shared if kept in state}
 
 
 def _described(module: nn.Module, more: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from lottery.deploy.sparse import values as kinds
 from lottery.deploy.sparse.encodings import ENCODINGS, Coded
 from lottery.deploy.sparse.values import Stored, Values
 from lottery.masks import Masks
-from lottery.storage import StorageError
+from lottery.storage import ForeignFile
 
 if TYPE_CHECKING:
     import pandas
@@ -149,12 +149,12 @@ def decode(data: bytes) -> tuple[dict[str, Tensor], Masks]:
     tensors = storage.decode_tensors(data)
     metadata = storage.decode_metadata(data)
     if "sparse" not in metadata:
-        raise ticket_file.ForeignFile(
+        raise ForeignFile(
             "is a safetensors file, but not one that save_sparse wrote (Ticket.load reads tickets)"
         )
     described = json.loads(metadata["sparse"])
     if described["format"] != FORMAT:
-        raise ticket_file.ForeignFile(
+        raise ForeignFile(
             f"has sparse format {described['format']}, this version reads {FORMAT}."
             " Update (pip install -U lottery-tickets), or read it with the version that wrote it."
         )
@@ -247,17 +247,7 @@ def layer_sizes(
 
 
 def _load(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Masks]:
-    path = Path(path)
-    try:
-        return decode(path.read_bytes())
-    except FileNotFoundError:
-        raise StorageError(f"{path} does not exist") from None
-    except ticket_file.ForeignFile as error:
-        raise StorageError(f"{path} {error}") from None
-    except Exception as error:
-        raise StorageError(
-            f"{path} is not a sparse file, or is damaged: {error}. Get it again from where it came from."
-        ) from error
+    return storage.read_as(path, decode, "a sparse file")
 
 
 def _tied(state_dict: Mapping[str, Tensor], masks: Masks) -> dict[str, str]:
