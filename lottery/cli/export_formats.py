@@ -165,10 +165,7 @@ def _sparse(
         loaded = copy.deepcopy(module)
         loaded.load_state_dict(read)
         check = f"Rounded to {values}. {_apart(module, loaded, network)}"
-    load = [
-        "from lottery.deploy import load_sparse",
-        *_into_module(f'load_sparse("{path}")', smaller),
-    ]
+    load = _into_module(f'load_sparse("{path}")', smaller, "load_sparse")
     return Written(path.stat().st_size, check, load)
 
 
@@ -184,10 +181,14 @@ def _masks_of(module: nn.Module, masks: Masks) -> Masks:
     return baked_masks(module, include=left) if left else Masks({})
 
 
-def _into_module(what: str, smaller: bool) -> list[str]:
-    if not smaller:
-        return [f"module.load_state_dict({what})"]
-    return ["from lottery.deploy import resize", f"resize(module, {what})"]
+def _into_module(what: str, smaller: bool, *names: str) -> list[str]:
+    """Lines that load a state dict; `names` are what they need of lottery.deploy."""
+    names = (*names, "resize") if smaller else names
+    into = f"resize(module, {what})" if smaller else f"module.load_state_dict({what})"
+    return [
+        *([f"from lottery.deploy import {', '.join(names)}"] if names else []),
+        into,
+    ]
 
 
 def _same(read: Mapping[str, Any], module: nn.Module) -> str:
