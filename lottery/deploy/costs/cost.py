@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lottery import storage
 from lottery.baking import bake, uncompiled
+from lottery.deploy.clock import alone
 from lottery.deploy.compaction.compaction import compact
 from lottery.deploy.costs.figures import (
     BOTH,
@@ -23,7 +24,7 @@ from lottery.deploy.costs.figures import (
     Variant,
 )
 from lottery.deploy.costs.flops import count
-from lottery.deploy.costs.measure import alone, latencies, peak_memory
+from lottery.deploy.costs.measure import latencies, peak_memory
 from lottery.deploy.inputs import (
     Inputs,
     as_inputs,

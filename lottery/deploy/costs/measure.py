@@ -7,7 +7,6 @@ import math
 import os
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
-from torch.utils.benchmark import Timer, timer
+from torch.utils.benchmark import Timer
+
+from lottery.deploy.clock import clock_of
 
 BLOCKS = 21  # of each module
 FEWEST = 7  # blocks, where a pass is long
@@ -90,7 +91,7 @@ def latencies(
     Returns:
         A latency per module, of 21 blocks each, or down to 7 where a pass is long. Threads are those of torch.
     """
-    clock = time.thread_time if alone(_device(inputs)) else timer
+    clock = clock_of(_device(inputs))
     timers = {
         name: Timer(
             "module(*inputs)",
@@ -118,11 +119,6 @@ def latencies(
             for name in names[first:] + names[:first]:
                 found[name].append(timers[name].timeit(passes[name]).median)
     return {name: Latency(tuple(values)) for name, values in found.items()}
-
-
-def alone(device: torch.device) -> bool:
-    """Whether all work is done by one thread, so that its processor time can be taken."""
-    return device.type == "cpu" and torch.get_num_threads() == 1
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,9 +10,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
-from torch.utils.benchmark import timer
 
-from lottery.deploy.costs.measure import alone
+from lottery.deploy.clock import clock_of
 from lottery.deploy.sparse.linear import (
     BLOCKS,
     SparseLinear,
@@ -160,7 +158,7 @@ def _timed(
     Each form is called in turns with the dense one, as layers are called between others: in a loop of its own a small
     matrix would stay in the cache.
     """
-    clock = time.thread_time if alone(x.device) else timer
+    clock = clock_of(x.device)
     dense = forms["dense"]
     seconds = {"dense": min(_seconds(dense, x, clock) for _ in range(_WARM))}
     shares: dict[str, float] = {}
