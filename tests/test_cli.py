@@ -91,6 +91,7 @@ def test_a_recipe_ends_in_the_table_and_the_next_commands(
         f"  lottery inspect '{dirpath}'",
         f"  lottery inspect '{dirpath}' --round 2",
         f"  lottery report '{dirpath}'",
+        f"  lottery cost {DIGITS} --trainer.max_epochs 2 --lottery.rounds 2 --lottery.dirpath '{dirpath}'",
         f"  lottery run {DIGITS} --trainer.max_epochs 2 --lottery.dirpath '{dirpath}' --lottery.rounds 4    # two more rounds",
     ]
     assert said.err == ""  # no tips, no deprecations

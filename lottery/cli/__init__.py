@@ -1,10 +1,11 @@
-"""The command line: `lottery run`, `lottery prune`, `lottery ls`, `lottery inspect`, `lottery report`."""
+"""The command line: `lottery COMMAND`."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 
 _EPILOG = """\
@@ -20,6 +21,20 @@ examples:
   lottery cost recipes/digits.yaml                 is it smaller, is it faster?
   lottery export recipes/digits.yaml --to onnx -o digits.onnx
 """
+
+# commands that take a recipe, whose settings are options too: room in this folder, function, summary
+_OF_RECIPES = {
+    "run": ("run", "run_recipe", "run a recipe; go on with it if it was begun"),
+    "prune": ("prune", "prune", "score and prune once, without training"),
+    "study": ("study", "study", "seeds and controls: is it a winning ticket?"),
+    "find-rewind": (
+        "find_rewind",
+        "find",
+        "the earliest step that is stable to rewind to",
+    ),
+    "cost": ("cost", "cost", "what a ticket saves: bytes, FLOPs, latency"),
+    "export": ("export", "export", "write a network to a file that others read"),
+}
 
 _LS_EPILOG = """\
 Best is the round that validation chose among the pruned ones, with its density;
@@ -64,30 +79,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status. Errors that a user can mend come without a traceback."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        if arguments[:1] == ["run"]:  # its options are the recipe's
-            from lottery.cli.run import run_recipe
-
-            return run_recipe(arguments[1:])
-        if arguments[:1] == ["prune"]:  # so are those that are not its own
-            from lottery.cli.prune import prune
-
-            return prune(arguments[1:])
-        if arguments[:1] == ["study"]:
-            from lottery.cli.study import study
-
-            return study(arguments[1:])
-        if arguments[:1] == ["find-rewind"]:
-            from lottery.cli.find_rewind import find
-
-            return find(arguments[1:])
-        if arguments[:1] == ["export"]:
-            from lottery.cli.export import export
-
-            return export(arguments[1:])
-        if arguments[:1] == ["cost"]:
-            from lottery.cli.cost import cost
-
-            return cost(arguments[1:])
+        if arguments and arguments[0] in _OF_RECIPES:
+            room, function, _ = _OF_RECIPES[arguments[0]]
+            run = getattr(import_module(f"lottery.cli.{room}"), function)
+            return run(arguments[1:])
         known = _parse(arguments)
         known.command(known)
         return 0
@@ -128,15 +123,8 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         added.set_defaults(command=does, parser=added)
         return added
 
-    commands.add_parser("run", help="run a recipe; go on with it if it was begun")
-    commands.add_parser("prune", help="score and prune once, without training")
-    commands.add_parser("study", help="seeds and controls: is it a winning ticket?")
-    commands.add_parser(
-        "find-rewind", help="the earliest step that is stable to rewind to"
-    )
-
-    commands.add_parser("export", help="write a network to a file that others read")
-    commands.add_parser("cost", help="what a ticket saves: bytes, FLOPs, latency")
+    for name, (_, _, summary) in _OF_RECIPES.items():
+        commands.add_parser(name, help=summary)
 
     ls = command("ls", _ls, "list studies, runs and ticket files", _LS_EPILOG)
     ls.add_argument(

@@ -75,6 +75,7 @@ def _say_what_is_next(cli: RecipeCLI, recipe: str, overrides: list[str]) -> None
     if finished:
         lines.append(f"lottery inspect {path} --round {finished[-1]}")
         lines.append(f"lottery report {path}")
+        lines.append(_command([recipe, *overrides], "cost"))
     if ticket.rounds not in finished:
         lines.append(f"{_command([recipe, *overrides])}    # go on")
     elif ticket.pruning.densities is None and ticket.moving is None:
@@ -84,8 +85,8 @@ def _say_what_is_next(cli: RecipeCLI, recipe: str, overrides: list[str]) -> None
     print("\nnext:", *lines, sep="\n  ")
 
 
-def _command(arguments: Sequence[str]) -> str:
-    return f"lottery run {shlex.join(arguments)}"
+def _command(arguments: Sequence[str], name: str = "run") -> str:
+    return f"lottery {name} {shlex.join(arguments)}"
 
 
 def _without(option: str, arguments: Sequence[str]) -> list[str]:
