@@ -9,8 +9,9 @@ import numpy as np
 
 from lottery.evidence.grid import DENSE
 from lottery.evidence.paired import MOST_SEEDS
-from lottery.evidence.words import listed, rounds_text
+from lottery.evidence.words import rounds_text
 from lottery.round_table import percent
+from lottery.wording import listed
 
 if TYPE_CHECKING:
     from lottery.evidence.evidence import Evidence

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lottery.round_table import percent
+from lottery.wording import in_percent, listed
 
 if TYPE_CHECKING:
     import pandas
@@ -33,8 +34,7 @@ class Words:
     @classmethod
     def of(cls, metric: str, values: pandas.Series) -> Words:
         """As the name of a metric and its values tell."""
-        share = values.dropna().between(0, 1).all()
-        return cls("acc" in metric.lower() and bool(share))
+        return cls(in_percent(metric, values))
 
     def size(self, amount: float) -> str:
         """An amount without a sign, such as a margin."""
@@ -81,17 +81,6 @@ def rounds_text(rounds: Sequence[int], densities: Mapping[int, float]) -> str:
         else:
             texts.append(f"rounds {span[0]} to {span[-1]} ({first} to {last}{of})")
     return listed(texts)
-
-
-def listed(items: Sequence[str]) -> str:
-    """Words joined as in a sentence.
-
-    Example:
-        >>> listed(["a"]), listed(["a", "b", "c"])
-        ('a', 'a, b and c')
-    """
-    *most, last = items
-    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _true_minus(number: str) -> str:

@@ -11,6 +11,7 @@ from lottery.amounts import check_fraction
 from lottery.planner.candidate import Candidate
 from lottery.planner.measured import Measured
 from lottery.round_table import percent
+from lottery.wording import duration
 
 if TYPE_CHECKING:
     import pandas
@@ -152,7 +153,7 @@ class Plan:
     def _confirm(self, seeds: int, controls: int) -> str:
         epochs, seconds = self.cost(seeds, controls)
         return (
-            f"To confirm it with {seeds} seeds and {controls} controls: {epochs:,} epochs, about {_duration(seconds)} in one"
+            f"To confirm it with {seeds} seeds and {controls} controls: {epochs:,} epochs, about {duration(seconds)} in one"
             f" process: lottery study RECIPE --seeds {seeds} {' '.join(self.best.overrides())} (under"
             " lottery.pruning.amount where the recipe's pruning is a mapping)."
         )
@@ -237,10 +238,3 @@ def plan(measured: Measured, budget: int, density: float) -> Plan:
 
 def _rounds(number: int) -> str:
     return f"{number} round{'' if number == 1 else 's'}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} seconds"
-    minutes = seconds / 60
-    return f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.1f} hours"

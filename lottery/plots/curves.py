@@ -20,12 +20,12 @@ from lottery.plots.style import (
     KEPT,
     dark_where_dense,
     fit_to_means,
-    in_percent,
     legend_height,
     line_style,
     new_axes,
     write_legend,
 )
+from lottery.wording import in_percent
 
 _X_LABELS = {"step": "step [optimizer steps]", "epoch": "epoch"}
 

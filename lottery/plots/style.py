@@ -9,7 +9,6 @@ from typing import Any
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, ListedColormap
 from numpy.typing import ArrayLike
@@ -54,11 +53,6 @@ def dark_where_dense() -> Colormap:
 def new_axes(height: float = 4.0) -> Axes:
     """Axes in a figure of their own, as wide as a notebook."""
     return plt.subplots(figsize=(WIDTH, height), layout="constrained")[1]
-
-
-def in_percent(metric: str, values: pd.Series) -> bool:
-    """Whether a metric is a share that reads better in percent: accuracies between 0 and 1."""
-    return "acc" in metric.lower() and bool(values.between(0, 1).all())
 
 
 def write_legend(

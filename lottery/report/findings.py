@@ -228,7 +228,7 @@ class Findings:
     def _in_percent(self) -> bool:
         import pandas
 
-        from lottery.plots.style import in_percent
+        from lottery.wording import in_percent
 
         assert self.metric is not None
         found = [self.metric.of(s) for run in self.summaries for s in run]

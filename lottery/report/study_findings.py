@@ -6,13 +6,13 @@ import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from lottery.evidence.words import listed
 from lottery.report.facts import Fact
 from lottery.report.findings import Card
 from lottery.report.study_tables import p_text, value_text
 from lottery.round_table import RoundTable, percent
 from lottery.run import Run
 from lottery.storage import Directory, StorageError
+from lottery.wording import listed
 
 if TYPE_CHECKING:
     from lottery.evidence import Evidence, Verdict

@@ -10,6 +10,7 @@ from typing import Any
 from lottery import console
 from lottery.sparkline import bar
 from lottery.study.driver import Progress
+from lottery.wording import duration
 
 _EVERY = 15.0  # seconds between lines, where there is no terminal
 
@@ -53,7 +54,7 @@ def _in_a_line(progress: Progress, seconds_left: float | None) -> str:
     if progress.running:
         parts.append(f"{len(progress.running)} in training")
     if seconds_left is not None and (progress.left or progress.running):
-        parts.append(f"about {_duration(seconds_left)} left")
+        parts.append(f"about {duration(seconds_left)} left")
     return ", ".join(parts)
 
 
@@ -90,11 +91,3 @@ class _Lines:
         if line != self._before:
             console.show(line)
         self._before = line
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

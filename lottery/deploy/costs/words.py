@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from lottery.deploy.costs.figures import (
     BOTH,
@@ -15,6 +15,7 @@ from lottery.deploy.costs.figures import (
 )
 from lottery.deploy.costs.measure import Ratio
 from lottery.round_table import percent
+from lottery.wording import listed
 
 NOTICED = 0.1  # a smaller difference in speed may be where weights lie in memory
 
@@ -114,7 +115,7 @@ def _files(cost: Cost) -> Iterator[str]:
         sizes.append(f"the compacted one {_smaller(cost, COMPACTED)}")
     if BOTH in cost.variants:
         sizes.append(f"both together {_smaller(cost, BOTH)}")
-    codes = _listed(name for name, _ in Counter(cost.chosen.values()).most_common())
+    codes = listed([name for name, _ in Counter(cost.chosen.values()).most_common()])
     yield f"On disk {', '.join(sizes)}; masks are coded by {codes}."
 
 
@@ -128,7 +129,7 @@ def _kernels(cost: Cost) -> Iterator[str]:
         if name in cost.refused:
             yield f"Sparse kernels could not be tried: {cost.refused[name]}"
     if idle:
-        which = {size: f"the {_listed(of)} network" for size, of in idle.items()}
+        which = {size: f"the {listed(of)} network" for size, of in idle.items()}
         yield f"No sparse kernel pays in {_by_size(which)}."
 
 
@@ -140,7 +141,7 @@ def _uncounted(cost: Cost) -> Iterator[str]:
             " weights without a mask; no mask saves them."
         )
     if flops.uncounted:
-        yield f"No FLOPs are counted for {_listed(flops.uncounted)}."
+        yield f"No FLOPs are counted for {listed(flops.uncounted)}."
 
 
 def _balance(cost: Cost) -> Iterator[str]:
@@ -200,15 +201,6 @@ def _by_size(said: Mapping[int, str]) -> str:
     for size, text in said.items():
         sizes.setdefault(text, []).append(str(size))
     return ", ".join(
-        f"{text} at batch size{'s' if len(of) > 1 else ''} {_listed(of)}"
+        f"{text} at batch size{'s' if len(of) > 1 else ''} {listed(of)}"
         for text, of in sizes.items()
     )
-
-
-def _listed(parts: Iterable[str]) -> str:
-    """Example:
-    >>> _listed(["a"]), _listed(["a", "b", "c"])
-    ('a', 'a, b and c')
-    """
-    *most, last = [*parts] or [""]
-    return f"{', '.join(most)} and {last}" if most else last
