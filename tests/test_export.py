@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
 import torch
 import zoo
@@ -29,7 +27,11 @@ from lottery.storage import StorageError
 
 X = zoo.data(5)[0]
 BOTH = pytest.mark.parametrize(
-    "export", [export_program, pytest.param(export_onnx, marks=pytest.mark.slow)]
+    "export",
+    [
+        export_program,
+        pytest.param(export_onnx, marks=[pytest.mark.slow, zoo.needs_onnx]),
+    ],
 )
 
 
@@ -71,6 +73,8 @@ class Transformer(nn.Module):
 
 
 def run_onnx(path: Path, *batch: Tensor) -> list[np.ndarray]:
+    import onnxruntime
+
     session = onnxruntime.InferenceSession(str(path))
     names = [entry.name for entry in session.get_inputs()]
     return session.run(None, {n: x.numpy() for n, x in zip(names, batch, strict=True)})
@@ -139,9 +143,12 @@ def test_several_inputs_and_outputs_keep_their_places(
 # ONNX
 
 
+@zoo.needs_onnx
 def test_an_onnx_file_is_one_checked_file_of_the_opset_that_was_asked_for(
     tmp_path: Path,
 ) -> None:
+    import onnx
+
     module, path = made(zoo.Net), tmp_path / "net.onnx"
     bake(module, {"net.0.weight": torch.rand(16, 12) < 0.3})
     found = export_onnx(module, X[:1], path, opset=19)
@@ -154,6 +161,7 @@ def test_an_onnx_file_is_one_checked_file_of_the_opset_that_was_asked_for(
     assert np.allclose(run_onnx(path, x)[0], module.eval()(x).detach(), atol=1e-6)
 
 
+@zoo.needs_onnx
 @pytest.mark.slow
 @pytest.mark.parametrize("opset", [None, 18, 21, 24])
 @pytest.mark.parametrize(
@@ -169,6 +177,7 @@ def test_onnxruntime_computes_what_the_module_does(
     assert np.allclose(run_onnx(path, x)[0], module.eval()(x).detach(), atol=1e-5)
 
 
+@zoo.needs_onnx
 @pytest.mark.slow
 def test_a_compacted_resnet_is_exported_at_its_smaller_size(tmp_path: Path) -> None:
     module = made(ResNet).eval()
@@ -188,6 +197,7 @@ def test_a_compacted_resnet_is_exported_at_its_smaller_size(tmp_path: Path) -> N
     )
 
 
+@zoo.needs_onnx
 @pytest.mark.slow
 def test_double_precision_is_kept_without_a_fixed_batch(tmp_path: Path) -> None:
     found = export_onnx(
@@ -224,10 +234,13 @@ def test_what_cannot_be_exported_is_named_in_one_line_and_nothing_is_written(
     assert list(tmp_path.iterdir()) == [path]
 
 
+@zoo.needs_onnx
 @pytest.mark.parametrize("opset", [-1, 17, 999])
 def test_an_opset_out_of_range_is_refused_with_the_range(
     opset: int, tmp_path: Path
 ) -> None:
+    import onnx
+
     highest = onnx.defs.onnx_opset_version()
     with pytest.raises(
         ValueError, match=f"opset={opset} .* begins at 18, .* up to {highest}"
@@ -251,6 +264,7 @@ def test_missing_packages_are_named_with_the_way_to_get_them(
         export_onnx(made(zoo.Net), X, tmp_path / "net.onnx")
 
 
+@zoo.needs_onnx
 @pytest.mark.slow
 def test_an_operator_that_onnx_does_not_have_is_named(tmp_path: Path) -> None:
     class Singular(nn.Module):

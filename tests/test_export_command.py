@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 from pathlib import Path
@@ -122,7 +123,11 @@ def test_a_checkpoint_has_the_masks_of_its_zeros_or_of_a_ticket(
 @pytest.mark.parametrize(
     "to",
     [
-        pytest.param(to, marks=pytest.mark.slow if to in LOADED else ())
+        pytest.param(
+            to,
+            marks=[pytest.mark.slow] * (to in LOADED)
+            + [zoo.needs_onnx] * (to == "onnx"),
+        )
         for to in FORMATS
     ],
 )
@@ -141,7 +146,7 @@ def test_the_lines_it_prints_load_the_network(
     one = read(folder)
     names: dict[str, Any] = {"torch": torch, "batch": one.example}
     if to == "onnx":
-        names["onnxruntime"] = pytest.importorskip("onnxruntime")
+        names["onnxruntime"] = importlib.import_module("onnxruntime")
     names["module"] = MLP(**RECIPE["model"]["init_args"]).eval()
     for line in said.split("\nload it:\n")[1].splitlines():
         exec(line.strip(), names)  # noqa: S102 (these lines are what is tested)
@@ -213,7 +218,7 @@ def test_compaction_says_what_went_and_what_stayed(
             "--values is of --to sparse, and --to onnx has none",
         ),
         ("--to sparse -o x --opset 18", "--opset is of --to onnx"),
-        ("--to onnx -o x --opset 5", "begins at 18"),
+        pytest.param("--to onnx -o x --opset 5", "begins at 18", marks=zoo.needs_onnx),
         ("--to onnx -o x --keep hidden", "give that too"),
         ("--to pickle -o x", "--to"),
         ("-o x", "--to"),

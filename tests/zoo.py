@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import os
 import runpy
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import pytest
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
@@ -21,6 +23,11 @@ from lottery.data import BatchLoader
 torch.set_num_threads(1)
 
 INPUTS, CLASSES, BATCH = 12, 3, 8
+
+needs_onnx = pytest.mark.skipif(
+    importlib.util.find_spec("onnxruntime") is None,
+    reason="the extra onnx is not installed",
+)
 
 
 def data(samples: int = 64, seed: int = 0) -> tuple[Tensor, Tensor]:
