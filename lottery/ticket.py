@@ -16,6 +16,7 @@ from torch.nn.parameter import is_lazy
 from lottery import inspection, storage, ticket_file
 from lottery.baking import bake, baked_masks, uncompiled
 from lottery.masks import Masks
+from lottery.sealed import digest
 
 if TYPE_CHECKING:
     import pandas
@@ -72,7 +73,7 @@ class Ticket:
             if name in self.masks:
                 tensor = torch.where(self.masks[name], tensor, 0)
             tensors[f"weight/{name}"] = tensor
-        return ticket_file.digest(tensors)[:16]
+        return digest(tensors)[:16]
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Ticket):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -11,10 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lottery import storage
 from lottery.mask_history import MaskHistory
 from lottery.masks import Masks
-from lottery.storage import ForeignFile
+from lottery.sealed import seal, unseal
 
 FORMAT = 2
 Kind = Literal["all", "surviving", "signs", "none"]
@@ -65,17 +62,13 @@ def encode(contents: Contents, kind: Kind) -> bytes:
                 np.packbits(survivors.numpy() >= 0)
             )
     described = {
-        "format": FORMAT,
         "weights": kind,
         "shapes": {name: list(mask.shape) for name, mask in masks.items()},
         "magnitudes": magnitudes,
         "dtypes": dtypes,
         "provenance": provenance,
     }
-    text = json.dumps(described)
-    return storage.encode_tensors(
-        tensors, {"ticket": text, "sha256": digest(tensors, text)}
-    )
+    return seal("ticket", FORMAT, described, tensors)
 
 
 def decode(data: bytes) -> Contents:
@@ -85,20 +78,12 @@ def decode(data: bytes) -> Contents:
         ForeignFile: it is not a ticket, or one of another format; the message says what to do.
         Exception: the bytes are damaged: errors of many kinds.
     """
-    tensors = storage.decode_tensors(data)
-    metadata = storage.decode_metadata(data)
-    if "ticket" not in metadata:
-        raise ForeignFile(
-            "is a safetensors file, but not a ticket (Ticket.save writes them)"
-        )
-    described = json.loads(metadata["ticket"])
-    if described["format"] != FORMAT:
-        raise ForeignFile(
-            f"has ticket format {described['format']}, this version reads {FORMAT}."
-            " Update (pip install -U lottery-tickets), or read it with the version that wrote it."
-        )
-    if metadata["sha256"] != digest(tensors, metadata["ticket"]):
-        raise ValueError("its contents are not those that were written")
+    described, tensors = unseal(
+        data,
+        "ticket",
+        FORMAT,
+        "is a safetensors file, but not a ticket (Ticket.save writes them)",
+    )
     shapes = described["shapes"]
     masks = MaskHistory.unpack(tensors[_MASKS], shapes, 1)[0]
     weights = _part(tensors, _WEIGHT)
@@ -111,18 +96,6 @@ def decode(data: bytes) -> Contents:
         dtype = getattr(torch, described["dtypes"][name])
         weights[name] = _spread((signs * magnitude).to(dtype), masks[name])
     return Contents(masks, weights, described["provenance"])
-
-
-def digest(tensors: Mapping[str, Tensor], text: str = "") -> str:
-    """SHA-256 of named tensors, in any order, and of a text."""
-    found = hashlib.sha256(text.encode())
-    for name, tensor in sorted(tensors.items()):
-        described = [name, str(tensor.dtype), list(tensor.shape)]
-        found.update(json.dumps(described).encode())
-        found.update(
-            tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-        )
-    return found.hexdigest()
 
 
 def _spread(survivors: Tensor, mask: Tensor) -> Tensor:

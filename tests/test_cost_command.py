@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import test_prune_command
 import yaml
 from test_cli import helped, loggers, refused  # noqa: F401 (a fixture)
 
@@ -15,21 +16,11 @@ from lottery import Run, cli
 pytestmark = pytest.mark.filterwarnings("ignore:[\\s\\S]*deprecated")
 
 RECIPE: dict[str, Any] = {
-    "seed_everything": 0,
-    "threads": 1,
-    "trainer": {
-        "max_epochs": 1,
-        "accelerator": "cpu",
-        "limit_train_batches": 4,
-        "limit_val_batches": 1,
-        "num_sanity_val_steps": 0,
-        "enable_checkpointing": False,
-    },
+    **test_prune_command.RECIPE,
     "model": {
         "class_path": "lottery.models.MLP",
         "init_args": {"inputs": 64, "hidden": [80, 40]},
     },
-    "data": {"class_path": "lottery.data.Digits", "init_args": {"batch_size": 32}},
     "lottery": {
         "rounds": 2,
         "keep": "all",

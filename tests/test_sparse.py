@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from lottery import Masks, StorageError, Ticket, storage, ticket_file
+from lottery import Masks, StorageError, Ticket, sealed, storage
 from lottery.deploy.sparse import choice as sparse_choice
 from lottery.deploy.sparse import encodings
 from lottery.deploy.sparse import file as sparse_file
@@ -386,7 +386,7 @@ def test_a_forged_file_is_refused(tmp_path):
     described["masked"]["hidden.weight"]["shape"] = [8, 600]
     text = json.dumps(described)
     forged = storage.encode_tensors(
-        tensors, {"sparse": text, "sha256": ticket_file.digest(tensors, text)}
+        tensors, {"sparse": text, "sha256": sealed.digest(tensors, text)}
     )
     (tmp_path / "f").write_bytes(forged)
     with pytest.raises(StorageError, match="f is not a sparse file, or is damaged"):

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from lottery import Masks, StorageError, Ticket, storage, ticket_file
+from lottery import Masks, StorageError, Ticket, sealed, storage, ticket_file
 from lottery.mask_history import MaskHistory
 from lottery.models import LeNet300
 from lottery.prunable import prunable_parameters
@@ -868,7 +868,7 @@ def write_described(path, described):
         "masks": MaskHistory.of([Masks.ones({"w": torch.zeros(6)})]).pack(),
         "signs/w": torch.tensor([0b11111000], dtype=torch.uint8),
     }
-    found = ticket_file.digest(tensors, described)
+    found = sealed.digest(tensors, described)
     metadata = {"ticket": described, "sha256": found}
     path.write_bytes(storage.encode_tensors(tensors, metadata))
 
@@ -882,7 +882,7 @@ def test_fewer_or_more_surviving_weights_than_the_mask_keeps_are_refused(
         "masks": MaskHistory.of([Masks.ones({"w": torch.zeros(6)})]).pack(),
         "survivors/w": torch.ones(length),
     }
-    metadata = {"ticket": described, "sha256": ticket_file.digest(tensors, described)}
+    metadata = {"ticket": described, "sha256": sealed.digest(tensors, described)}
     (tmp_path / "t").write_bytes(storage.encode_tensors(tensors, metadata))
     with pytest.raises(StorageError, match="is not a ticket, or is damaged"):
         Ticket.load(tmp_path / "t")

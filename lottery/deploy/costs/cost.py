@@ -90,7 +90,6 @@ def cost(
     _check_forward(module, inputs)
     _check_keep(module, keep)
     zeros = bake(copy.deepcopy(module), masks)
-    dtypes = {name: p.dtype for name, p in zeros.named_parameters()}
     flops = count(zeros, masks, inputs)
     modules = {DENSE: _filled(module, masks), MASKED: zeros}
     variants = {name: _stored(module, flops.dense) for name, module in modules.items()}
@@ -108,6 +107,8 @@ def cost(
         small_flops = count(small, small_masks, inputs)
         variants[COMPACTED] = _stored(small, small_flops.dense)
     say("encoding masks")
+    dtypes = {name: p.dtype for name, p in zeros.named_parameters()}
+    layers = sparse_file.layer_sizes(masks, dtypes=dtypes)
     variants[SPARSE] = _stored_sparse(zeros, masks, flops.sparse)
     if removed:
         modules[COMPACTED] = small
@@ -135,8 +136,8 @@ def cost(
         removed=removed,
         stayed=stayed,
         refused=refused,
-        encodings=sparse_file.sizes(masks, dtypes=dtypes),
-        chosen=_chosen(masks, dtypes),
+        encodings=sparse_file.totals(layers),
+        chosen={str(name): str(code) for name, code in layers["chosen"].items()},
         kernels={name: by_size for name, by_size in kernels.items() if by_size},
         batch_sizes=batch_sizes,
         device=_in_words(where),
@@ -222,12 +223,6 @@ def _stored_sparse(module: nn.Module, masks: Masks, flops: int) -> Variant:
         bytes=len(sparse_file.encode(_tensors(module), masks)),
         flops=flops,
     )
-
-
-def _chosen(masks: Masks, dtypes: Mapping[str, torch.dtype]) -> dict[str, str]:
-    """The smallest encoding of each mask."""
-    column = sparse_file.layer_sizes(masks, dtypes=dtypes)["chosen"]
-    return {str(name): str(code) for name, code in column.items()}
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lottery import storage, ticket_file
+from lottery import storage
 from lottery.deploy.sparse import encodings
 from lottery.deploy.sparse import values as kinds
 from lottery.deploy.sparse.encodings import ENCODINGS, Coded
 from lottery.deploy.sparse.values import Stored, Values
 from lottery.masks import Masks
-from lottery.storage import ForeignFile
+from lottery.sealed import seal, unseal
 
 if TYPE_CHECKING:
     import pandas
@@ -127,16 +126,12 @@ def encode(
             "dtype": str(tensor.dtype).removeprefix("torch."),
         }
     described = {
-        "format": FORMAT,
         "values": values,
         "order": list(state_dict),
         "tied": tied,
         "masked": masked,
     }
-    text = json.dumps(described)
-    return storage.encode_tensors(
-        tensors, {"sparse": text, "sha256": ticket_file.digest(tensors, text)}
-    )
+    return seal("sparse", FORMAT, described, tensors)
 
 
 def decode(data: bytes) -> tuple[dict[str, Tensor], Masks]:
@@ -146,20 +141,12 @@ def decode(data: bytes) -> tuple[dict[str, Tensor], Masks]:
         ForeignFile: it is another kind of file, or of another format.
         Exception: the bytes are damaged: errors of many kinds.
     """
-    tensors = storage.decode_tensors(data)
-    metadata = storage.decode_metadata(data)
-    if "sparse" not in metadata:
-        raise ForeignFile(
-            "is a safetensors file, but not one that save_sparse wrote (Ticket.load reads tickets)"
-        )
-    described = json.loads(metadata["sparse"])
-    if described["format"] != FORMAT:
-        raise ForeignFile(
-            f"has sparse format {described['format']}, this version reads {FORMAT}."
-            " Update (pip install -U lottery-tickets), or read it with the version that wrote it."
-        )
-    if metadata["sha256"] != ticket_file.digest(tensors, metadata["sparse"]):
-        raise ValueError("its contents are not those that were written")
+    described, tensors = unseal(
+        data,
+        "sparse",
+        FORMAT,
+        "is a safetensors file, but not one that save_sparse wrote (Ticket.load reads tickets)",
+    )
     masks: dict[str, Tensor] = {}
     state: dict[str, Tensor] = {}
     for name, of in described["masked"].items():
@@ -194,9 +181,13 @@ def sizes(
     Raises:
         ValueError: there is no such kind of values, or a dtype is missing.
     """
+    return totals(layer_sizes(masks, values, dtypes))
+
+
+def totals(layers: pandas.DataFrame) -> pandas.DataFrame:
+    """What `sizes` gives, from what `layer_sizes` gave."""
     import pandas
 
-    layers = layer_sizes(masks, values, dtypes)
     total = layers[[*ENCODINGS, "auto"]].astype(float).sum(skipna=False)
     dense, bound = total["dense"], float(layers["bound"].sum())
     table = pandas.DataFrame(
