@@ -17,7 +17,7 @@ from test_prune_command import RECIPE, checkpoint
 from torch import Tensor, nn
 
 from lottery import Run, cli
-from lottery.cli import network
+from lottery.cli import network, recipe_arguments
 from lottery.cli.export import FORMATS, options_parser
 from lottery.deploy.sparse.file import load_sparse
 from lottery.models import MLP
@@ -45,7 +45,7 @@ def read(folder: Path, options: str = "") -> network.Network:
         "x",
         *shlex.split(options),
     ]
-    return network.read(*network.parse(options_parser(), arguments))
+    return network.read(*recipe_arguments.parse(options_parser(), arguments))
 
 
 def exported(folder: Path, to: str, out: Path, *options: str) -> int:
@@ -84,7 +84,7 @@ def test_the_example_is_a_batch_of_the_recipes_data(folder: Path) -> None:
 
 
 def test_rounds_share_a_batch_and_nothing_else(folder: Path) -> None:
-    known, recipe, overrides = network.parse(
+    known, recipe, overrides = recipe_arguments.parse(
         options_parser(), [str(folder / "own.yaml"), "--to", "sparse", "-o", "x"]
     )
     first, last = network.read_rounds(known, recipe, overrides, [0, None])

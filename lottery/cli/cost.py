@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lottery import console, storage
-from lottery.cli import network
+from lottery.cli import network, recipe_arguments
 from lottery.cli.outputs import check_new
 from lottery.round_table import RoundTable
 
@@ -61,7 +61,10 @@ class _Page:
 
 def cost(arguments: list[str]) -> int:
     """Run `lottery cost` with its arguments; returns the exit status."""
-    known, recipe, overrides = network.parse(options_parser(), arguments)
+    parser = options_parser()
+    if (status := recipe_arguments.help_status(parser, arguments)) is not None:
+        raise SystemExit(status)
+    known, recipe, overrides = recipe_arguments.parse(parser, arguments)
     rounds = _rounds(known)
     _check(known)
     networks = network.read_rounds(known, recipe, overrides, rounds)
@@ -92,14 +95,7 @@ def cost(arguments: list[str]) -> int:
 
 def options_parser() -> argparse.ArgumentParser:
     """The command's own options; what it does not know are settings of the recipe."""
-    parser = argparse.ArgumentParser(
-        prog="lottery cost",
-        usage=USAGE,
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = recipe_arguments.parser("cost", USAGE, DESCRIPTION, EPILOG)
     network.add_arguments(parser)
     add = parser.add_argument
     add("--rounds", metavar="R,R,...", help="several rounds of the run, a row for each")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lottery import console
-from lottery.cli import network
+from lottery.cli import network, recipe_arguments
 from lottery.cli.outputs import check_new
 from lottery.round_table import percent
 
@@ -42,7 +42,10 @@ examples:
 
 def export(arguments: list[str]) -> int:
     """Run `lottery export` with its arguments; returns the exit status."""
-    known, recipe, overrides = network.parse(options_parser(), arguments)
+    parser = options_parser()
+    if (status := recipe_arguments.help_status(parser, arguments)) is not None:
+        raise SystemExit(status)
+    known, recipe, overrides = recipe_arguments.parse(parser, arguments)
     _check(known)
     one = network.read(known, recipe, overrides)
     console.show(
@@ -71,13 +74,8 @@ def options_parser() -> argparse.ArgumentParser:
     """The command's own options; what it does not know are settings of the recipe."""
     width = max(map(len, FORMATS))
     listed = "\n".join(f"  {name:{width}}  {about}" for name, about in FORMATS.items())
-    parser = argparse.ArgumentParser(
-        prog="lottery export",
-        usage=USAGE,
-        description=DESCRIPTION,
-        epilog=f"formats:\n{listed}\n\n{EPILOG}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = recipe_arguments.parser(
+        "export", USAGE, DESCRIPTION, f"formats:\n{listed}\n\n{EPILOG}"
     )
     add = parser.add_argument
     add(

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from lottery import console, storage
+from lottery.cli import recipe_arguments
 from lottery.cli.outputs import check_new
 from lottery.round_table import percent
 from lottery.stability import THRESHOLD
@@ -38,9 +39,8 @@ Frankle et al., "Linear Mode Connectivity and the Lottery Ticket Hypothesis", IC
 def find(arguments: list[str]) -> int:
     """Run `lottery find-rewind` with its arguments; returns the exit status."""
     parser = _parser()
-    if not arguments or arguments[0].startswith("-"):
-        parser.print_help()
-        return 0 if arguments and arguments[0] in ("-h", "--help") else 2
+    if (status := recipe_arguments.help_status(parser, arguments)) is not None:
+        return status
     recipe, *options = arguments
     known, overrides = parser.parse_known_args(options)
     path = Path(recipe)
@@ -86,14 +86,7 @@ def find(arguments: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="lottery find-rewind",
-        usage=USAGE,
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = recipe_arguments.parser("find-rewind", USAGE, DESCRIPTION, EPILOG)
     add = parser.add_argument
     add(
         "--steps",

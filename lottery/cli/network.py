@@ -77,22 +77,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def parse(
-    parser: argparse.ArgumentParser, arguments: list[str]
-) -> tuple[argparse.Namespace, str, list[str]]:
-    """A command's own options, its recipe, and settings of the recipe.
-
-    Raises:
-        SystemExit: help was asked for, or there is no recipe; the help was printed.
-    """
-    if not arguments or arguments[0].startswith("-"):
-        parser.print_help()
-        raise SystemExit(0 if arguments and arguments[0] in ("-h", "--help") else 2)
-    recipe, *options = arguments
-    known, overrides = parser.parse_known_args(options)
-    return known, recipe, [text for text in overrides if text != "--"]
-
-
 def read(known: argparse.Namespace, recipe: str, overrides: Sequence[str]) -> Network:
     """The network that the options of `add_arguments` name.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lottery import console, settings
-from lottery.cli import views
+from lottery.cli import recipe_arguments, views
 from lottery.cli.checkpoint_file import read_weights
 from lottery.cli.prune_options import check, options_parser, setting
 from lottery.round_table import percent
@@ -27,12 +27,9 @@ if TYPE_CHECKING:
 def prune(arguments: list[str]) -> int:
     """Run `lottery prune` with its arguments; returns the exit status."""
     parser = options_parser()
-    if not arguments or arguments[0].startswith("-"):
-        parser.print_help()
-        return 0 if arguments and arguments[0] in ("-h", "--help") else 2
-    recipe, *options = arguments
-    known, overrides = parser.parse_known_args(options)
-    overrides = [text for text in overrides if text != "--"]
+    if (status := recipe_arguments.help_status(parser, arguments)) is not None:
+        return status
+    known, recipe, overrides = recipe_arguments.parse(parser, arguments)
     check(known)
     given = _given(known)
     from lottery.recipes import load, quieten

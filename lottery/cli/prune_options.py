@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from lottery import scores, structures
 from lottery.amounts import Scope, check_fraction
+from lottery.cli import recipe_arguments
 from lottery.cli.outputs import check_new
 from lottery.ticket_file import Kind
 
@@ -83,13 +84,8 @@ def check(known: argparse.Namespace) -> None:
 
 def options_parser() -> argparse.ArgumentParser:
     """The command's own options; what it does not know are settings of the recipe."""
-    parser = argparse.ArgumentParser(
-        prog="lottery prune",
-        usage=USAGE,
-        description=DESCRIPTION,
-        epilog=f"{_listed()}\n{EPILOG}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = recipe_arguments.parser(
+        "prune", USAGE, DESCRIPTION, f"{_listed()}\n{EPILOG}"
     )
     add = parser.add_argument
     add("-o", "--output", type=Path, required=True, metavar="FILE", help="the ticket")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lottery import console, controls
+from lottery.cli import recipe_arguments
 
 if TYPE_CHECKING:
     from lottery.study import Study
@@ -47,9 +48,8 @@ examples:
 def study(arguments: list[str]) -> int:
     """Run `lottery study` with its arguments; returns the exit status."""
     parser = _parser()
-    if not arguments or arguments[0].startswith("-"):
-        parser.print_help()
-        return 0 if arguments and arguments[0] in ("-h", "--help") else 2
+    if (status := recipe_arguments.help_status(parser, arguments)) is not None:
+        return status
     source, *options = arguments
     known, overrides = parser.parse_known_args(options)
     from lottery.recipes import quieten
@@ -146,13 +146,8 @@ def _parser() -> argparse.ArgumentParser:
     summaries = controls.available()
     width = max(map(len, summaries))
     listed = "\n".join(f"  {name:<{width}}  {does}" for name, does in summaries.items())
-    parser = argparse.ArgumentParser(
-        prog="lottery study",
-        usage=USAGE,
-        description=DESCRIPTION,
-        epilog=EPILOG.format(controls=listed),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = recipe_arguments.parser(
+        "study", USAGE, DESCRIPTION, EPILOG.format(controls=listed)
     )
     add = parser.add_argument
     add(
