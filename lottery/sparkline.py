@@ -31,6 +31,8 @@ def sparkline(
         return " " * len(numbers)
     low = min(finite) if low is None else low
     high = max(finite) if high is None else high
+    if not math.isfinite(high - low):  # a span beyond the largest float
+        return sparkline([number / 4 for number in numbers], low / 4, high / 4)
     return "".join(
         _block((number - low) / (high - low) if high > low else 0.5)
         if math.isfinite(number)
