@@ -1,16 +1,9 @@
-"""The one place that knows Lightning's internals: many rounds inside one `Trainer.fit`.
-
-A `Fit` extends the loops of one Trainer, for the time of one `fit`, by a few methods. They call the round driver in
-place of the single training, note from which random streams each data iterator was made, and report every boundary at
-which nothing is half done: after an epoch, and between two batches of an epoch. A state captured at such a boundary can
-be entered again, in this process or another, and goes on bit for bit.
-"""
+"""One fit of a Trainer, as the driver of its rounds sees it."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
-import importlib
 import inspect
 import math
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -21,6 +14,16 @@ from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
 from lottery import streams
+from lottery.lightning.described import settings_of
+from lottery.lightning.kinds import all_loops, combined_loader_type, is_a, silent_logger
+from lottery.lightning.loaders import another_origin, generators_of, set_sampler_epochs
+from lottery.lightning.loops import EpochLoop, FitLoop, Results
+from lottery.lightning.metric_states import (
+    metric_states,
+    metrics_of,
+    restore_metric_states,
+)
+from lottery.lightning.pristine import Pristine, is_plain
 
 Position = Literal["start", "epoch", "batch"]
 STATE = "lottery"
@@ -81,7 +84,7 @@ class Fit:
         self._entering_mid_epoch = False
         self._folders: dict[int, str] = {}
         self._extended: list[tuple[Any, type]] = []
-        self._pristine: _Pristine | None = None
+        self._pristine: Pristine | None = None
         self._example: Any = None
 
     # what the loops are extended by
@@ -91,9 +94,9 @@ class Fit:
         self.driver = driver
         fit_loop = self.trainer.fit_loop
         for target, extension in (
-            (fit_loop, _FitLoop),
-            (fit_loop.epoch_loop, _EpochLoop),
-            (fit_loop.epoch_loop._results, _Results),
+            (fit_loop, FitLoop),
+            (fit_loop.epoch_loop, EpochLoop),
+            (fit_loop.epoch_loop._results, Results),
         ):
             self._extended.append((target, type(target)))
             target.__class__ = type(extension.__name__, (extension, type(target)), {})
@@ -106,7 +109,7 @@ class Fit:
         self._extended.clear()
 
     def run(self) -> None:
-        self._pristine = _Pristine(self.trainer)
+        self._pristine = Pristine(self.trainer)
         self.driver.run()
 
     def train(self) -> None:
@@ -151,38 +154,7 @@ class Fit:
 
     def settings(self) -> dict[str, Any]:
         """What defines a round besides the callback's own arguments, as plain data."""
-        trainer = self.trainer
-        return {
-            "module": type(self.module).__name__,
-            "hyperparameters": {
-                k: _describe(v) for k, v in dict(self.module.hparams).items()
-            },
-            "data": {
-                k: _describe(v) for k, v in dict(trainer.datamodule.hparams).items()
-            }
-            if trainer.datamodule is not None
-            else {},
-            "max_epochs": trainer.max_epochs,
-            "max_steps": trainer.max_steps,
-            "min_epochs": trainer.min_epochs,
-            "min_steps": trainer.min_steps,
-            "accumulate_grad_batches": trainer.accumulate_grad_batches,
-            "gradient_clip_val": trainer.gradient_clip_val,
-            "gradient_clip_algorithm": _describe(trainer.gradient_clip_algorithm),
-            "limit_train_batches": trainer.limit_train_batches,
-            "precision": trainer.precision,
-            "devices": trainer.world_size,
-            "optimizers": [
-                {
-                    "name": type(o).__name__,
-                    **{k: _describe(v) for k, v in o.defaults.items()},
-                }
-                for o in trainer.optimizers
-            ],
-            "lr_schedulers": [
-                type(c.scheduler).__name__ for c in trainer.lr_scheduler_configs
-            ],
-        }
+        return settings_of(self.trainer)
 
     def metrics(self) -> dict[str, Tensor]:
         """The metrics known to callbacks; a value is the same object until it is logged again."""
@@ -191,7 +163,7 @@ class Fit:
     def monitored(self) -> tuple[str, str] | None:
         """Metric and mode of the first EarlyStopping or ModelCheckpoint that has one."""
         for callback in self.trainer.callbacks:
-            if _is_a(callback, "EarlyStopping", "ModelCheckpoint") and callback.monitor:
+            if is_a(callback, "EarlyStopping", "ModelCheckpoint") and callback.monitor:
                 return callback.monitor, callback.mode
         return None
 
@@ -224,7 +196,7 @@ class Fit:
 
     def _timers(self) -> list[Any]:
         return [
-            callback for callback in self.trainer.callbacks if _is_a(callback, "Timer")
+            callback for callback in self.trainer.callbacks if is_a(callback, "Timer")
         ]
 
     # capture
@@ -238,7 +210,7 @@ class Fit:
         for key in ("hyper_parameters", "datamodule_hyper_parameters"):
             if key in checkpoint:
                 checkpoint[key] = {
-                    k: v for k, v in checkpoint[key].items() if _is_plain(v)
+                    k: v for k, v in checkpoint[key].items() if is_plain(v)
                 }
         state: dict[str, Any] = {
             "position": position,
@@ -250,7 +222,7 @@ class Fit:
         if position == "batch":
             state["loaders"] = self._loader_states()
             state["results"] = loop.epoch_loop._results.partial_values()
-            state["metric_states"] = _metric_states(self.module)
+            state["metric_states"] = metric_states(self.module)
             if not self.module.automatic_optimization:
                 state["gradients"] = {
                     n: p.grad
@@ -263,7 +235,7 @@ class Fit:
     def can_capture(self) -> bool:
         """Whether a state captured now could be entered again; not while weights are being averaged by SWA."""
         averaging = any(
-            _is_a(callback, "StochasticWeightAveraging") and callback._initialized
+            is_a(callback, "StochasticWeightAveraging") and callback._initialized
             for callback in self.trainer.callbacks
         )
         return not averaging
@@ -284,7 +256,7 @@ class Fit:
                 generator.set_state(generator_state)
 
     def _generators(self) -> list[torch.Generator]:
-        return _generators(self._train_loaders())
+        return generators_of(self._train_loaders())
 
     def _train_loaders(self) -> list[Any]:
         combined = self.trainer.fit_loop._combined_loader
@@ -329,7 +301,7 @@ class Fit:
         self._restore(checkpoint, resuming)
         self._restore_logged(state, resuming)
         for timer in self._timers():
-            _start_timer(timer, seconds if not resuming else timer._offset)
+            start_timer(timer, seconds if not resuming else timer._offset)
         self.trainer.should_stop = resuming and state["should_stop"]
         if state["position"] == "batch":
             self._begin_mid_epoch(state, seed, reorder)
@@ -395,9 +367,7 @@ class Fit:
         loop = self.trainer.fit_loop
         self._build_loaders_as(origin)
         fetcher = loop._data_fetcher
-        _set_sampler_epochs(
-            self._train_loaders(), loop.epoch_progress.current.processed
-        )
+        set_sampler_epochs(self._train_loaders(), loop.epoch_progress.current.processed)
         if states is not None:
             loop._combined_loader._load_state_dicts(states)
             self._tell_round()
@@ -418,13 +388,13 @@ class Fit:
     ) -> None:
         given = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
         if reorder and seed is not None:
-            origin = _another_origin(state["iterator"], seed)
+            origin = another_origin(state["iterator"], seed)
             self._make_iterator_again(origin, given, reorder=True)
         else:
             self._make_iterator_again(state["iterator"], given, state["loaders"])
         if seed is None:
             self.trainer.fit_loop.epoch_loop._results.refill(state["results"])
-            _restore_metric_states(self.module, state["metric_states"])
+            restore_metric_states(self.module, state["metric_states"])
         if "gradients" in state:
             for name, parameter in self.module.named_parameters():
                 gradient = state["gradients"].get(name)
@@ -454,7 +424,7 @@ class Fit:
             left_out |= {
                 c.state_key
                 for c in self.trainer.callbacks
-                if _is_a(c, "ModelCheckpoint", "Timer")
+                if is_a(c, "ModelCheckpoint", "Timer")
             }
         callbacks = {
             key: value
@@ -470,7 +440,7 @@ class Fit:
         connector._loaded_checkpoint = {}
         self.module.zero_grad()
         self.trainer.fit_loop._combined_loader_states_to_load = []
-        for loop in _all_loops(self.trainer.fit_loop):
+        for loop in all_loops(self.trainer.fit_loop):
             for flag in (
                 "_restarting",
                 "_loaded_from_state_dict",
@@ -485,7 +455,7 @@ class Fit:
         self.trainer.fit_loop.epoch_loop.val_loop._results.clear()
         logger.reset_metrics()
         logger.reset_results()
-        for metric in _metrics_of(self.module).values():
+        for metric in metrics_of(self.module).values():
             metric.reset()
         if resuming:
             for name in _LOGGED:
@@ -503,7 +473,7 @@ class Fit:
     def file_under(self, round: int) -> None:
         """Give every ModelCheckpoint a folder for a round: its own for round 0, "round-01" and so on below it."""
         for callback in self.trainer.callbacks:
-            if _is_a(callback, "ModelCheckpoint") and callback.dirpath is not None:
+            if is_a(callback, "ModelCheckpoint") and callback.dirpath is not None:
                 base = self._folders.setdefault(
                     id(callback), str(callback.dirpath).rstrip("/")
                 )
@@ -522,17 +492,17 @@ class Fit:
         """
         trainer = self.trainer
         source = trainer.fit_loop._data_source.dataloader()
-        kind = _combined_loader_type(trainer)
+        kind = combined_loader_type(trainer)
         loaders = source if isinstance(source, kind) else kind(source, "max_size_cycle")
         for loader in loaders.flattened:
             if hasattr(loader, "set_round"):
                 loader.set_round(self.data_round)
-        generators = _generators(loaders.flattened)
+        generators = generators_of(loaders.flattened)
         before = [generator.get_state() for generator in generators]
         streams.seed(seed)
         for index, generator in enumerate(generators):
             generator.manual_seed(streams.derive(seed, "loader", index))
-        _set_sampler_epochs(loaders.flattened, 0)
+        set_sampler_epochs(loaders.flattened, 0)
         try:
             for batch, *_ in loaders:
                 batch = trainer.precision_plugin.convert_input(batch)
@@ -552,7 +522,7 @@ class Fit:
         step = module.training_step
         takes_index = len(inspect.signature(step).parameters) > 1
         loggers = self.trainer.loggers
-        self.trainer.loggers = [_silent_logger(self.trainer) for _ in loggers]
+        self.trainer.loggers = [silent_logger(self.trainer) for _ in loggers]
         module.log = module.log_dict = lambda *_, **__: None
         try:
             found = step(batch, 0) if takes_index else step(batch)
@@ -652,7 +622,7 @@ class Fit:
             )
         }
         progress, verbose = copy.deepcopy(loop.batch_progress), loop.verbose
-        metrics_before = _metric_states(self.module)
+        metrics_before = metric_states(self.module)
         logged_before = {name: copy.copy(getattr(logger, name)) for name in _LOGGED}
         before = (
             trainer.state.fn,
@@ -662,7 +632,7 @@ class Fit:
             trainer.num_sanity_val_steps,
         )
         # modules may write to their logger, so one that drops everything takes its place
-        trainer.loggers = [_silent_logger(trainer) for _ in trainer.loggers]
+        trainer.loggers = [silent_logger(trainer) for _ in trainer.loggers]
         loop.verbose = False
         if stage == "validate":
             trainer.num_sanity_val_steps = math.inf
@@ -688,9 +658,9 @@ class Fit:
             trainer.loggers = loggers
             for name, value in logged_before.items():
                 setattr(logger, name, value)
-            for metric in _metrics_of(self.module).values():
+            for metric in metrics_of(self.module).values():
                 metric.reset()
-            _restore_metric_states(self.module, metrics_before)
+            restore_metric_states(self.module, metrics_before)
             loop.batch_progress, loop.verbose = progress, verbose
             if stage == "validate":
                 for name, value in loop_before.items():
@@ -736,158 +706,6 @@ class Fit:
         self._entering_mid_epoch = False
 
 
-class _FitLoop:
-    """What Lightning's fit loop is extended by."""
-
-    lottery: Fit
-
-    def run(self) -> None:
-        self.lottery.run()
-
-    def run_once(self) -> None:
-        super().run()  # type: ignore[misc]
-
-    def setup_data(self) -> None:
-        loop: Any = self
-        building = loop._combined_loader is None or loop._should_reload_train_dl
-        if building:
-            self.lottery._note_iterator("build")
-        super().setup_data()  # type: ignore[misc]
-        if building:
-            self.lottery._tell_round()
-
-    def _load_combined_loader_states(self) -> None:
-        """Called when the loaders are there and their iterator is not."""
-        super()._load_combined_loader_states()  # type: ignore[misc]
-        self.lottery._before_first_iterator()
-
-    def on_advance_start(self) -> None:
-        if not self.lottery.enter():
-            super().on_advance_start()  # type: ignore[misc]
-
-    def on_advance_end(self) -> None:
-        loop: Any = self
-        loop.epoch_loop._results.refill({})  # sums of a cut epoch end with it
-        super().on_advance_end()  # type: ignore[misc]
-        stopping = self.lottery.reached_its_end() or (
-            loop.trainer.should_stop and loop._can_stop_early
-        )
-        self.lottery.driver.at_boundary("end" if stopping else "epoch")
-
-
-class _EpochLoop:
-    """What Lightning's training epoch loop is extended by."""
-
-    lottery: Fit
-
-    def reset(self) -> None:
-        if not self.lottery._entering_mid_epoch:
-            super().reset()  # type: ignore[misc]
-
-    def on_run_start(self, data_fetcher: Any) -> None:
-        loop: Any = self
-        if self.lottery._entering_mid_epoch:
-            loop._restarting = (
-                True  # the iterator is there: Lightning must not make another
-            )
-            super().on_run_start(data_fetcher)  # type: ignore[misc]
-            loop._restarting = False
-            self.lottery.entered()
-            return
-        resuming = (
-            getattr(loop.trainer.fit_loop, "is_resuming", False) or loop.restarting
-        )
-        stale, self.lottery._iterator_is_stale = self.lottery._iterator_is_stale, False
-        if loop.trainer.current_epoch > 0 and not resuming:
-            self.lottery._note_iterator("iterate")
-        elif stale and not loop.batch_progress.current.ready:
-            self.lottery._note_iterator("iterate")
-            iter(data_fetcher)
-        super().on_run_start(data_fetcher)  # type: ignore[misc]
-
-    def on_advance_end(self, data_fetcher: Any) -> None:
-        loop: Any = self
-        super().on_advance_end(data_fetcher)  # type: ignore[misc]
-        if not self.lottery.driver.wants_boundary():
-            return
-        stopping = loop._is_training_done or (
-            loop.trainer.should_stop and loop.trainer.fit_loop._can_stop_early
-        )
-        accumulating = (
-            loop.trainer.lightning_module.automatic_optimization
-            and loop._should_accumulate()
-        )
-        if not stopping and not accumulating:
-            self.lottery.driver.at_boundary("batch")
-
-
-class _Results(dict):
-    """What the collection of logged values is extended by: the sums of a partly done epoch can be put back."""
-
-    lottery: Fit
-
-    def partial_values(self) -> dict[str, dict[str, Any]]:
-        names = ("value", "cumulated_batch_size", "_forward_cache", "_update_count")
-        return {
-            key: {
-                n: getattr(item, n)
-                for n in names
-                if isinstance(getattr(item, n, None), (Tensor, int))
-            }
-            for key, item in self.items()
-        }
-
-    def refill(self, values: Mapping[str, dict[str, Any]]) -> None:
-        self._refill = dict(values)
-
-    def __setitem__(self, key: str, item: Any) -> None:
-        for name, value in getattr(self, "_refill", {}).pop(key, {}).items():
-            setattr(item, name, value)
-        super().__setitem__(key, item)
-
-
-class _Pristine:
-    """What a fit changes outside of checkpoints, as it was before the first round."""
-
-    def __init__(self, trainer: Any) -> None:
-        self._trainer = trainer
-        self._max_epochs = trainer.fit_loop.max_epochs
-        self._accumulate = trainer.accumulate_grad_batches
-        self._schedulers = list(trainer.lr_scheduler_configs)
-        self._group_counts = [
-            len(optimizer.param_groups) for optimizer in trainer.optimizers
-        ]
-        self._requires_grad = [
-            (p, p.requires_grad) for p in trainer.lightning_module.parameters()
-        ]
-        self._callbacks = [
-            (
-                callback,
-                {name: _copy_if_plain(value) for name, value in vars(callback).items()},
-            )
-            for callback in trainer.callbacks
-            if _is_lightnings_own(callback)
-        ]
-
-    def restore(self) -> None:
-        trainer = self._trainer
-        trainer.fit_loop.max_epochs = self._max_epochs
-        trainer.accumulate_grad_batches = self._accumulate
-        trainer.fit_loop._skip_backward = False
-        trainer.strategy.lr_scheduler_configs = list(self._schedulers)
-        for optimizer, count in zip(
-            trainer.optimizers, self._group_counts, strict=True
-        ):
-            del optimizer.param_groups[count:]
-        for parameter, flag in self._requires_grad:
-            parameter.requires_grad_(flag)
-        for callback, attributes in self._callbacks:
-            vars(callback).clear()
-            vars(callback).update(
-                {name: _copy_if_plain(value) for name, value in attributes.items()}
-            )
-
-
 def scalars(metrics: Mapping[str, Any]) -> dict[str, float]:
     """The single numbers among metrics, as floats."""
     return {
@@ -898,155 +716,8 @@ def scalars(metrics: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def _another_origin(origin: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """Random streams for an epoch's iterator that are others than those it was made from."""
-    with streams.isolated():
-        streams.seed(streams.derive(seed, "epoch"))
-        generators = [
-            torch.Generator().manual_seed(streams.derive(seed, "epoch", i)).get_state()
-            for i, _ in enumerate(origin["generators"])
-        ]
-        return {**origin, "streams": streams.capture(), "generators": generators}
-
-
-def _is_a(callback: Any, *names: str) -> bool:
-    """Recognise a callback by class name: the same class exists in `pytorch_lightning` and in `lightning`."""
-    return any(base.__name__ in names for base in type(callback).__mro__)
-
-
-def _silent_logger(trainer: Any) -> Any:
-    """A logger that drops everything, of the namespace that the Trainer is of."""
-    home = next(
-        base.__module__
-        for base in reversed(type(trainer).__mro__)
-        if base.__name__ == "Trainer"
-    )
-    package = home.rpartition(".trainer.")[0]
-    return importlib.import_module(f"{package}.loggers.logger").DummyLogger()
-
-
-def _is_lightnings_own(callback: Any) -> bool:
-    if _is_a(callback, "ProgressBar", "Timer", "LotteryTicket"):
-        return False
-    return any(
-        base.__module__.startswith(("pytorch_lightning.", "lightning."))
-        and base.__name__ != "Callback"
-        for base in type(callback).__mro__
-    )
-
-
-def _start_timer(timer: Any, elapsed: float) -> None:
+def start_timer(timer: Any, elapsed: float) -> None:
     timer._offset = elapsed
     for times in (timer._start_time, timer._end_time):
         for stage in times:
             times[stage] = None
-
-
-def _all_loops(loop: Any) -> Iterator[Any]:
-    yield loop
-    for child in vars(loop).values():
-        if any(base.__name__ == "_Loop" for base in type(child).__mro__):
-            yield from _all_loops(child)
-
-
-def _generators(loaders: list[Any]) -> list[torch.Generator]:
-    """The random generators that loaders draw their order from."""
-    found: dict[int, torch.Generator] = {}
-    for loader in loaders:
-        batch_sampler = getattr(loader, "batch_sampler", None)
-        for owner in (
-            loader,
-            getattr(loader, "sampler", None),
-            getattr(batch_sampler, "sampler", None),
-        ):
-            generator = getattr(owner, "generator", None)
-            if isinstance(generator, torch.Generator):
-                found[id(generator)] = generator
-    return list(found.values())
-
-
-def _combined_loader_type(trainer: Any) -> Any:
-    """Lightning's CombinedLoader, of the Trainer's namespace."""
-    home = next(
-        base.__module__ for base in type(trainer).__mro__ if base.__name__ == "Trainer"
-    )
-    package = home.removesuffix(".trainer.trainer")
-    return importlib.import_module(
-        f"{package}.utilities.combined_loader"
-    ).CombinedLoader
-
-
-def _set_sampler_epochs(loaders: list[Any], epoch: int) -> None:
-    for loader in loaders:
-        for owner in (loader, getattr(loader, "batch_sampler", None)):
-            set_epoch = getattr(getattr(owner, "sampler", None), "set_epoch", None)
-            if callable(set_epoch):
-                set_epoch(epoch)
-
-
-def _metrics_of(module: Any) -> dict[str, Any]:
-    from torchmetrics import Metric
-
-    return {
-        name: part for name, part in module.named_modules() if isinstance(part, Metric)
-    }
-
-
-def _metric_states(module: Any) -> dict[str, dict[str, Any]]:
-    return {
-        name: {
-            "count": metric._update_count,
-            "values": {
-                key: list(v) if isinstance(v, list) else v
-                for key, v in metric.metric_state.items()
-            },
-        }
-        for name, metric in _metrics_of(module).items()
-        if metric._update_count
-    }
-
-
-def _restore_metric_states(
-    module: Any, states: Mapping[str, Mapping[str, Any]]
-) -> None:
-    metrics = _metrics_of(module)
-    for name, state in states.items():
-        metrics[name]._update_count = state["count"]
-        for key, value in state["values"].items():
-            setattr(metrics[name], key, value)
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, dict):
-        return type(value) is dict and all(
-            _is_plain(v) for item in value.items() for v in item
-        )
-    if isinstance(value, (list, tuple, set)):
-        return type(value) in (list, tuple, set) and all(_is_plain(v) for v in value)
-    return (
-        value is None
-        or type(value) in (bool, int, float, complex, str, bytes)
-        or isinstance(value, Tensor)
-    )
-
-
-def _copy_if_plain(value: Any) -> Any:
-    return copy.deepcopy(value) if _is_plain(value) else value
-
-
-def _describe(value: Any) -> Any:
-    """A setting as something that JSON holds and that compares equal from run to run."""
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, Mapping):
-        return {str(k): _describe(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_describe(v) for v in value]
-    if isinstance(value, Tensor):
-        return (
-            value.tolist()
-            if value.numel() < 100
-            else f"tensor of shape {tuple(value.shape)}"
-        )
-    name = getattr(value, "__qualname__", None) or type(value).__qualname__
-    return f"{getattr(value, '__module__', None) or type(value).__module__}.{name}"

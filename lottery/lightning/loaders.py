@@ -1,0 +1,45 @@
+"""The random state of data loaders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from lottery import streams
+
+
+def generators_of(loaders: list[Any]) -> list[torch.Generator]:
+    """The random generators that loaders draw their order from."""
+    found: dict[int, torch.Generator] = {}
+    for loader in loaders:
+        batch_sampler = getattr(loader, "batch_sampler", None)
+        for owner in (
+            loader,
+            getattr(loader, "sampler", None),
+            getattr(batch_sampler, "sampler", None),
+        ):
+            generator = getattr(owner, "generator", None)
+            if isinstance(generator, torch.Generator):
+                found[id(generator)] = generator
+    return list(found.values())
+
+
+def set_sampler_epochs(loaders: list[Any], epoch: int) -> None:
+    for loader in loaders:
+        for owner in (loader, getattr(loader, "batch_sampler", None)):
+            set_epoch = getattr(getattr(owner, "sampler", None), "set_epoch", None)
+            if callable(set_epoch):
+                set_epoch(epoch)
+
+
+def another_origin(origin: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """Random streams for an epoch's iterator that are others than those it was made from."""
+    with streams.isolated():
+        streams.seed(streams.derive(seed, "epoch"))
+        generators = [
+            torch.Generator().manual_seed(streams.derive(seed, "epoch", i)).get_state()
+            for i, _ in enumerate(origin["generators"])
+        ]
+        return {**origin, "streams": streams.capture(), "generators": generators}

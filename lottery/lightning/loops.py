@@ -1,0 +1,121 @@
+"""What Lightning's loops are extended by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from lottery.lightning.fit import Fit
+
+
+class FitLoop:
+    """What Lightning's fit loop is extended by."""
+
+    lottery: Fit
+
+    def run(self) -> None:
+        self.lottery.run()
+
+    def run_once(self) -> None:
+        super().run()  # type: ignore[misc]
+
+    def setup_data(self) -> None:
+        loop: Any = self
+        building = loop._combined_loader is None or loop._should_reload_train_dl
+        if building:
+            self.lottery._note_iterator("build")
+        super().setup_data()  # type: ignore[misc]
+        if building:
+            self.lottery._tell_round()
+
+    def _load_combined_loader_states(self) -> None:
+        """Called when the loaders are there and their iterator is not."""
+        super()._load_combined_loader_states()  # type: ignore[misc]
+        self.lottery._before_first_iterator()
+
+    def on_advance_start(self) -> None:
+        if not self.lottery.enter():
+            super().on_advance_start()  # type: ignore[misc]
+
+    def on_advance_end(self) -> None:
+        loop: Any = self
+        loop.epoch_loop._results.refill({})  # sums of a cut epoch end with it
+        super().on_advance_end()  # type: ignore[misc]
+        stopping = self.lottery.reached_its_end() or (
+            loop.trainer.should_stop and loop._can_stop_early
+        )
+        self.lottery.driver.at_boundary("end" if stopping else "epoch")
+
+
+class EpochLoop:
+    """What Lightning's training epoch loop is extended by."""
+
+    lottery: Fit
+
+    def reset(self) -> None:
+        if not self.lottery._entering_mid_epoch:
+            super().reset()  # type: ignore[misc]
+
+    def on_run_start(self, data_fetcher: Any) -> None:
+        loop: Any = self
+        if self.lottery._entering_mid_epoch:
+            loop._restarting = (
+                True  # the iterator is there: Lightning must not make another
+            )
+            super().on_run_start(data_fetcher)  # type: ignore[misc]
+            loop._restarting = False
+            self.lottery.entered()
+            return
+        resuming = (
+            getattr(loop.trainer.fit_loop, "is_resuming", False) or loop.restarting
+        )
+        stale, self.lottery._iterator_is_stale = self.lottery._iterator_is_stale, False
+        if loop.trainer.current_epoch > 0 and not resuming:
+            self.lottery._note_iterator("iterate")
+        elif stale and not loop.batch_progress.current.ready:
+            self.lottery._note_iterator("iterate")
+            iter(data_fetcher)
+        super().on_run_start(data_fetcher)  # type: ignore[misc]
+
+    def on_advance_end(self, data_fetcher: Any) -> None:
+        loop: Any = self
+        super().on_advance_end(data_fetcher)  # type: ignore[misc]
+        if not self.lottery.driver.wants_boundary():
+            return
+        stopping = loop._is_training_done or (
+            loop.trainer.should_stop and loop.trainer.fit_loop._can_stop_early
+        )
+        accumulating = (
+            loop.trainer.lightning_module.automatic_optimization
+            and loop._should_accumulate()
+        )
+        if not stopping and not accumulating:
+            self.lottery.driver.at_boundary("batch")
+
+
+class Results(dict):
+    """What the collection of logged values is extended by: the sums of a partly done epoch can be put back."""
+
+    lottery: Fit
+
+    def partial_values(self) -> dict[str, dict[str, Any]]:
+        names = ("value", "cumulated_batch_size", "_forward_cache", "_update_count")
+        return {
+            key: {
+                n: getattr(item, n)
+                for n in names
+                if isinstance(getattr(item, n, None), (Tensor, int))
+            }
+            for key, item in self.items()
+        }
+
+    def refill(self, values: Mapping[str, dict[str, Any]]) -> None:
+        self._refill = dict(values)
+
+    def __setitem__(self, key: str, item: Any) -> None:
+        for name, value in getattr(self, "_refill", {}).pop(key, {}).items():
+            setattr(item, name, value)
+        super().__setitem__(key, item)
