@@ -1,0 +1,17 @@
+"""The state of live objects: what training changes outside of any `state_dict`, captured as plain data and put back."""
+
+from lottery.state.objects import Changes, Objects, Root
+from lottery.state.values import TAG, Unstorable, decode, encode, is_plain, reseed, same
+
+__all__ = [
+    "TAG",
+    "Changes",
+    "Objects",
+    "Root",
+    "Unstorable",
+    "decode",
+    "encode",
+    "is_plain",
+    "reseed",
+    "same",
+]
