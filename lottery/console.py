@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+import logging
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
@@ -104,6 +107,23 @@ def round_finished(summary: Mapping[str, Any], rounds: int) -> None:
     show("  ".join([*parts, f"{summary['seconds']:.1f} s"]))
 
 
+def not_stored(names: Sequence[str]) -> None:
+    """What no state holds, and what follows from it."""
+    if names:
+        show(
+            f"not stored, since it is neither plain data nor a tensor: {', '.join(names)}. What training changes there is not"
+            " put back when a round rewinds, and lost when a run is killed."
+        )
+
+
+def nothing_trained(rounds: int, has: str) -> None:
+    finished = f"rounds 0 to {rounds}" if rounds else "round 0"
+    show(
+        f"nothing was trained: {finished} of this run were finished already. The module has {has}. The data of this fit"
+        " were not compared with the run's: give each data set, such as each of K folds, a dirpath of its own."
+    )
+
+
 def out_of_time(number: int, path: Path) -> None:
     show(
         f"stopped by Trainer(max_time=...) in round {number}. What is finished is in {path}; run again with more time to"
@@ -121,6 +141,10 @@ def run_table(run: Run) -> Any:
         table.add_row(*row)
     if run.in_progress is not None:
         table.add_row(str(run.in_progress), "in progress")
+    out = terminal()
+    wide = _console(width=_FILE_WIDTH).measure(table).maximum
+    if out.is_terminal and wide > out.width:
+        table.padding = 0
     return Group(str(run.path), table, *([found.caption] if found.caption else []))
 
 
@@ -132,7 +156,11 @@ def light_table(columns: Iterable[str], left: int = 1) -> Any:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for index, column in enumerate(columns):
         table.add_column(
-            column, justify="left" if index < left else "right", no_wrap=index >= left
+            column,
+            justify="left" if index < left else "right",
+            # names give way before numbers do, and numbers rather wrap than lose digits
+            no_wrap=index >= left > 0,
+            overflow="fold",
         )
     return table
 
@@ -144,18 +172,61 @@ def _name(step: Step) -> str:
 
 
 def show(what: Any) -> None:
-    """Print text or a table, from the first process of a fit only."""
+    """Print text or a table above whatever progress bar is alive, from the first process of a fit only."""
     from lightning_utilities.core.rank_zero import rank_zero_only
 
-    if getattr(rank_zero_only, "rank", 0) == 0:
-        out = terminal()
-        seen = out.is_terminal or out.is_jupyter
-        (out if seen else _console(width=_FILE_WIDTH)).print(what)
+    if getattr(rank_zero_only, "rank", 0) != 0:
+        return
+    out = _console()
+    if out.is_jupyter:
+        out.print(what)
+        return
+    if not out.is_terminal:
+        out = _console(width=_FILE_WIDTH)
+    with out.capture() as text:
+        out.print(what, soft_wrap=isinstance(what, str) and not out.is_terminal)
+    _AboveBars("stdout").write(text.get())
+
+
+@contextlib.contextmanager
+def logs_above_bars() -> Iterator[None]:
+    """Lightning's log lines go above progress bars too; its handlers write past them, which leaves torn bars behind."""
+    names = (None, "lightning", "lightning.pytorch", "pytorch_lightning")
+    handlers = {h for name in names for h in logging.getLogger(name).handlers}
+    replaced = [
+        (handler, handler.setStream(_AboveBars("stderr")))
+        for handler in handlers
+        if isinstance(handler, logging.StreamHandler)
+        and handler.stream in (sys.stderr, sys.__stderr__)
+    ]
+    try:
+        yield
+    finally:
+        for handler, stream in replaced:
+            handler.setStream(stream)
+
+
+class _AboveBars:
+    """A stream that writes whole lines above the bars of rich and tqdm."""
+
+    def __init__(self, name: Literal["stdout", "stderr"]) -> None:
+        self._name = name
+
+    def write(self, text: str) -> None:
+        from tqdm import tqdm
+
+        with tqdm.external_write_mode():
+            # a live display of rich has put itself in the place of sys.stdout and sys.stderr
+            getattr(sys, self._name).write(text)
+            self.flush()
+
+    def flush(self) -> None:
+        getattr(sys, self._name).flush()
 
 
 @cache
 def terminal() -> Console:
-    """The console shared by all that is shown, so that lines go above a progress bar."""
+    """The console of our own live displays."""
     return _console()
 
 

@@ -9,8 +9,9 @@ from functools import cached_property
 from typing import Any
 
 from lottery import streams
+from lottery.differences import differences
 from lottery.retraining import Rewind
-from lottery.run import REWIND, Run, snapshot_file
+from lottery.run import REWIND, Run, snapshot_file, weights_in
 from lottery.starting_point import starting_state
 from lottery.steps import Step
 from lottery.storage import Directory, StorageError
@@ -86,7 +87,7 @@ class Place:
         if self.start == "rewind" and self.round:
             return self.run.ticket(self.round)
         state = self.state()
-        weights = self.run.weights("initial") if state is None else state["state_dict"]
+        weights = self.run.weights("initial") if state is None else weights_in(state)
         masks = self.run.ticket(self.round).masks if self.round else self.run.masks[0]
         origin = {"run": self.run.info["id"], "round": self.round, "start": self.start}
         return Ticket(masks, weights, origin)
@@ -128,12 +129,9 @@ class Place:
         Raises:
             ValueError: it has another budget, optimizer, model or data; the message lists each difference.
         """
-        theirs = self.run.info["settings"]
-        wrong = [
-            f"  {name}: {theirs.get(name)!r} in the run, {value!r} now"
-            for name, value in settings.items()
-            if theirs.get(name) != value
-        ]
+        stored = self.run.info["settings"]
+        theirs = {name: stored[name] for name in settings if name in stored}
+        wrong = [f"  {d}" for d in differences(theirs, settings) if d.matters]
         if wrong:
             raise ValueError(
                 f"training instead of round {self.round} of {self.dirpath} must be as that run's, but differs:\n"

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
 from lottery.console import terminal
+from lottery.round_table import percent
 
 _INTERVAL = 0.1  # seconds between updates
 
@@ -61,7 +62,9 @@ class RunProgressBar(ProgressBar):
             return
         self._updated = time.monotonic()
         metrics: dict[str, Any] = self.get_metrics(trainer, pl_module)
-        round, density = metrics.pop("round", 0), metrics.pop("density", 1.0)
+        which = [f"round {metrics.pop('round')}"] if "round" in metrics else []
+        if "density" in metrics:
+            which.append(f"density {percent(metrics.pop('density'))}")
         metrics.pop("v_num", None)
         shown = [
             f"{k} {v:.4g}" for k, v in metrics.items() if isinstance(v, (int, float))
@@ -70,7 +73,7 @@ class RunProgressBar(ProgressBar):
         self._progress.update(
             self._task,
             completed=trainer.fit_loop.total_batch_idx + 1,
-            description=f"round {int(round)}{_of(trainer)}  density {100 * float(density):.3g} %",
+            description="  ".join(which),
             metrics="  ".join([f"epoch {trainer.current_epoch + 1}{epochs}", *shown]),
         )
 
@@ -99,10 +102,3 @@ def _batches(trainer: Any) -> float | None:
         limits.append(float(trainer.max_epochs * trainer.num_training_batches))
     total = min(limits, default=math.inf)
     return total if math.isfinite(total) else None
-
-
-def _of(trainer: Any) -> str:
-    rounds = [
-        c.rounds for c in trainer.callbacks if type(c).__name__ == "LotteryTicket"
-    ]
-    return f"/{rounds[0]}" if rounds else ""

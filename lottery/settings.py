@@ -6,25 +6,34 @@ import dataclasses
 import json
 import os
 import pickle
-import platform
-from collections.abc import Iterator, Mapping
-from importlib import metadata
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lottery import moving
+from lottery.differences import Difference, differences
 from lottery.masks import Masks
 from lottery.storage import Directory, StorageError
 
 if TYPE_CHECKING:
-    from lottery.lightning import Fit
     from lottery.options import Options
 
 
 def collect(
-    options: Options, fit: Fit, monitor: tuple[str | None, str], masks: Masks
+    options: Options,
+    training: Mapping[str, Any],
+    monitor: tuple[str | None, str],
+    masks: Masks,
 ) -> dict[str, Any]:
-    """Everything that changes a run's results, as plain data. The number of rounds is not part of it."""
+    """Everything that changes a run's results, as plain data. The number of rounds is not part of it.
+
+    Args:
+        options: the callback's.
+        training: what defines a round besides them, as `Fit.settings` gives it.
+        monitor: metric and mode by which the best step is chosen.
+        masks: those of round 0.
+    """
     found = {
         "pruning": options.pruning.described(),
         "rewind": dataclasses.asdict(options.rewind),
@@ -35,7 +44,7 @@ def collect(
         "ticket": None if options.ticket is None else options.ticket.fingerprint,
         "seed_everything": os.environ.get("PL_GLOBAL_SEED"),
         "parameters": {name: list(mask.shape) for name, mask in masks.items()},
-        **fit.settings(),
+        **training,
     }
     if options.moving is not None:
         found["moving"] = moving.described(options.moving)
@@ -44,28 +53,46 @@ def collect(
     return json.loads(json.dumps(found))
 
 
-def compare(stored: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> None:
-    """Make sure that two settings are the same.
+def compare(
+    stored: Mapping[str, Any], now: Mapping[str, Any], path: Path
+) -> str | None:
+    """Make sure that two settings are the same in all that changes a training.
+
+    Returns:
+        One line that says which others differ, None where none does.
 
     Raises:
         StorageError: they differ; the message lists each difference.
     """
-    before, after = dict(_leaves(stored)), dict(_leaves(now))
-    names = [
-        name
-        for name in {**before, **after}
-        if before.get(name, "none") != after.get(name, "none")
-    ]
-    if names:
-        rows = [
-            f"  {name}: {before.get(name, 'none')!r} in the run, {after.get(name, 'none')!r} now"
-            for name in names
-        ]
+    found = list(differences(stored, now))
+    wrong = [difference for difference in found if difference.matters]
+    if wrong:
+        rows = "".join(f"\n  {difference}" for difference in wrong)
         raise StorageError(
-            f"{path} holds a run with other settings:\n"
-            + "\n".join(rows)
-            + "\nUse the run's settings to go on with it, or another dirpath to start anew. Nothing was changed."
+            f"{path} holds a run with other settings:{rows}\nUse the run's settings to go on with it, or another dirpath"
+            f" to start anew.{_how_to_leave_out(wrong)} Nothing was changed."
         )
+    if not found:
+        return None
+    return f"not compared, as they change no training: {'; '.join(map(str, found))}"
+
+
+def _how_to_leave_out(wrong: Iterable[Difference]) -> str:
+    """How to go on where a hyperparameter differs that changes nothing."""
+    owners = {"hyperparameters": "the module", "data": "the data module"}
+    names: dict[str, list[str]] = {}
+    for difference in wrong:
+        section, _, name = difference.name.partition(".")
+        if section in owners and name:
+            names.setdefault(owners[section], []).append(
+                re.split(r"[.\[]", name, maxsplit=1)[0]
+            )
+    said = [
+        f" A hyperparameter that changes no training can be left out in {owner}:"
+        f" self.save_hyperparameters(ignore={list(dict.fromkeys(left_out))})."
+        for owner, left_out in names.items()
+    ]
+    return "".join(said)
 
 
 def check_loads(directory: Directory, name: str) -> None:
@@ -82,27 +109,3 @@ def check_loads(directory: Directory, name: str) -> None:
             " what callbacks return from `state_dict` and what the module's `on_save_checkpoint` adds, or allow the"
             f" class with torch.serialization.add_safe_globals. torch says: {error}"
         ) from error
-
-
-def versions() -> dict[str, str]:
-    """Versions of what a run's results depend on."""
-    found = {"python": platform.python_version()}
-    for name in ("lottery-tickets", "torch", "pytorch-lightning", "lightning", "numpy"):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def _leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(tree, Mapping):
-        for key, value in tree.items():
-            yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
-    elif isinstance(tree, list) and any(
-        isinstance(value, (Mapping, list)) for value in tree
-    ):
-        for index, value in enumerate(tree):
-            yield from _leaves(value, f"{prefix}[{index}]")
-    else:
-        yield prefix, tree

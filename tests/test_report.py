@@ -13,9 +13,17 @@ from typing import Any
 import matplotlib
 import pytest
 import rich.console
+import torch
 import zoo
 from hypothesis import example, given
 from hypothesis import strategies as st
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    LambdaLR,
+    LinearLR,
+    SequentialLR,
+    StepLR,
+)
 
 from lottery import LotteryTicket, Run, StorageError, report
 from lottery.cli import listing, views
@@ -217,6 +225,89 @@ def test_what_cannot_be_one_arm_is_refused(seeds: list[Run], tmp_path: Path) -> 
     with pytest.raises(ValueError, match=r"x\.pdf.*\.html"):
         report.write({"ticket": seeds}, tmp_path / "x.pdf")
     assert not list(tmp_path.glob("x.*"))
+
+
+class Scheduled(zoo.Net):
+    """Two optimizers, one with groups, three schedules, one of them of parts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        for optimizer in self.optimizers():
+            optimizer.step()
+
+    def configure_optimizers(self) -> Any:
+        first, last = self.net[0], self.net[4]
+        groups = [{"params": [first.weight], "lr": 0.2}, {"params": [first.bias]}]
+        sgd = torch.optim.SGD(groups, lr=0.1)
+        adam = torch.optim.Adam(last.parameters())
+        parts = [LinearLR(sgd, 0.5), LambdaLR(sgd, lambda epoch: 0.9**epoch)]
+        return [sgd, adam], [
+            SequentialLR(sgd, parts, [2]),
+            CosineAnnealingLR(adam, 3),
+            {"scheduler": StepLR(adam, 1), "interval": "step", "frequency": 2},
+        ]
+
+
+def test_a_run_with_schedules_says_which_they_are(tmp_path: Path) -> None:
+    run = train(tmp_path / "run", module=Scheduled, rounds=0)
+    text = Page(html_of({"ticket": [run]}, tmp_path)).text
+    for words in (
+        "SGD lr 0.1, groups [(parameters 1, lr 0.2), (parameters 1)]; Adam lr 0.001",
+        "SequentialLR schedulers [(LinearLR start_factor 0.5, ",
+        "CosineAnnealingLR T_max 3, ",
+        "StepLR step_size 1, gamma 0.1, interval step, frequency 2",
+    ):
+        assert words in text
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=5) | st.just("name"), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+WHOLE = st.fixed_dictionaries({"name": st.text(), "x": JSON})
+
+
+@given(
+    hyperparameters=JSON,
+    data=JSON,
+    schedules=st.lists(st.text() | WHOLE),
+    optimizers=st.lists(WHOLE),
+)
+def test_settings_of_any_kind_are_said(
+    seeds: list[Run], hyperparameters: Any, data: Any, schedules: Any, optimizers: Any
+) -> None:
+    run = Run(seeds[0].path)
+    given = {"hyperparameters": hyperparameters, "data": data}
+    things = {"lr_schedulers": schedules, "optimizers": optimizers}
+    run.info = {**run.info, "settings": {**run.info["settings"], **given, **things}}
+    assert all(isinstance(value, str) for _, value in facts.facts([run]))
+
+
+def test_runs_of_two_versions_differ_in_what_both_recorded(seeds: list[Run]) -> None:
+    new = Run(seeds[0].path)
+    settings = new.info["settings"]
+    named = {**settings, "lr_schedulers": ["StepLR"]}
+    whole = {**settings, "lr_schedulers": [{"name": "StepLR", "gamma": 0.5}]}
+    del named["val_check_interval"]
+    for first, second in ((named, whole), (whole, named)):
+        runs = [Run(seeds[0].path), Run(seeds[1].path)]
+        for run, known in zip(runs, (first, second), strict=True):
+            run.info = {**run.info, "settings": known}
+        assert not any("differ" in note for note in facts.notes(runs))
+        runs[1].info["settings"] = {
+            **second,
+            "max_epochs": 9,
+            "hyperparameters": {"a": 1},
+        }
+        (note,) = [note for note in facts.notes(runs) if "differ" in note]
+        assert "max_epochs" in note and "hyperparameters" in note
 
 
 def summaries(values: Sequence[float | None], mode: str = "max") -> list[Any]:

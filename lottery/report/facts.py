@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lottery.differences import differences
 from lottery.run import Run
 
 Fact = tuple[str, str]
@@ -107,7 +109,7 @@ def facts(runs: Sequence[Run]) -> list[Fact]:
             if settings["monitor"][0]
             else "none",
         ),
-        ("optimizers", "; ".join(map(_named, settings.get("optimizers") or []))),
+        ("optimizers", "; ".join(map(_optimizer, settings.get("optimizers") or []))),
         ("schedules", "; ".join(map(_named, settings.get("lr_schedulers") or []))),
         ("data", _data(settings.get("data"))),
         (
@@ -145,9 +147,25 @@ def _time(runs: Sequence[Run]) -> str:
     )
 
 
-def _named(described: Mapping[str, Any]) -> str:
-    rest = {key: value for key, value in described.items() if key != "name"}
-    return f"{described.get('name', '')} {_pairs(rest)}".strip()
+def _named(described: Any) -> str:
+    """An optimizer or scheduler: its class, then its arguments; the class alone where no more was recorded."""
+    if not isinstance(described, Mapping):
+        return str(described)
+    if "name" not in described:
+        return _pairs(described)
+    rest = {k: v for k, v in described.items() if k not in ("name", "module")}
+    return f"{described['name']} {_pairs(rest)}".strip()
+
+
+def _optimizer(described: Mapping[str, Any]) -> str:
+    """An optimizer: its class and arguments; parameter groups where there are several, each with what is its own."""
+    rest = dict(described)
+    groups = rest.pop("groups", [])
+    if len(groups) > 1:
+        counted = [{**g, "parameters": len(g["parameters"])} for g in groups]
+        return _named({**rest, "groups": counted})
+    own = {k: v for g in groups for k, v in g.items() if k != "parameters"}
+    return _named({**rest, **own})
 
 
 def _data(data: Any) -> str:
@@ -172,18 +190,22 @@ def _pairs(values: Any) -> str:
 
 def _value(value: Any) -> str:
     if isinstance(value, Mapping):
-        return f"({_pairs(value)})"
+        return f"({_named(value)})"
     if isinstance(value, list):
         return f"[{', '.join(map(_value, value))}]"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    names = dict.fromkeys(
-        name for one in settings for name in one if name not in _OF_A_SEED
+    """The sections of settings in which runs differ; runs of several versions are compared in what both recorded."""
+    first, *rest = (
+        {name: value for name, value in one.items() if name not in _OF_A_SEED}
+        for one in settings
     )
-    return [
-        name
-        for name in names
-        if any(one.get(name) != settings[0].get(name) for one in settings)
-    ]
+    found: dict[str, None] = {}
+    for one in rest:
+        there, back = [*differences(first, one)], [*differences(one, first)]
+        both = {d.name for d in there} & {d.name for d in back}
+        matter = (d.name for d in (*there, *back) if d.matters and d.name in both)
+        found |= dict.fromkeys(re.split(r"[.\[]", name)[0] for name in matter)
+    return list(found)

@@ -15,6 +15,7 @@ from torch import nn
 from lottery.lightning import Fit
 from lottery.masks import Masks
 from lottery.moving import described
+from lottery.names import owner_of
 from lottery.options import Options
 from lottery.run import Run
 from lottery.tracking.board import Board
@@ -180,7 +181,7 @@ def _flat(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 
 def _images(masks: Masks, module: nn.Module) -> dict[str, Any]:
     first = next(iter(masks), "")
-    reads_images = isinstance(module.get_submodule(first.rpartition(".")[0]), nn.Linear)
+    reads_images = isinstance(owner_of(module, first), nn.Linear)
     return {
         name: mask_image(mask, of_input=reads_images and name == first)
         for name, mask in masks.items()
