@@ -8,6 +8,7 @@ from typing import TypeVar
 from torch import Tensor, nn
 
 from lottery.masks import Masks
+from lottery.names import parameters_of
 from lottery.prunable import prunable_parameters
 
 M = TypeVar("M", bound=nn.Module)
@@ -35,7 +36,7 @@ def bake(module: M, masks: Mapping[str, Tensor]) -> M:
         2
     """
     masks = Masks(masks)
-    parameters = dict(uncompiled(module).named_parameters())
+    parameters = parameters_of(module)
     masks.check(parameters)
     if undefined := list(_without_direction(masks, parameters)):
         raise ValueError(
@@ -68,13 +69,8 @@ def baked_masks(
         >>> baked_masks(net)["weight"].tolist()
         [[True, False], [False, True]]
     """
-    parameters = prunable_parameters(uncompiled(module), include, exclude)
+    parameters = prunable_parameters(module, include, exclude)
     return Masks({name: p.detach() != 0 for name, p in parameters.items()})
-
-
-def uncompiled(module: nn.Module) -> nn.Module:
-    """The plain module inside what `torch.compile` returned."""
-    return getattr(module, "_orig_mod", module)
 
 
 def _without_direction(masks: Masks, parameters: Mapping[str, Tensor]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lottery import moving as moving_masks
-from lottery.lightning import Fit
+from lottery.lightning import STATE_KEY, Fit
 from lottery.moving import Moving
 from lottery.namespaces import callback_bases
 from lottery.options import Options
@@ -123,31 +123,34 @@ class LotteryTicket(_Callback):
         self.snapshots = tuple(Step.parse(step) for step in snapshots)
         self._rounds: Rounds | None = None
         self._fit: Fit | None = None
+        self._kept: dict[str, Any] = {}
+
+    @property
+    def state_key(self) -> str:
+        # of several in one Trainer, Lightning would say that keys must be unique; `setup` says what is wrong
+        in_a_fit = self._fit is not None or self._kept
+        return STATE_KEY if in_a_fit else f"{STATE_KEY} {id(self)}"
 
     # Lightning's hooks
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         if stage != "fit":
             return
+        self._kept = {}
         self._leave()
-        others = [
-            c
-            for c in trainer.callbacks
-            if type(c).__name__ == type(self).__name__ and c is not self
-        ]
-        if others:
-            raise ValueError(
-                "a Trainer takes one LotteryTicket; this one has several. Give each run its own Trainer."
-            )
-        self._fit = Fit(trainer, self.state_key, _Callback)
+        self._fit = Fit(trainer, self, _Callback)
         self._rounds = Rounds(self._options(trainer), self._fit)
         self._fit.install(self._rounds)
         self._rounds.tracking.install()
 
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        if self._rounds is not None:
+            self._rounds.note_settings()
+
     def on_load_checkpoint(
         self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]
     ) -> None:
-        if self._rounds is None or self._fit is None or self._rounds.begun:
+        if self._rounds is None or self._fit is None or not self._fit.is_resuming:
             return
         self._rounds.resume = checkpoint
         own = checkpoint.get("callbacks", {}).get(self.state_key)
@@ -161,19 +164,41 @@ class LotteryTicket(_Callback):
             self._fit.note_batch(batch)
 
     def on_after_backward(self, trainer: Any, pl_module: Any) -> None:
-        if not pl_module.automatic_optimization:
-            if self._round is not None:
-                self._round.keep_gradients()
-            self._mask_gradients()  # before the module clips them
+        if not pl_module.automatic_optimization and self._round is not None:
+            self._round.keep_gradients()
+            self._round.mask_gradients()  # before the module clips them
 
     def on_before_optimizer_step(
         self, trainer: Any, pl_module: Any, optimizer: Any
     ) -> None:
         if self._rounds is not None and self._round is not None:
+            if trainer.global_step == 0:
+                self._rounds.before_first_step()
             self._round.gather(optimizer)
             if self._round.move(optimizer):
                 self._rounds.tracking.moved(self._round.masks)
-        self._mask_gradients()
+            self._round.before_step()
+
+    def on_validation_batch_start(
+        self,
+        trainer: Any,
+        pl_module: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._check_validation(trainer, batch_idx)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Any,
+        pl_module: Any,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._check_validation(trainer, batch_idx)
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         if self._round is not None and not trainer.sanity_checking:
@@ -182,6 +207,7 @@ class LotteryTicket(_Callback):
     def on_exception(
         self, trainer: Any, pl_module: Any, exception: BaseException
     ) -> None:
+        self._kept = self.state_dict()  # for callbacks that save a checkpoint now
         self._leave()
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
@@ -189,25 +215,26 @@ class LotteryTicket(_Callback):
             self._leave()
 
     def state_dict(self) -> dict[str, Any]:
-        return {} if self._round is None else self._round.state()
+        return self._kept if self._round is None else self._round.state()
 
     # copies of this object start without a fit
 
     def __getstate__(self) -> dict[str, Any]:
         # the Trainer adds `log` and `log_dict`, methods of the module that would take it along
-        left_out = ("_rounds", "_fit", "log", "log_dict")
+        left_out = ("_rounds", "_fit", "_kept", "log", "log_dict")
         kept = {
             name: value for name, value in vars(self).items() if name not in left_out
         }
-        return {**kept, "_rounds": None, "_fit": None}
+        return {**kept, "_rounds": None, "_fit": None, "_kept": {}}
 
     @property
     def _round(self) -> Round | None:
         return None if self._rounds is None else self._rounds.round
 
-    def _mask_gradients(self) -> None:
-        if self._round is not None:
-            self._round.mask_gradients()
+    def _check_validation(self, trainer: Any, batch_idx: int) -> None:
+        """Once for each loader, when all callbacks have put in place the weights that are evaluated."""
+        if batch_idx == 0 and self._round is not None and not trainer.sanity_checking:
+            self._round.check("in a validation")
 
     def _leave(self) -> None:
         if self._rounds is not None:

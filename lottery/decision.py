@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lottery import scores, streams
 from lottery.masks import Masks
+from lottery.names import load_weights, parameters_of
 from lottery.paths import Connectivity, effective
 from lottery.scores import Context
 
@@ -30,6 +31,28 @@ def check(pruning: Pruning, fit: Fit, masks: Masks, rounds: int) -> None:
     pruning.check(masks, rounds, fit.module, example)
     if "batches" in pruning.needs:
         fit.check_loss()
+
+
+def try_out(pruning: Pruning, fit: Fit, masks: Masks, rounds: int, seed: int) -> None:
+    """Make sure, in the first step of a training, that what follows the module's forward can do so.
+
+    Raises:
+        ValueError: the structure or the score cannot follow it; the message says why.
+    """
+    if "example_input" not in pruning.needs:
+        return
+    module = fit.module
+    with streams.isolated(), fit.undisturbed(), scores.undisturbed(module, masks):
+        example = fit.example_input(seed)
+        try:
+            pruning.check(masks, rounds, module, example)
+            if set(scores.needs_of(scores.resolve(pruning.score))) == {"example_input"}:
+                context = Context(module, masks, example_input=example)
+                scores.compute(pruning.score, context)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{error}\nThis was found in the first training step; nothing was trained."
+            ) from error
 
 
 def next_masks(
@@ -60,12 +83,16 @@ def next_masks(
     """
     module = fit.module
     generator = torch.Generator()
-    with streams.isolated(), scores.undisturbed(module, masks):
-        module.load_state_dict(dict(weights), strict=False)
+    with (
+        streams.isolated(),
+        fit.undisturbed(),
+        scores.undisturbed(module, masks),
+    ):
+        load_weights(module, weights, "the weights to score")
         example = fit.example_input(seed) if "example_input" in pruning.needs else None
 
         def score(current: Masks) -> dict[str, Tensor]:
-            current.apply(dict(module.named_parameters()))
+            current.apply(parameters_of(module))
             context = Context(
                 module,
                 current,
@@ -88,7 +115,8 @@ def connectivity(fit: Fit, masks: Masks, seed: int) -> Connectivity:
     if masks.kept == masks.total:
         return Connectivity(masks, masks)
     try:
-        example = fit.example_input(seed)
+        with fit.undisturbed(), scores.undisturbed(fit.module, masks):
+            example = fit.example_input(seed)
         return Connectivity(masks, effective(fit.module, masks, example))
     except ValueError:  # not through every module
         return Connectivity(masks)

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lottery.names import renamed
+
 
 class Masks(Mapping[str, Tensor]):
     """A mask per prunable parameter: boolean, of the parameter's shape, True = kept.
@@ -16,7 +18,7 @@ class Masks(Mapping[str, Tensor]):
     Masks are values: nothing changes one after it is made.
 
     Args:
-        masks: parameter name to boolean tensor. Tensors are copied, to the CPU.
+        masks: parameter name to boolean tensor. Tensors are copied, to the CPU; names become canonical.
 
     Raises:
         TypeError: a tensor is not boolean.
@@ -34,7 +36,8 @@ class Masks(Mapping[str, Tensor]):
                     f"the mask of {name!r} has dtype {mask.dtype}; a mask is boolean, True = kept"
                 )
         self._masks = {
-            name: mask.detach().to("cpu", copy=True) for name, mask in masks.items()
+            name: mask.detach().to("cpu", copy=True)
+            for name, mask in renamed(masks).items()
         }
 
     @classmethod

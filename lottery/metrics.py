@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from lottery.masks import Masks
+from lottery.names import owner_of, parameters_of, renamed
 from lottery.prunable import prunable_parameters
 
 
@@ -127,7 +128,7 @@ class MaskOverlap(_Share):
 
     def update(self, module: nn.Module) -> None:
         """Look at a module's weights."""
-        parameters = dict(module.named_parameters())
+        parameters = parameters_of(module)
         self.masks.check(parameters)
         part, whole = [], []
         for name, mask in self.masks.items():
@@ -175,7 +176,7 @@ class SignAgreement(_Share):
         self.include, self.exclude = tuple(include), tuple(exclude)
         self.signs = {
             name: weight.detach().sign().to("cpu", torch.int8)
-            for name, weight in weights.items()
+            for name, weight in renamed(weights).items()
             if isinstance(weight, Tensor) and weight.is_floating_point()
         }
 
@@ -228,7 +229,7 @@ class DeadUnits(_Share):
         part, whole = [], []
         parameters = prunable_parameters(module, self.include, self.exclude)
         for name, parameter in parameters.items():
-            owner = module.get_submodule(name.rpartition(".")[0])
+            owner = owner_of(module, name)
             dead = ~_units(owner, parameter.detach() != 0).any(1)
             part.append(dead.sum())
             whole.append(torch.ones_like(dead).sum())

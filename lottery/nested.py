@@ -1,8 +1,8 @@
-"""Tensors in nested containers."""
+"""Tensors in nested containers, such as the arguments of a forward."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -17,3 +17,29 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, (tuple, list)):
         for part in value:
             yield from tensors_in(part)
+
+
+def with_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """The same nested tuples, lists and mappings with every tensor changed."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {key: with_tensors(part, change) for key, part in value.items()}
+    if isinstance(value, (tuple, list)):
+        parts = [with_tensors(part, change) for part in value]
+        return parts if isinstance(value, list) else tuple(parts)
+    return value
+
+
+def arguments(example_input: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """An example input as the arguments of a forward: a mapping is by name, a tuple or list by position.
+
+    Example:
+        >>> arguments(3), arguments((1, 2)), arguments({"x": 1})
+        (((3,), {}), ((1, 2), {}), ((), {'x': 1}))
+    """
+    if isinstance(example_input, Mapping):
+        return (), dict(example_input)
+    if isinstance(example_input, (tuple, list)):
+        return tuple(example_input), {}
+    return (example_input,), {}

@@ -18,13 +18,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from lottery.connections import Connections, Flow
 from lottery.inspection import fan_in
 from lottery.masks import Masks
-from lottery.nested import tensors_in
+from lottery.names import buffers_of, parameters_of
+from lottery.nested import arguments, tensors_in, with_tensors
 from lottery.scores.scoring import undisturbed
+from lottery.substitution import substituted
 
 
 def effective(module: nn.Module, masks: Masks, example_input: Any) -> Masks:
@@ -38,7 +39,7 @@ def effective(module: nn.Module, masks: Masks, example_input: Any) -> Masks:
     Args:
         module: the module; it is afterwards as it was before.
         masks: a mask per prunable parameter.
-        example_input: a tensor, or a tuple of them, that `forward` takes; the first dimension is the batch.
+        example_input: what `forward` takes: a tensor, a tuple, or a mapping by name; the first dimension is the batch.
 
     Returns:
         Masks of the same parameters, nested in `masks`.
@@ -50,16 +51,21 @@ def effective(module: nn.Module, masks: Masks, example_input: Any) -> Masks:
     Source: Vysogorets & Kempe, "Connectivity Matters: Neural Network Pruning Through the Lens of Effective Sparsity",
     JMLR 2023, section 3.
     """
-    masks.check(dict(module.named_parameters()))
+    masks.check(parameters_of(module))
     with undisturbed(module, masks):
         weights = {n: mask.double().requires_grad_() for n, mask in masks.items()}
         reached = _outputs(module, {**_dense(module), **weights}, example_input)
-        gradients = torch.autograd.grad(
-            torch.stack([output.sum() for output in reached]).sum(),
-            list(weights.values()),
-            allow_unused=True,
-            materialize_grads=True,
-        )
+        try:
+            gradients = torch.autograd.grad(
+                torch.stack([output.sum() for output in reached]).sum(),
+                list(weights.values()),
+                allow_unused=True,
+                materialize_grads=True,
+            )
+        except Exception as error:  # as where a part computes its forward once more
+            raise ValueError(
+                f"the paths of {type(module).__name__} cannot be followed back: {error}"
+            ) from error
     return Masks(
         {
             name: (gradient > 0) & masks[name]
@@ -72,11 +78,11 @@ def _dense(module: nn.Module) -> dict[str, Tensor]:
     """Ones for each parameter; of each buffer, where it is not zero: it may say what is connected."""
     ones = {
         name: torch.ones(p.shape, dtype=torch.float64, device="cpu")
-        for name, p in module.named_parameters()
+        for name, p in parameters_of(module).items()
     }
     buffers = {
         name: buffer.ne(0).double() if buffer.is_floating_point() else buffer
-        for name, buffer in module.named_buffers()
+        for name, buffer in buffers_of(module).items()
     }
     return {**ones, **{name: buffer.cpu() for name, buffer in buffers.items()}}
 
@@ -84,15 +90,15 @@ def _dense(module: nn.Module) -> dict[str, Tensor]:
 def _outputs(
     module: nn.Module, values: dict[str, Tensor], example_input: Any
 ) -> list[Tensor]:
-    several = isinstance(example_input, (tuple, list))
-    inputs = tuple(map(_ones, example_input if several else (example_input,)))
+    inputs, named = arguments(with_tensors(example_input, _ones))
     what = f"the paths of {type(module).__name__} cannot be followed: "
-    run = functional_call
+    run: Any = module
     if "torch._dynamo" in sys.modules:  # slow to import, and there where it is needed
-        run = torch.compiler.disable(run)  # a compiled module shows no functions
+        # a compiled module shows no functions
+        run = torch.compiler.disable(lambda *inputs, **named: module(*inputs, **named))
     try:
-        with Connections():
-            output = run(module, values, inputs)
+        with substituted(module, values), Connections():
+            output = run(*inputs, **named)
     except Exception as error:  # whatever forward does with such an input
         raise ValueError(f"{what}{error}") from error
     outputs = [t for t in tensors_in(output) if t.is_floating_point()]
@@ -105,9 +111,7 @@ def _outputs(
     return [t.as_subclass(Tensor) for t in outputs]
 
 
-def _ones(x: Any) -> Any:
-    if not isinstance(x, Tensor):
-        return x
+def _ones(x: Tensor) -> Tensor:
     first = x.detach()[:1].cpu()
     if first.is_floating_point():
         first = first.double().fill_(1)

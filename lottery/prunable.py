@@ -9,6 +9,8 @@ from fnmatch import fnmatchcase
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
+from lottery.names import owner_of, parameters_of, uncompiled
+
 _WEIGHT = re.compile(r"(.+_)?weight(_(v|orig|ih|hh|hr)(_.*)?)?")
 _PARAMETRIZED = re.compile(
     r"(?:.*\.)?parametrizations\.(?P<of>[^.]+)\.original(?P<part>\d*)"
@@ -18,7 +20,7 @@ _PARAMETRIZED = re.compile(
 def prunable_parameters(
     module: nn.Module, include: Sequence[str] = (), exclude: Sequence[str] = ()
 ) -> dict[str, nn.Parameter]:
-    """The parameters that pruning may touch, by name, in the module's order; tied ones once.
+    """The parameters that pruning may touch, by canonical name, in the module's order; tied ones once.
 
     By default: trainable weights of two or more dimensions of linear, convolution, embedding, recurrent and
     attention layers, and of any other module that has a `weight`. Not biases, not normalisation layers, not the
@@ -38,9 +40,10 @@ def prunable_parameters(
         >>> list(prunable_parameters(net))
         ['0.weight']
     """
+    parameters = parameters_of(module)
     everything = {
         name: p
-        for name, p in module.named_parameters()
+        for name, p in parameters.items()
         if not isinstance(p, UninitializedParameter) and p.numel()
     }
     default = [
@@ -57,9 +60,7 @@ def prunable_parameters(
         chosen.difference_update(matching(pattern, everything, what="exclude"))
     if not chosen:
         lazy = [
-            n
-            for n, p in module.named_parameters()
-            if isinstance(p, UninitializedParameter)
+            n for n, p in parameters.items() if isinstance(p, UninitializedParameter)
         ]
         hint = (
             f" Parameters without a shape yet: {lazy}; run a forward pass in `setup`."
@@ -67,7 +68,7 @@ def prunable_parameters(
             else ""
         )
         raise ValueError(
-            f"{type(module).__name__} has nothing prunable. Its parameters are: {list(everything) or 'none'}."
+            f"{type(uncompiled(module)).__name__} has nothing prunable. Its parameters are: {list(everything) or 'none'}."
             f" Name those to prune with Pruning(include=[...]).{hint}"
         )
     return {name: p for name, p in everything.items() if name in chosen}
@@ -97,8 +98,7 @@ def _is_weight(module: nn.Module, name: str, parameter: Tensor) -> bool:
         return _WEIGHT.fullmatch(parametrized["of"]) is not None and parametrized[
             "part"
         ] in ("", "1")
-    path, _, attribute = name.rpartition(".")
-    owner = module.get_submodule(path)
+    owner, attribute = owner_of(module, name), name.rpartition(".")[2]
     if type(owner).__name__.endswith(("Norm", "Norm1d", "Norm2d", "Norm3d")):
         return False
     if attribute.endswith("_g") and hasattr(owner, f"{attribute[:-2]}_v"):

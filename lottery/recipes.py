@@ -20,6 +20,7 @@ from torch import Tensor
 
 from lottery import streams
 from lottery.callback import LotteryTicket
+from lottery.names import weights_of
 from lottery.progress import RunProgressBar
 
 
@@ -71,7 +72,7 @@ class RecipeCLI(LightningCLI):
         with streams.isolated():
             streams.seed(seed)
             model = self.parser.instantiate_classes(self.config)["model"]
-        return {k: v for k, v in model.state_dict().items() if isinstance(v, Tensor)}
+        return weights_of(model)
 
     @property
     def seed_settings(self) -> tuple[str, ...]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lottery import streams
-from lottery.enforcement import Enforcement
-from lottery.lightning import Fit, Position, scalars
+from lottery import console, streams
+from lottery.enforcement import Enforcement, RegrowthError, regrown
+from lottery.lightning import STATE_KEY, Fit, Position, scalars
+from lottery.lightning.hooks import before_validations, checked_saves, overridden
 from lottery.masks import Masks
 from lottery.moving import Mover, Training
+from lottery.names import parameters_of
 from lottery.options import Options
 from lottery.paths import Connectivity
 from lottery.record import Record
@@ -18,6 +21,16 @@ from lottery.run import REWIND, snapshot_file
 from lottery.scores.movement import MovementAccumulator
 from lottery.steps import Step
 from lottery.storage import LAST, Directory, StorageError
+
+# where others read gradients before an optimizer does, and where they may write weights
+_READING = ("on_before_optimizer_step", "configure_gradient_clipping")
+_WRITING = (
+    *("on_train_start", "on_train_epoch_start", "on_train_batch_start"),
+    *("on_before_zero_grad", "optimizer_zero_grad", "optimizer_step"),
+    *("on_train_batch_end", "on_train_epoch_end", "on_train_end"),
+    *("on_validation_start", "on_validation_epoch_start", "on_validation_batch_start"),
+    *("on_save_checkpoint",),
+)
 
 
 @dataclass(frozen=True)
@@ -51,7 +64,7 @@ class ActiveRun:
         return (
             None
             if checkpoint is None
-            else checkpoint.get("callbacks", {}).get(self.fit.own_state_key)
+            else checkpoint.get("callbacks", {}).get(STATE_KEY)
         )
 
     def write_checkpoint(self, name: str, checkpoint: dict[str, Any]) -> None:
@@ -94,6 +107,7 @@ class Round:
         )
         self.connectivity: Connectivity | None = None
         self._enforcement: Enforcement | None = None
+        self._gradients_are_read = True
         self._pending = self._states_to_store()
         self._seen: dict[str, Any] = {}
         self._epoch_starts = [0]
@@ -136,24 +150,35 @@ class Round:
 
     def train(self) -> None:
         """Train once, as the user's Trainer says, on the weights that are left."""
-        parameters = dict(self.run.fit.module.named_parameters())
+        trainer, module = self.run.fit.trainer, self.run.fit.module
+        parameters = parameters_of(module)
         self.masks.check(parameters)
         self._mark_saved()
-        with Enforcement(
-            self.masks, parameters, self.run.fit.trainer.optimizers
-        ) as self._enforcement:
+        self._gradients_are_read = bool(
+            trainer.gradient_clip_val or overridden(trainer, _READING)
+        )
+        with (
+            checked_saves(trainer, self._check_saved),
+            before_validations(trainer, self._mask_copies),
+            Enforcement(
+                self.masks,
+                parameters,
+                trainer.optimizers,
+                [*trainer.callbacks, module],
+            ) as self._enforcement,
+        ):
             if not self.record.start:
                 self.record.start = self.run.fit.evaluate("validate")
             if self.run.options.rounds or self.mover is not None:
-                self.run.fit.show(round=self.number, density=self.masks.density)
+                of = f"{self.number}/{self.run.options.rounds}"
+                self.run.fit.show(round=of, density=self.masks.density)
             if self.mover is not None:
-                trainer = self.run.fit.trainer
-                training = Training.of(trainer)
-                self.mover.start(self.run.fit.module, trainer.optimizers, training)
+                self.mover.start(module, trainer.optimizers, Training.of(trainer))
             self._clock = time.monotonic() - self.record.seconds
             self.run.fit.train()
             self.record.seconds = time.monotonic() - self._clock
         self._enforcement = None
+        self.check("at its end")
 
     def gather(self, optimizer: Any) -> None:
         """Let a score gather what it needs from a step, before the optimizer makes it."""
@@ -180,12 +205,65 @@ class Round:
         return True
 
     def mask_gradients(self) -> None:
-        """Set the gradients of pruned weights to zero."""
+        """Set the gradients of pruned weights to zero, before others read them."""
         if self._enforcement is not None:
             self._enforcement.mask_gradients()
 
+    def before_step(self) -> None:
+        """Mask gradients where anybody reads them before the optimizer, which gets them masked in any case."""
+        if self._gradients_are_read:
+            self.mask_gradients()
+
+    def restored(self) -> None:
+        """Mask what was put back since the masks came to work."""
+        if self._enforcement is not None:
+            self._enforcement.begin()
+
+    def _mask_copies(self) -> None:
+        """Set pruned weights to zero in averages of the weights and other copies of them."""
+        if self._enforcement is not None:
+            self._enforcement.mask_copies()
+
+    def check(self, moment: str) -> None:
+        """Make sure that every pruned weight is zero.
+
+        Raises:
+            RegrowthError: some are not; the message names them, and what may have changed them.
+        """
+        parameters = parameters_of(self.run.fit.module)
+        self._check(parameters, "the module", moment)
+
+    def _check_saved(self, checkpoint: Mapping[str, Any]) -> None:
+        self._check(
+            checkpoint.get("state_dict", {}), "a checkpoint", "before it is written"
+        )
+
+    def _check(self, weights: Mapping[str, Any], owner: str, moment: str) -> None:
+        found = regrown(self.masks, weights)
+        if not found:
+            return
+        trainer = self.run.fit.trainer
+        where = ", ".join(f"{n} ({a:,} of {b:,})" for n, (a, b) in found.items())
+        causes = overridden(trainer, _WRITING) + [
+            f"the optimizer {type(optimizer).__name__}"
+            for optimizer in trainer.optimizers
+            if not type(optimizer).__module__.startswith("torch.optim")
+        ]
+        if not self.run.fit.module.automatic_optimization:
+            causes.append(f"{type(self.run.fit.module).__name__}.training_step")
+        raise RegrowthError(
+            f"pruned weights of {owner} are not zero in round {self.number}, {moment}: {where}. Optimizers that torch"
+            " knows cannot have changed them, so something else wrote into the weights."
+            + (f" What may have: {', '.join(causes)}." if causes else "")
+            + f" Nothing of this was stored; what {self.run.directory.path} holds is right. Let what writes weights leave"
+            " zeros at zero (`new * (weight != 0)`), train without it, or leave the parameters out with"
+            " Pruning(exclude=[...])."
+        )
+
     def at_boundary(self, position: Position | Literal["end"]) -> None:
         """Note metrics, store the rewind point when it comes, and save the state from time to time."""
+        self.check(f"after step {self.run.fit.global_step}")
+        self._mask_copies()
         if position != "batch":
             self._note_epoch()
         elif self.validated:
@@ -219,7 +297,7 @@ class Round:
             "epoch_starts": list(self._epoch_starts),
             "metrics": self.run.fit.metrics(),
             "fresh": list(self._fresh()),
-            "streams": self.run.fit.streams_state(),
+            "streams": self.run.fit.state(),
         }
 
     def _note_epoch(self) -> None:
@@ -290,4 +368,7 @@ class Round:
 
     def _write(self, name: str, position: Position) -> None:
         self.record.seconds = time.monotonic() - self._clock
-        self.run.write_checkpoint(name, self.run.fit.capture(position))
+        state = self.run.fit.capture(position)
+        self._check_saved(state)
+        console.not_stored(self.run.fit.not_stored())
+        self.run.write_checkpoint(name, state)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any, Literal
 
 from lottery import console, decision, moving, settings, storage, streams
-from lottery.lightning import STATE, Fit, Position
+from lottery.environment import changes, environment, versions
+from lottery.lightning import Fit, Position
 from lottery.mask_history import MaskHistory
+from lottery.maskable import check_maskable
 from lottery.masks import Masks
+from lottery.names import load_weights
 from lottery.options import Options
 from lottery.paths import Connectivity
 from lottery.place import Place
@@ -25,10 +29,17 @@ from lottery.run import (
     masks_file,
     round_file,
     snapshot_file,
+    weights_in,
 )
-from lottery.starting_point import check_reached, starting_state, takes_from_the_end
+from lottery.scores import name_of, resolve
+from lottery.starting_point import (
+    check_reached,
+    starting_state,
+    takes_from_the_end,
+    with_weights,
+)
 from lottery.steps import Step
-from lottery.storage import LAST, Directory, StorageError
+from lottery.storage import LAST, STATE, Directory, StorageError
 from lottery.tracking import Tracking
 
 GATHERED = "gathered.safetensors"  # what a score gathered while a round trained
@@ -46,9 +57,11 @@ class Rounds:
         begun: whether `run` was called.
         round: the round in progress, once there is one.
         tracking: what the loggers see.
+        training: the settings that define a round besides the options.
     """
 
     active: ActiveRun
+    training: dict[str, Any]
 
     def __init__(self, options: Options, fit: Fit) -> None:
         self.options = options
@@ -62,10 +75,17 @@ class Rounds:
         )
         self.tracking = Tracking(fit, options)
 
+    def note_settings(self) -> None:
+        """Note what the fit will do, before optimizers and schedulers take up a state of `ckpt_path`."""
+        self.training = self.fit.settings()
+
     def run(self) -> None:
         """Every round that is not finished yet, in order."""
         self.begun = True
-        with self.directory.locked(self.fit.is_writer):
+        with (
+            self.directory.locked(self.fit.is_writer),
+            console.logs_above_bars(),
+        ):
             self._open()
             self.tracking.start()
             for number in range(self.options.rounds + 1):
@@ -89,6 +109,7 @@ class Rounds:
         parameters = prunable_parameters(
             fit.module, options.pruning.include, options.pruning.exclude
         )
+        check_maskable(fit.module, parameters)
         masks = Masks.ones(parameters)
         if options.ticket is not None:
             masks = masks.with_masks(options.ticket.masks)
@@ -97,16 +118,75 @@ class Rounds:
         if options.rounds:
             decision.check(options.pruning, fit, masks, options.rounds)
         if options.instead_of is not None:
-            options.instead_of.check(fit.settings())
-        now = settings.collect(options, fit, self._monitor(), masks)
+            options.instead_of.check(self.training)
+        now = settings.collect(options, self.training, self._monitor(), masks)
         console.prunable(masks, parameters, options, self._rewind_step)
+        if options.rounds:
+            self._check_round(RUN not in self.directory)
         if RUN in self.directory:
             stored = self.directory.read_json(RUN)
-            settings.compare(stored["settings"], now, self.directory.path)
+            for line in (
+                settings.compare(stored["settings"], now, self.directory.path),
+                changes(stored, self._environment()),
+            ):
+                if line is not None:
+                    console.show(line)
             self._activate(stored["id"], stored["seed"])
             self._check_resume()
         else:
             self._start_run(now, masks)
+
+    def _check_round(self, new: bool) -> None:
+        """Make sure that a round trains something, and comes past the rewind point.
+
+        Raises:
+            ValueError: it does not; the message says why.
+        """
+        fit, step, rule = self.fit, self._rewind_step, self.options.rewind.rule
+        if nothing := fit.trains_nothing():
+            raise ValueError(
+                f"Trainer({nothing}) trains nothing, so that rounds would prune a network that has learned nothing. Let a"
+                " round train, or prune once without training: `lottery prune`."
+            )
+        if fit.never_ends():
+            console.show(
+                "warning: nothing that is known here ends a training (max_epochs=-1, no max_steps, no max_time, no"
+                " EarlyStopping): round 0 goes on until something sets trainer.should_stop"
+            )
+        if new and step.epochs + bool(step.iterations) > fit.averages_from():
+            length = fit.steps_in_an_epoch()
+            if step.epochs + step.iterations / length > fit.averages_from():
+                raise ValueError(
+                    f"rewind={str(step)!r} lies where StochasticWeightAveraging averages already (from epoch"
+                    f" {fit.averages_from():g} on), whose state cannot be stored. Rewind to an earlier step, or begin to"
+                    " average later (swa_epoch_start)."
+                )
+        in_steps = step.iterations or (step.epochs and fit.trainer.max_steps >= 0)
+        if not new or not (in_steps or rule == "fine-tune"):
+            return
+        length = fit.steps_in_an_epoch()
+        if rule == "fine-tune" and max(fit.final_rates(length) or [1.0]) < 1e-5:
+            raise ValueError(
+                "rule='fine-tune' trains on at the learning rate that a round ends with, which the schedule of this Trainer"
+                " brings to 0: nothing would be learned. End the schedule higher (such as eta_min=... of a cosine), or use"
+                " rule='learning-rate', which repeats the schedule."
+            )
+        limits = [
+            limit
+            for limit in (fit.max_epochs * length, fit.trainer.max_steps)
+            if limit >= 0
+        ]
+        end = min(limits, default=math.inf)
+        if in_steps and step.epochs * length + step.iterations >= end:
+            raise ValueError(
+                f"rewind={str(step)!r} is never reached: a round of this Trainer has {end:g} steps ({length:g} in an epoch)."
+                " Rewind earlier."
+            )
+        if step.iterations % length and (loaders := fit.persistent_loaders()):
+            raise ValueError(
+                f"rewind={str(step)!r} lies inside an epoch, and {', '.join(loaders)} has persistent workers, which cannot be"
+                " put back there. Rewind to whole epochs, or use persistent_workers=False."
+            )
 
     def _begin(self, number: int) -> Round:
         """Put the module, the optimizers and the random streams where a round starts or was left."""
@@ -196,11 +276,12 @@ class Rounds:
         run = Run(self.directory.path)
         if self.round is None:
             try:
-                self.fit.module.load_state_dict(
-                    run.weights(self.options.rounds), strict=False
-                )
+                load_weights(self.fit.module, run.weights(self.options.rounds))
             except StorageError as error:
-                console.show(f"the module has its initial weights: {error}")
+                has = f"its initial weights: {error}"
+            else:
+                has = f"the weights of round {self.options.rounds}"
+            console.nothing_trained(self.options.rounds, has)
         console.show(console.run_table(run))
 
     # the directory
@@ -237,10 +318,11 @@ class Rounds:
         self.round = Round(self.active, 0, masks)
         start = fit.capture("start")
         self.round = None
+        console.not_stored(fit.not_stored())
         if fit.is_writer:
             if options.instead_of is None:
                 self.directory.write_checkpoint(LAST, start)
-                settings.check_loads(self.directory, LAST)
+
                 if self._rewind_step == Step():
                     self.directory.write_checkpoint(REWIND, start)
                 if Step() in options.snapshots:
@@ -248,7 +330,7 @@ class Rounds:
             described = {
                 "id": self.active.id,
                 "seed": seed,
-                "versions": settings.versions(),
+                **self._environment(),
                 "settings": now,
             }
             self.directory.commit(
@@ -273,6 +355,10 @@ class Rounds:
             self._monitor(),
             self._rewind_step,
         )
+
+    def _environment(self) -> dict[str, Any]:
+        device = self.fit.module.device
+        return {"versions": versions(), "environment": environment(device)}
 
     def _check_resume(self) -> None:
         if self.resume is None:
@@ -326,6 +412,12 @@ class Rounds:
                     {masks_file(number): storage.encode_masks(history)},
                     drop=[masks_file(number - 1)],
                 )
+        if not self.fit.agrees(lambda: storage.encode_masks(history)):
+            raise ValueError(
+                f"the processes of this fit decided on different masks for round {number}: what the score"
+                f" {name_of(resolve(self.options.pruning.score))} sees differs from process to process. Use a score without data, such"
+                " as 'magnitude', or train on one device. The rounds so far are stored."
+            )
         self.fit.barrier()
         return history[number]
 
@@ -350,7 +442,7 @@ class Rounds:
     def _decide(self, number: int, masks: Masks) -> Masks:
         """The masks of a round, from what the pruning says is to be scored."""
         if self.options.pruning.weights == "start":
-            weights = self._start_of(number)["state_dict"]
+            weights = weights_in(self._start_of(number))
         else:
             weights = self.directory.read_tensors(round_file(number - 1, TRAINED))
         gathered = round_file(number - 1, GATHERED)
@@ -386,9 +478,9 @@ class Rounds:
         """Where the round that this one is trained instead of started, with this run's weights."""
         weights, start = self.directory.read_tensors(INITIAL), place.state()
         if start is None:
-            self.fit.module.load_state_dict(weights, strict=False)
+            load_weights(self.fit.module, weights)
             return self.fit.capture("start")
-        return {**start, "state_dict": {**start["state_dict"], **weights}}
+        return with_weights(start, weights)
 
     def _saved_state(self, number: int) -> dict[str, Any] | None:
         """The state in which a round was left, if it was."""
@@ -403,8 +495,20 @@ class Rounds:
 
     # while a round trains
 
+    def before_first_step(self) -> None:
+        """What can be refused once there is a batch is refused before anything is learned from it."""
+        if self.options.rounds and self.round is not None and self.round.number == 0:
+            options = self.options
+            seed = streams.derive(self.active.seed, "score", 0)
+            masks = self.round.masks
+            decision.try_out(options.pruning, self.fit, masks, options.rounds, seed)
+
     def wants_boundary(self) -> bool:
         return self.round is not None and self.round.wants_boundary()
+
+    def restored(self) -> None:
+        if self.round is not None:
+            self.round.restored()
 
     def at_boundary(self, position: Position | Literal["end"]) -> None:
         if self.round is not None:

@@ -15,8 +15,9 @@ from lottery.comparison import Comparison
 from lottery.headline import metric_of
 from lottery.mask_history import MaskHistory
 from lottery.masks import Masks
+from lottery.names import renamed
 from lottery.steps import Step
-from lottery.storage import LAST, Directory, StorageError
+from lottery.storage import LAST, STATE, Directory, StorageError
 from lottery.ticket import Ticket
 
 if TYPE_CHECKING:
@@ -283,6 +284,9 @@ class Run:
     def weights(self, of: Literal["initial", "rewind"] | int) -> dict[str, Tensor]:
         """A state dict: "initial" and "rewind" weights, or those that a round ended with.
 
+        All are the module's own, by canonical names: whatever `on_save_checkpoint` makes of a checkpoint, and whether or
+        not parts of the module are compiled.
+
         Raises:
             TypeError: `of` is something else.
             StorageError: they are not there; the message says why.
@@ -292,14 +296,13 @@ class Run:
                 raise StorageError(
                     f"{self.path} is a copy without weights; `run.masks` has the masks of its rounds"
                 )
-            return self._directory.read_tensors(INITIAL)
+            return renamed(self._directory.read_tensors(INITIAL))
         if of == "rewind":
             if not (self.path / REWIND).exists():
                 raise StorageError(
                     f"{self.path} has no rewind point yet: round 0 has not come to it"
                 )
-            state = self._directory.read_checkpoint(REWIND)["state_dict"]
-            return {k: v for k, v in state.items() if isinstance(v, Tensor)}
+            return weights_in(self._directory.read_checkpoint(REWIND))
         try:
             of = operator.index(of)
         except TypeError:
@@ -315,7 +318,7 @@ class Run:
             raise StorageError(
                 f"{self.path} has no round {of}; finished rounds are {self.rounds}"
             )
-        return self._directory.read_tensors(name)
+        return renamed(self._directory.read_tensors(name))
 
     def copy(self, dirpath: str | os.PathLike[str], *, weights: bool = False) -> Run:
         """Copy what is finished, verified on the way; without weights a run is small enough to publish.
@@ -432,6 +435,12 @@ class Run:
 
         title = f"{self.path}: {self.status}, {len(self.rounds)} rounds finished"
         return f"<p>{html.escape(title)}</p>{self.table()._repr_html_()}"  # type: ignore[operator]
+
+
+def weights_in(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The module's own weights in a state that a run stored; in one of an older version, Lightning's state dict."""
+    found = state.get(STATE, {}).get("weights", state["state_dict"])
+    return {n: t for n, t in renamed(found).items() if isinstance(t, Tensor)}
 
 
 def _row(summary: dict[str, Any]) -> dict[str, Any]:

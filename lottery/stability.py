@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from lottery.names import differences, load_weights, renamed, uncompiled
 from lottery.scores import undisturbed
-from lottery.ticket import differences
 
 POINTS = 30
 THRESHOLD = 0.02
@@ -89,13 +89,14 @@ def error_barrier(
     """
     if points < 2:
         raise ValueError(f"points={points}; a line has two ends, so give 2 or more")
+    a, b = renamed(a), renamed(b)
     for name, weights in (("a", a), ("b", b)):
         _check(weights, module, name)
     alphas = tuple(i / (points - 1) for i in range(points))
     errors = []
     with undisturbed(module, {}):
         for alpha in alphas:
-            module.load_state_dict(interpolate(a, b, alpha), strict=False)
+            load_weights(module, interpolate(a, b, alpha))
             if recompute is not None:
                 recompute(module)
             module.eval()
@@ -198,6 +199,6 @@ def _check(weights: Mapping[str, Tensor], module: nn.Module, name: str) -> None:
     wrong += [f"{n}: {m} in {name}, {t} in the module" for n, m, t in reshaped]
     if wrong:
         raise ValueError(
-            f"the state dict {name} is not that of a {type(module).__name__}:\n  "
+            f"the state dict {name} is not that of a {type(uncompiled(module)).__name__}:\n  "
             + "\n  ".join(wrong)
         )

@@ -25,6 +25,7 @@ T = TypeVar("T")
 FORMAT = 2
 MANIFEST = "manifest.json"
 LOCK = "run.lock"
+STATE = "lottery"  # the key of what a run adds to a Lightning checkpoint
 LAST = "last.ckpt"
 
 

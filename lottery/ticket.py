@@ -11,11 +11,18 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from lottery import inspection, storage, ticket_file
-from lottery.baking import bake, baked_masks, uncompiled
+from lottery.baking import bake, baked_masks
 from lottery.masks import Masks
+from lottery.names import (
+    differences,
+    load_weights,
+    parameters_of,
+    renamed,
+    uncompiled,
+    weights_of,
+)
 from lottery.sealed import digest
 
 if TYPE_CHECKING:
@@ -24,7 +31,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 M = TypeVar("M", bound=nn.Module)
-Shape = tuple[int, ...]
 Picture = Literal["layers", "masks", "inputs", "units", "fans"]
 
 
@@ -54,7 +60,7 @@ class Ticket:
     def __post_init__(self) -> None:
         weights = {
             name: tensor.detach().to("cpu", copy=True)
-            for name, tensor in self.weights.items()
+            for name, tensor in renamed(self.weights).items()
             if isinstance(tensor, Tensor)  # extra state of a module need not be one
         }
         object.__setattr__(self, "weights", weights)
@@ -91,7 +97,7 @@ class Ticket:
         Raises:
             ValueError: parameters are missing, left over or differently shaped; the message names each.
         """
-        parameters: dict[str, Tensor] = dict(module.named_parameters())
+        parameters: dict[str, Tensor] = {**parameters_of(module)}
         if self.weights:
             extra, missing, reshaped = differences(self.weights, module)
             wrong = [f"{name}: missing in the module" for name in extra]
@@ -102,7 +108,7 @@ class Ticket:
             ]
             if wrong:
                 raise ValueError(
-                    f"the ticket was made for another architecture than {type(module).__name__}:\n  "
+                    f"the ticket was made for another architecture than {type(uncompiled(module)).__name__}:\n  "
                     + "\n  ".join(wrong)
                 )
             parameters = {n: self.weights.get(n, p) for n, p in parameters.items()}
@@ -114,11 +120,10 @@ class Ticket:
         Raises:
             ValueError: the ticket does not fit; see `check`.
         """
-        plain = uncompiled(module)
-        self.check(plain)
+        self.check(module)
         if self.weights:
-            plain.load_state_dict(dict(self.weights), strict=False)
-        self.masks.apply(dict(plain.named_parameters()))
+            load_weights(module, self.weights, "the weights of the ticket")
+        self.masks.apply(parameters_of(module))
         return module
 
     @contextlib.contextmanager
@@ -131,7 +136,7 @@ class Ticket:
         Raises:
             ValueError: the masks do not fit.
         """
-        parameters = dict(uncompiled(module).named_parameters())
+        parameters = parameters_of(module)
         self.masks.check(parameters, of="ticket")
         stored = {name: parameters[name].data for name in self.masks}
         try:
@@ -179,11 +184,10 @@ class Ticket:
         Raises:
             ValueError: a pattern matches nothing, or nothing is prunable.
         """
-        plain = uncompiled(module)
         return cls(
-            baked_masks(plain, include, exclude),
-            plain.state_dict(),
-            {"of": f"the non-zero weights of a {type(plain).__name__}"},
+            baked_masks(module, include, exclude),
+            weights_of(module),
+            {"of": f"the non-zero weights of a {type(uncompiled(module)).__name__}"},
         )
 
     def signed(self) -> Ticket:
@@ -320,23 +324,6 @@ class Ticket:
         import html
 
         return f"<p>{html.escape(repr(self))}</p>{self.table()._repr_html_()}"  # type: ignore[operator]
-
-
-def differences(
-    weights: Mapping[str, Tensor], module: nn.Module
-) -> tuple[list[str], list[str], list[tuple[str, Shape, Shape]]]:
-    """Names that only a state dict has, names that only the module has, and names with their two shapes where these
-    differ. A lazy parameter has every shape."""
-    there = {n: t for n, t in module.state_dict().items() if isinstance(t, Tensor)}
-    reshaped = [
-        (name, tuple(tensor.shape), tuple(there[name].shape))
-        for name, tensor in weights.items()
-        if name in there
-        and not is_lazy(there[name])
-        and there[name].shape != tensor.shape
-    ]
-    extra = [name for name in weights if name not in there]
-    return extra, [name for name in there if name not in weights], reshaped
 
 
 def with_values(

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lottery.ticket import differences
+from lottery.names import differences, renamed
 
 
 def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -41,7 +41,7 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         raise ValueError(
             f"{path} holds a {type(found).__name__} without weights; give a Lightning checkpoint or a state dict"
         )
-    return {name: t for name, t in found.items() if isinstance(t, Tensor)}
+    return {name: t for name, t in renamed(found).items() if isinstance(t, Tensor)}
 
 
 def check_weights(

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from lottery import settings, storage
+from lottery import storage
 from lottery.baking import baked_masks
+from lottery.environment import versions
 from lottery.masks import Masks
+from lottery.names import load_weights, parameters_of, weights_of
 
 if TYPE_CHECKING:
     from lottery.cli.network import Network
@@ -115,7 +117,7 @@ def _safetensors(
     more: dict[str, Any] = {
         "origin": network.origin,
         "recipe": network.recipe,
-        "versions": settings.versions(),
+        "versions": versions(),
     }
     if compacted is not None:
         dense = network.module.state_dict()
@@ -154,16 +156,14 @@ def _sparse(
     from lottery.deploy.sparse.file import load_sparse, save_sparse
 
     masks = _masks_of(module, network.masks)
-    state = {
-        name: t for name, t in module.state_dict().items() if isinstance(t, Tensor)
-    }
+    state = weights_of(module)
     save_sparse(path, state, masks, values=values)
     read = load_sparse(path)
     if values == "native":
         check = _same(read, module)
     else:
         loaded = copy.deepcopy(module)
-        loaded.load_state_dict(read)
+        load_weights(loaded, read)
         check = f"Rounded to {values}. {_apart(module, loaded, network)}"
     load = _into_module(f'load_sparse("{path}")', smaller, "load_sparse")
     return Written(path.stat().st_size, check, load)
@@ -171,7 +171,7 @@ def _sparse(
 
 def _masks_of(module: nn.Module, masks: Masks) -> Masks:
     """The masks, or what is left of them in a smaller module."""
-    parameters = dict(module.named_parameters())
+    parameters = parameters_of(module)
     left = [name for name in masks if name in parameters and parameters[name].numel()]
     if all(
         name in left and parameters[name].shape == mask.shape

@@ -17,6 +17,7 @@ from lottery.cli.checkpoint_file import check_weights, read_weights
 from lottery.cli.untrained import InsteadOfTraining, fit
 from lottery.headline import metric_of
 from lottery.masks import Masks
+from lottery.names import load_weights, parameters_of
 from lottery.run import Run
 from lottery.storage import StorageError
 from lottery.ticket import Ticket
@@ -229,8 +230,8 @@ def _load(
     origin: str,
 ) -> Masks:
     check_weights(weights, module, origin)
-    module.load_state_dict(dict(weights), strict=False)
-    masks, parameters = Masks(masks), dict(module.named_parameters())
+    load_weights(module, weights, origin)
+    masks, parameters = Masks(masks), parameters_of(module)
     masks.check(parameters)
     masks.apply(parameters)
     return masks

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lottery import console, settings
+from lottery import console
 from lottery.cli import recipe_arguments, views
 from lottery.cli.checkpoint_file import read_weights
 from lottery.cli.prune_options import check, options_parser, setting
+from lottery.environment import versions
 from lottery.round_table import percent
 from lottery.run import Run
 from lottery.ticket import Ticket
@@ -135,7 +136,7 @@ def _provenance(once: PruneOnce, recipe: str, overrides: list[str]) -> dict[str,
         },
         "seed": once.seed,
         "seed_everything": os.environ.get("PL_GLOBAL_SEED"),
-        "versions": settings.versions(),
+        "versions": versions(),
         "connectivity": {
             "density": found.density,
             "effective_density": found.effective_density,

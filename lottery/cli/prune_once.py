@@ -12,7 +12,9 @@ from lottery.cli.checkpoint_file import check_weights
 from lottery.cli.untrained import InsteadOfTraining
 from lottery.decision import connectivity, next_masks
 from lottery.lightning import Fit
+from lottery.maskable import check_maskable
 from lottery.masks import Masks
+from lottery.names import load_weights
 from lottery.paths import Connectivity
 from lottery.prunable import prunable_parameters
 from lottery.pruning import Pruning
@@ -87,11 +89,12 @@ class PruneOnce(InsteadOfTraining):
         fit.round = fit.data_round = source.round + 1
         pruning = self.pruning
         parameters = prunable_parameters(fit.module, pruning.include, pruning.exclude)
+        check_maskable(fit.module, parameters)
         masks = Masks.ones(parameters).with_masks(source.masks)
         initial = source.initial or _copied(fit.weights())
         if source.weights:
             check_weights(source.weights, fit.module, source.origin)
-            fit.module.load_state_dict(dict(source.weights), strict=False)
+            load_weights(fit.module, source.weights, source.origin)
         self.weights = _copied(fit.weights())
         masks.apply(parameters)
         self.masks = next_masks(

@@ -29,7 +29,7 @@ class InsteadOfTraining(_Callback):
     # Lightning's hooks
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        self._fit = Fit(trainer, self.state_key, _Callback)
+        self._fit = Fit(trainer, self, _Callback)
         self._fit.install(self)
 
     def on_exception(
@@ -50,6 +50,9 @@ class InsteadOfTraining(_Callback):
 
     def wants_boundary(self) -> bool:
         return False
+
+    def restored(self) -> None:
+        return
 
     def at_boundary(self, position: Position | Literal["end"]) -> None:
         return

@@ -6,6 +6,6 @@ which nothing is half done: after an epoch, and between two batches of an epoch.
 be entered again, in this process or another, and goes on bit for bit.
 """
 
-from lottery.lightning.fit import STATE, Driver, Fit, Position, scalars
+from lottery.lightning.fit import STATE_KEY, Driver, Fit, Position, scalars
 
-__all__ = ["STATE", "Driver", "Fit", "Position", "scalars"]
+__all__ = ["STATE_KEY", "Driver", "Fit", "Position", "scalars"]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import hashlib
 import inspect
 import math
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from typing import Any, Literal, Protocol
 
 import torch
@@ -16,17 +17,19 @@ from torch import Tensor
 from lottery import streams
 from lottery.lightning.described import settings_of
 from lottery.lightning.kinds import all_loops, combined_loader_type, is_a, silent_logger
+from lottery.lightning.live import Live, LoaderStates
 from lottery.lightning.loaders import another_origin, generators_of, set_sampler_epochs
 from lottery.lightning.loops import EpochLoop, FitLoop, Results
-from lottery.lightning.metric_states import (
-    metric_states,
-    metrics_of,
-    restore_metric_states,
-)
-from lottery.lightning.pristine import Pristine, is_plain
+from lottery.lightning.param_groups import restore_precision
+from lottery.lightning.schedules import final_rates
+from lottery.lightning.stored_objects import StoredObjects
+from lottery.names import load_weights, weights_of
+from lottery.nested import with_tensors
+from lottery.state import is_plain
+from lottery.storage import STATE
 
 Position = Literal["start", "epoch", "batch"]
-STATE = "lottery"
+STATE_KEY = "LotteryTicket"  # the key of the callback's state in checkpoints
 _UNSUPPORTED = ("FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy")
 _LOGGED = (
     "_progress_bar_metrics",
@@ -46,6 +49,9 @@ class Driver(Protocol):
     def wants_boundary(self) -> bool:
         """Asked after every batch whether `at_boundary` has anything to do."""
 
+    def restored(self) -> None:
+        """Called when live objects were put back after a training had started."""
+
     def at_boundary(self, position: Position | Literal["end"]) -> None:
         """Called with "epoch" or "batch" where a state can be captured and the round goes on, and with "end" after the
         last epoch of a round."""
@@ -56,7 +62,7 @@ class Fit:
 
     Args:
         trainer: a Trainer in `setup(stage="fit")`.
-        own_state_key: key of the calling callback's state in checkpoints.
+        callback: the LotteryTicket.
         own_type: base class of callbacks that this Trainer accepts.
 
     Attributes:
@@ -66,26 +72,41 @@ class Fit:
 
     driver: Driver
 
-    def __init__(self, trainer: Any, own_state_key: str, own_type: type) -> None:
+    def __init__(self, trainer: Any, callback: Any, own_type: type) -> None:
         name = type(trainer.strategy).__name__
         if name in _UNSUPPORTED:
             raise ValueError(
                 f"LotteryTicket needs whole parameters on every device; {name} shards them. Use 'ddp'."
             )
+        several = [c for c in trainer.callbacks if is_a(c, "LotteryTicket")]
+        if len(several) > 1:
+            raise ValueError(
+                f"a Trainer takes one LotteryTicket; this one has {len(several)}. Give each run its own Trainer."
+            )
+        if any(is_a(c, "ModelPruning") for c in trainer.callbacks):
+            raise ValueError(
+                "Lightning's ModelPruning replaces the module's parameters by masked ones, which LotteryTicket prunes itself."
+                " Leave one of the two callbacks out."
+            )
         self.trainer = trainer
         self.round = 0
         self.data_round = 0
-        self.own_state_key = own_state_key
+        self._callback = callback
         self._own_type = own_type
         self._iterator_origin: dict[str, Any] | None = None
         self._iterator_is_stale = False
-        self._generators_to_restore: list[Tensor] | None = None
-        self._enter: Callable[[], None] | None = None
+        self._first_iterator: Mapping[str, Any] | None = None
+        self._enter: list[Callable[[], object]] = []
         self._entering_mid_epoch = False
         self._folders: dict[int, str] = {}
         self._extended: list[tuple[Any, type]] = []
-        self._pristine: Pristine | None = None
+        self._live: Live | None = None
+        self._orders = LoaderStates()
+        self._stored_objects = StoredObjects(self._dump)
+        self._state: dict[str, Any] | None = None
+        self._named: set[str] = set()
         self._example: Any = None
+        self._watching: Callable[[], object] = lambda: None
 
     # what the loops are extended by
 
@@ -103,14 +124,24 @@ class Fit:
             target.lottery = self
 
     def uninstall(self) -> None:
+        self._stop_watching()
         for target, original in self._extended:
             target.__class__ = original
             del target.lottery
         self._extended.clear()
 
     def run(self) -> None:
-        self._pristine = Pristine(self.trainer)
-        self.driver.run()
+        if self.is_own:
+            self._live = Live(self.trainer)
+            self._orders.live = self._live
+            self.driver.run()
+        else:
+            self.train()
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the fit is one of the LotteryTicket's: tuners take the callbacks away and run the loop for themselves."""
+        return any(callback is self._callback for callback in self.trainer.callbacks)
 
     def train(self) -> None:
         """Run the Trainer's own training once: one round, from wherever `begin` put it."""
@@ -121,6 +152,17 @@ class Fit:
     @property
     def module(self) -> Any:
         return self.trainer.lightning_module
+
+    @property
+    def is_resuming(self) -> bool:
+        """Whether Lightning restores a checkpoint that the user has named, rather than one of a tuner's or, unasked, of
+        OnExceptionCheckpoint: the run itself knows more than that."""
+        path = self.trainer.ckpt_path
+        unasked = [
+            c for c in self.trainer.callbacks if is_a(c, "OnExceptionCheckpoint")
+        ]
+        named = path is not None and all(c.ckpt_path != path for c in unasked)
+        return self._live is None and self.is_own and named
 
     @property
     def global_step(self) -> int:
@@ -147,14 +189,78 @@ class Fit:
         return -1 if limit is None else limit
 
     def weights(self) -> dict[str, Tensor]:
-        """The module's state dict, tensors only."""
-        return {
-            k: v for k, v in self.module.state_dict().items() if isinstance(v, Tensor)
-        }
+        """The module's own state dict by canonical names, tensors only."""
+        return weights_of(self.module)
 
     def settings(self) -> dict[str, Any]:
         """What defines a round besides the callback's own arguments, as plain data."""
         return settings_of(self.trainer)
+
+    def trains_nothing(self) -> str | None:
+        """The Trainer's setting that leaves a round without a step, as it would be written, or None."""
+        trainer = self.trainer
+        limits = ("max_epochs", "max_steps", "limit_train_batches")
+        return next((f"{n}=0" for n in limits if getattr(trainer, n) == 0), None)
+
+    def never_ends(self) -> bool:
+        """Whether nothing that is known here ends a training."""
+        unlimited = self.max_epochs == -1 and self.trainer.max_steps == -1
+        ends = [c for c in self.trainer.callbacks if is_a(c, "EarlyStopping", "Timer")]
+        return unlimited and not ends
+
+    def steps_in_an_epoch(self) -> float:
+        """Optimizer steps in an epoch, infinity where that is not known. Makes the training data as the first epoch would.
+
+        Callbacks that accumulate more and more batches may make them fewer.
+        """
+        if not self.module.automatic_optimization:
+            return math.inf
+        loop = self.trainer.fit_loop
+        loop.setup_data()
+        if not math.isfinite(loop.max_batches):
+            return math.inf
+        return math.ceil(loop.max_batches / self.trainer.accumulate_grad_batches)
+
+    def averages_from(self) -> float:
+        """The epoch in which weights begin to be averaged by SWA, from when on no state can be captured."""
+        swa = [
+            c for c in self.trainer.callbacks if is_a(c, "StochasticWeightAveraging")
+        ]
+        starts = [
+            s if isinstance(s := c._swa_epoch_start, int) else int(self.max_epochs * s)
+            for c in swa
+        ]
+        return min((max(start - 1, 0) for start in starts), default=math.inf)
+
+    def persistent_loaders(self) -> list[str]:
+        """The training data loaders, as far as they are made, whose workers live on from epoch to epoch."""
+        return [
+            type(loader).__name__
+            for loader in self._train_loaders()
+            if getattr(loader, "persistent_workers", False)
+        ]
+
+    def final_rates(self, steps_in_an_epoch: float) -> list[float] | None:
+        """The largest learning rate of each optimizer at the end of a round, over the largest of the round; None where
+        schedules cannot be foretold."""
+        return final_rates(self.trainer, steps_in_an_epoch)
+
+    def not_stored(self) -> list[str]:
+        """What a state does not hold, since it has no plain form: each with its owner and kind, and only once."""
+        assert self._live is not None
+        found = [*self._live.opaque(), *self._live.lost(), *self._stored_objects.names]
+        new = [name for name in dict.fromkeys(found) if name not in self._named]
+        self._named.update(new)
+        return new
+
+    def agrees(self, value: Callable[[], bytes]) -> bool:
+        """Whether all processes of a distributed fit have the same value."""
+        strategy = self.trainer.strategy
+        if self.trainer.world_size == 1:
+            return True
+        digest = hashlib.sha256(value()).hexdigest()
+        same = strategy.broadcast(digest) == digest
+        return bool(strategy.reduce_boolean_decision(same, all=True))
 
     def metrics(self) -> dict[str, Tensor]:
         """The metrics known to callbacks; a value is the same object until it is logged again."""
@@ -167,7 +273,7 @@ class Fit:
                 return callback.monitor, callback.mode
         return None
 
-    def show(self, **values: float) -> None:
+    def show(self, **values: float | str) -> None:
         """Put values beside the metrics of whatever progress bar the Trainer has."""
         self.trainer._logger_connector._progress_bar_metrics.update(values)
 
@@ -202,11 +308,17 @@ class Fit:
     # capture
 
     def capture(self, position: Position) -> dict[str, Any]:
-        """A Lightning checkpoint of this moment, with what Lightning leaves out under the key "lottery"."""
+        """A Lightning checkpoint of this moment, with what Lightning leaves out under the key "lottery", all plain.
+
+        Raises:
+            TypeError: it holds something that cannot be stored safely, and that was not there when the fit began; the
+                message names its owner.
+        """
         trainer = self.trainer
         loop = trainer.fit_loop
         logger = trainer._logger_connector
-        checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+        self._state = self.state()
+        checkpoint = self._dump()
         for key in ("hyper_parameters", "datamodule_hyper_parameters"):
             if key in checkpoint:
                 checkpoint[key] = {
@@ -215,22 +327,25 @@ class Fit:
         state: dict[str, Any] = {
             "position": position,
             "round": self.round,
-            **self.streams_state(),
+            "weights": self.weights(),
+            **self._state,
             "should_stop": trainer.should_stop,
             "logged": {name: copy.copy(getattr(logger, name)) for name in _LOGGED},
         }
         if position == "batch":
-            state["loaders"] = self._loader_states()
+            state["loaders"] = self._states_of_loaders()
             state["results"] = loop.epoch_loop._results.partial_values()
-            state["metric_states"] = metric_states(self.module)
             if not self.module.automatic_optimization:
                 state["gradients"] = {
                     n: p.grad
                     for n, p in self.module.named_parameters()
                     if p.grad is not None
                 }
-        checkpoint[STATE] = state
-        return checkpoint
+        self._state = None
+        return self._stored_objects.encode({**checkpoint, STATE: state})
+
+    def _dump(self) -> dict[str, Any]:
+        return self.trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
 
     def can_capture(self) -> bool:
         """Whether a state captured now could be entered again; not while weights are being averaged by SWA."""
@@ -240,20 +355,38 @@ class Fit:
         )
         return not averaging
 
+    def state(self) -> dict[str, Any]:
+        """What Lightning's checkpoints leave out: the random streams now, and those from which the current epoch's
+        iterator was made; what training has changed in live objects."""
+        if self._state is not None:
+            return (
+                self._state
+            )  # asked for by the callback while a checkpoint is captured
+        assert self._live is not None
+        return {
+            "now": self._capture_streams(),
+            "iterator": self._iterator_origin,
+            "live": self._live.changes(),
+        }
+
     def _capture_streams(self) -> dict[str, Any]:
         return {
             "streams": streams.capture(),
             "generators": [g.get_state() for g in self._generators()],
+            "loaders": self._orders.capture(self._train_loaders()),
         }
 
     def _restore_streams(self, state: Mapping[str, Any]) -> None:
         streams.restore(state["streams"])
-        generators = self._generators()
-        if len(generators) == len(state["generators"]):
-            for generator, generator_state in zip(
-                generators, state["generators"], strict=True
-            ):
-                generator.set_state(generator_state)
+        self._restore_loaders(state)
+
+    def _restore_loaders(self, state: Mapping[str, Any], counters: bool = True) -> None:
+        if counters:
+            self._orders.restore(self._train_loaders(), state.get("loaders", {}))
+        for generator, known in zip(
+            self._generators(), state["generators"], strict=False
+        ):
+            generator.set_state(known)
 
     def _generators(self) -> list[torch.Generator]:
         return generators_of(self._train_loaders())
@@ -262,7 +395,7 @@ class Fit:
         combined = self.trainer.fit_loop._combined_loader
         return [] if combined is None else combined.flattened
 
-    def _loader_states(self) -> list[dict[str, Any]] | None:
+    def _states_of_loaders(self) -> list[dict[str, Any]] | None:
         """States of the loaders, where all have one that counts just the batches handed to the module."""
         loop = self.trainer.fit_loop
         prefetching = loop._data_fetcher is None or loop._data_fetcher.length is None
@@ -296,35 +429,46 @@ class Fit:
                 begun anew in one, and as many batches left out as were given.
         """
         resuming = seed is None
+        checkpoint = self._stored_objects.decode(checkpoint)
         state = checkpoint[STATE]
+        # records of files and of time belong to the round that made them
+        own = () if resuming else ("ModelCheckpoint", "Timer")
+        left_out = {c.state_key for c in self.trainer.callbacks if is_a(c, *own)}
         self._drop_loaders()
-        self._restore(checkpoint, resuming)
-        self._restore_logged(state, resuming)
+        self._reset_logged()
+        self._restore(checkpoint, left_out)
+        if resuming:
+            for name in _LOGGED:
+                setattr(
+                    self.trainer._logger_connector,
+                    name,
+                    copy.copy(state["logged"][name]),
+                )
         for timer in self._timers():
             start_timer(timer, seconds if not resuming else timer._offset)
         self.trainer.should_stop = resuming and state["should_stop"]
+        self._enter = (
+            []
+            if state["position"] == "start"
+            else [lambda: self._undo_start(state.get("live", {}), left_out)]
+        )
         if state["position"] == "batch":
             self._begin_mid_epoch(state, seed, reorder)
         elif seed is not None:
-            streams.seed(seed)
-            self.trainer.fit_loop.setup_data()
-            if self._generators():
-                self._seed(seed)
-                self._note_iterator("iterate")
-                iter(self.trainer.fit_loop._data_fetcher)
+            self._begin_epoch(state, seed)
         elif state["position"] == "start":
             if state["iterator"] is not None:
                 self._build_loaders_as(state["iterator"])
             self._restore_streams(state["now"])
         else:
             self.trainer.fit_loop.setup_data()
-            self._enter = lambda: self._restore_streams(state["now"])
+            self._enter.append(lambda: self._restore_streams(state["now"]))
 
     def adopt(self, random: Mapping[str, Any], metrics: Mapping[str, Tensor]) -> bool:
         """Go on from a checkpoint that Lightning itself has restored from `ckpt_path`.
 
         Args:
-            random: what `streams_state` returned when it was saved.
+            random: what `state` returned when it was saved.
             metrics: what `metrics` returned then.
 
         Returns:
@@ -334,6 +478,10 @@ class Fit:
         batches, epochs = loop.epoch_loop.batch_progress, loop.epoch_progress.current
         stateful = bool(loop._combined_loader_states_to_load)
         self._drop_loaders()
+        live = random.get("live", {})
+        assert self._live is not None
+        own = self._live.with_state()  # which Lightning has restored
+        self._live.restore(live, without=own)
         if (
             random["iterator"] is not None
             and batches.current.ready
@@ -346,12 +494,11 @@ class Fit:
             loop.setup_data()
             self._iterator_is_stale = True
         self.trainer._logger_connector._callback_metrics = dict(metrics)
-        self._enter = lambda: self._restore_streams(random["now"])
+        self._enter = [
+            lambda: self._undo_start(live, own),
+            lambda: self._restore_streams(random["now"]),
+        ]
         return epochs.processed > epochs.completed
-
-    def streams_state(self) -> dict[str, Any]:
-        """The random streams now, and those from which the current epoch's iterator was made."""
-        return {"now": self._capture_streams(), "iterator": self._iterator_origin}
 
     def _make_iterator_again(
         self,
@@ -383,6 +530,27 @@ class Fit:
             fetcher.fetched -= given  # the epoch loop adds them again
         self._iterator_origin = dict(origin)
 
+    def _begin_epoch(self, state: Mapping[str, Any], seed: int) -> None:
+        """Start a round at the beginning of an epoch, on random streams of its own."""
+        loop, loaders = self.trainer.fit_loop, state["now"].get("loaders", {})
+        self._first_iterator = {"generators": [], "loaders": loaders}
+        streams.seed(seed)
+        loop.setup_data()
+        if self._seed_loaders(seed):  # the iterator was made with other draws
+            self._orders.restore(self._train_loaders(), loaders)
+            self._seed(seed)
+            self._note_iterator("iterate")
+            iter(loop._data_fetcher)
+
+        def count_as_captured() -> None:
+            generators = [g.get_state() for g in self._generators()]
+            self._orders.restore(self._train_loaders(), loaders)
+            self._seed_loaders(seed)
+            self._restore_loaders({"generators": generators}, counters=False)
+
+        if state["position"] == "epoch":  # which makes an iterator of its own
+            self._enter.append(count_as_captured)
+
     def _begin_mid_epoch(
         self, state: Mapping[str, Any], seed: int | None, reorder: bool
     ) -> None:
@@ -394,7 +562,6 @@ class Fit:
             self._make_iterator_again(state["iterator"], given, state["loaders"])
         if seed is None:
             self.trainer.fit_loop.epoch_loop._results.refill(state["results"])
-            restore_metric_states(self.module, state["metric_states"])
         if "gradients" in state:
             for name, parameter in self.module.named_parameters():
                 gradient = state["gradients"].get(name)
@@ -402,34 +569,39 @@ class Fit:
                     None if gradient is None else gradient.to(parameter.device)
                 )
         self._entering_mid_epoch = True
-        self._enter = (
+        self._enter.append(
             (lambda: self._restore_streams(state["now"]))
             if seed is None
             else (lambda: self._seed(seed))
         )
 
+    def _undo_start(self, live: Mapping[str, Any], without: Collection[str]) -> None:
+        """Put back what the hooks of a training's start have changed, but for the order of the data."""
+        assert self._live is not None
+        now = self._capture_streams()
+        self._live.enter(live, without)
+        self._restore_loaders(now)
+        self.driver.restored()
+
     def _seed(self, seed: int) -> None:
         streams.seed(seed)
-        for index, generator in enumerate(self._generators()):
-            generator.manual_seed(streams.derive(seed, "loader", index))
+        self._seed_loaders(seed)
 
-    def _restore(self, checkpoint: Mapping[str, Any], resuming: bool) -> None:
-        assert self._pristine is not None
-        self._pristine.restore()
+    def _seed_loaders(self, seed: int) -> bool:
+        """Seed what draws the order of the data; whether there is anything."""
+        return self._orders.seed(self._train_loaders(), seed)
+
+    def _restore(
+        self, checkpoint: Mapping[str, Any], left_out: Collection[str]
+    ) -> None:
+        assert self._live is not None
+        state = checkpoint[STATE]
+        self._live.restore(state.get("live", {}), without=left_out)
         self.file_under(self.round)
-        left_out = {self.own_state_key}
-        if (
-            not resuming
-        ):  # records of files and of time belong to the round that made them
-            left_out |= {
-                c.state_key
-                for c in self.trainer.callbacks
-                if is_a(c, "ModelCheckpoint", "Timer")
-            }
         callbacks = {
             key: value
             for key, value in checkpoint.get("callbacks", {}).items()
-            if key not in left_out
+            if key not in {*left_out, STATE_KEY}
         }
         connector = self.trainer._checkpoint_connector
         connector._loaded_checkpoint = {**checkpoint, "callbacks": callbacks}
@@ -437,7 +609,13 @@ class Fit:
         connector.restore_model()
         connector.restore_callbacks()
         connector.restore_training_state()
+        for optimizer, saved in zip(
+            self.trainer.optimizers, checkpoint["optimizer_states"], strict=True
+        ):
+            restore_precision(optimizer, saved)
         connector._loaded_checkpoint = {}
+        if "weights" in state:  # what checkpoints hold may be renamed or averaged
+            load_weights(self.module, state["weights"])
         self.module.zero_grad()
         self.trainer.fit_loop._combined_loader_states_to_load = []
         for loop in all_loops(self.trainer.fit_loop):
@@ -449,17 +627,12 @@ class Fit:
                 if hasattr(loop, flag):
                     setattr(loop, flag, False)
 
-    def _restore_logged(self, state: Mapping[str, Any], resuming: bool) -> None:
+    def _reset_logged(self) -> None:
         logger = self.trainer._logger_connector
         self.trainer.fit_loop.epoch_loop._results.clear()
         self.trainer.fit_loop.epoch_loop.val_loop._results.clear()
         logger.reset_metrics()
         logger.reset_results()
-        for metric in metrics_of(self.module).values():
-            metric.reset()
-        if resuming:
-            for name in _LOGGED:
-                setattr(logger, name, copy.copy(state["logged"][name]))
 
     def _drop_loaders(self) -> None:
         loop = self.trainer.fit_loop
@@ -482,6 +655,11 @@ class Fit:
     def rest_schedulers(self) -> None:
         """Keep the learning rate as it is for this round."""
         self.trainer.strategy.lr_scheduler_configs = []
+
+    def undisturbed(self) -> contextlib.AbstractContextManager[None]:
+        """A block after which attributes, metrics, modes and loaders are as they were before it."""
+        assert self._live is not None
+        return self._live.undisturbed()
 
     # score
 
@@ -546,13 +724,39 @@ class Fit:
             )
 
     def note_batch(self, batch: Any) -> None:
-        """Remember what a training batch looks like, from the first of a fit."""
+        """Remember what a training batch looks like, and what `forward` gets of it, from the first of a fit."""
         if self._example is None:
             first = batch[0] if isinstance(batch, (list, tuple)) else batch
-            self._example = first[:1].clone() if isinstance(first, Tensor) else first
+            if isinstance(first, Mapping):
+                takes = inspect.signature(self.module.forward).parameters
+                first = {k: v for k, v in first.items() if k in takes} or first
+            self._example = with_tensors(first, _first_sample)
+            self._watch_forward()
+
+    def _watch_forward(self) -> None:
+        """See what the next call of the module gets."""
+        self._stop_watching()
+
+        def note(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            self._stop_watching()
+            called = inspect.signature(module.forward).bind(*args, **kwargs)
+            found: Any = dict(called.arguments) if called.kwargs else called.args
+            if isinstance(found, tuple) and len(found) == 1:
+                found = found[0] if isinstance(found[0], Tensor) else found
+            self._example = with_tensors(found, _first_sample)
+
+        handle = self.module.register_forward_pre_hook(note, with_kwargs=True)
+        self._watching = handle.remove
+
+    def _stop_watching(self) -> None:
+        self._watching()
+        self._watching = lambda: None
 
     def example_input(self, seed: int) -> Any:
-        """An input of the module's `forward`: its `example_input_array`, or what comes first in a training batch."""
+        """What the module's `forward` takes, of one sample: its `example_input_array`, or what it gets in a training step.
+
+        Where it is not called in a step, what comes first in a training batch.
+        """
         module = self.module
         if module.example_input_array is not None:
             return apply_to_collection(
@@ -561,7 +765,12 @@ class Fit:
         if self._example is None:
             batches = self.training_batches(seed)
             with streams.isolated(), contextlib.closing(batches):
-                self.note_batch(next(batches))
+                batch = next(batches)
+                self.note_batch(batch)
+                # a step says best what forward gets; where it fails, what comes first has to do
+                with contextlib.suppress(Exception), torch.no_grad():
+                    self.training_loss(module, batch)
+            self._stop_watching()
         return self._example
 
     # evaluate
@@ -622,7 +831,6 @@ class Fit:
             )
         }
         progress, verbose = copy.deepcopy(loop.batch_progress), loop.verbose
-        metrics_before = metric_states(self.module)
         logged_before = {name: copy.copy(getattr(logger, name)) for name in _LOGGED}
         before = (
             trainer.state.fn,
@@ -630,10 +838,12 @@ class Fit:
             trainer.callbacks,
             trainer.loggers,
             trainer.num_sanity_val_steps,
+            loop.inference_mode,
         )
         # modules may write to their logger, so one that drops everything takes its place
         trainer.loggers = [silent_logger(trainer) for _ in trainer.loggers]
         loop.verbose = False
+        loop.inference_mode = False  # tensors that a module keeps must go on to train
         if stage == "validate":
             trainer.num_sanity_val_steps = math.inf
             trainer.sanity_checking = True
@@ -645,7 +855,8 @@ class Fit:
         logger._first_loop_iter = None
         loop._results.clear()
         try:
-            yield loop
+            with self.undisturbed():
+                yield loop
         finally:
             loop._results.clear()
             (
@@ -654,13 +865,11 @@ class Fit:
                 trainer.callbacks,
                 loggers,
                 trainer.num_sanity_val_steps,
+                loop.inference_mode,
             ) = before
             trainer.loggers = loggers
             for name, value in logged_before.items():
                 setattr(logger, name, value)
-            for metric in metrics_of(self.module).values():
-                metric.reset()
-            restore_metric_states(self.module, metrics_before)
             loop.batch_progress, loop.verbose = progress, verbose
             if stage == "validate":
                 for name, value in loop_before.items():
@@ -676,30 +885,26 @@ class Fit:
 
     def _build_loaders_as(self, origin: Mapping[str, Any]) -> None:
         """Build the loaders and their first iterator from the random streams of `origin`."""
-        self._generators_to_restore = origin["generators"]
+        self._first_iterator = origin
         self._restore_streams(origin)
         self.trainer.fit_loop.setup_data()
 
     def _before_first_iterator(self) -> None:
-        if self._generators_to_restore is not None:
-            for generator, state in zip(
-                self._generators(), self._generators_to_restore, strict=False
-            ):
-                generator.set_state(state)
-            self._generators_to_restore = None
+        if self._first_iterator is not None:
+            self._restore_loaders(self._first_iterator)
+            self._first_iterator = None
         if self._iterator_origin is not None:
-            self._iterator_origin["generators"] = [
-                g.get_state() for g in self._generators()
-            ]
+            now = self._capture_streams()
+            self._iterator_origin |= {k: now[k] for k in ("generators", "loaders")}
 
     def _note_iterator(self, kind: Literal["build", "iterate"]) -> None:
         self._iterator_origin = {"kind": kind, **self._capture_streams()}
 
     def enter(self) -> bool:
         """Set the random streams of a resumed round; whether it goes on in the middle of an epoch."""
-        if self._enter is not None:
-            self._enter()
-            self._enter = None
+        for step in self._enter:
+            step()
+        self._enter = []
         return self._entering_mid_epoch
 
     def entered(self) -> None:
@@ -714,6 +919,10 @@ def scalars(metrics: Mapping[str, Any]) -> dict[str, float]:
         if isinstance(value, (int, float))
         or (isinstance(value, Tensor) and value.numel() == 1)
     }
+
+
+def _first_sample(x: Tensor) -> Tensor:
+    return x[:1].detach().clone() if x.ndim else x.detach().clone()
 
 
 def start_timer(timer: Any, elapsed: float) -> None:

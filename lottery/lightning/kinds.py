@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 
 def is_a(callback: Any, *names: str) -> bool:
     """Recognise a callback by class name: the same class exists in `pytorch_lightning` and in `lightning`."""
     return any(base.__name__ in names for base in type(callback).__mro__)
-
-
-def is_lightnings_own(callback: Any) -> bool:
-    if is_a(callback, "ProgressBar", "Timer", "LotteryTicket"):
-        return False
-    return any(
-        base.__module__.startswith(("pytorch_lightning.", "lightning."))
-        and base.__name__ != "Callback"
-        for base in type(callback).__mro__
-    )
 
 
 def silent_logger(trainer: Any) -> Any:
@@ -40,6 +30,19 @@ def _module(trainer: Any, name: str) -> Any:
         if base.__name__ == "Trainer"
     )
     return importlib.import_module(f"{home.rpartition('.trainer.')[0]}.{name}")
+
+
+def new_result(trainer: Any, metadata: Mapping[str, Any]) -> Any:
+    """An empty entry of Lightning's collection of logged values."""
+    results = _module(trainer, "trainer.connectors.logger_connector.result")
+    meta = results._Metadata(**metadata)
+    meta.sync = results._Sync(_should=False)
+    return results._ResultMetric(meta, True)
+
+
+def bare_module(trainer: Any) -> Any:
+    """A LightningModule without anything of a user's."""
+    return _module(trainer, "core.module").LightningModule()
 
 
 def all_loops(loop: Any) -> Iterator[Any]:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from lottery.lightning.kinds import new_result
+
 if TYPE_CHECKING:
     from lottery.lightning.fit import Fit
 
@@ -42,8 +44,10 @@ class FitLoop:
 
     def on_advance_end(self) -> None:
         loop: Any = self
-        loop.epoch_loop._results.refill({})  # sums of a cut epoch end with it
+        completed = loop.epoch_loop._results.complete()
         super().on_advance_end()  # type: ignore[misc]
+        for key in completed:  # the next to log it makes an entry of its own
+            del loop.epoch_loop._results[key]
         stopping = self.lottery.reached_its_end() or (
             loop.trainer.should_stop and loop._can_stop_early
         )
@@ -105,17 +109,48 @@ class Results(dict):
         names = ("value", "cumulated_batch_size", "_forward_cache", "_update_count")
         return {
             key: {
-                n: getattr(item, n)
-                for n in names
-                if isinstance(getattr(item, n, None), (Tensor, int))
+                "meta": _plain_metadata(item.meta) if item.is_tensor else None,
+                **{
+                    n: getattr(item, n)
+                    for n in names
+                    if isinstance(getattr(item, n, None), (Tensor, int))
+                },
             }
             for key, item in self.items()
         }
 
     def refill(self, values: Mapping[str, dict[str, Any]]) -> None:
+        """Start what is logged from now on with sums that it had."""
         self._refill = dict(values)
+
+    def complete(self) -> list[str]:
+        """At the end of an epoch: put back also what was logged before it was cut and not again; the names of that."""
+        left, self._refill = getattr(self, "_refill", {}), {}
+        logged = [k for k, v in left.items() if v.get("meta") and v["_update_count"]]
+        for key in logged:
+            self._refill = {key: left[key]}
+            self[key] = new_result(self.lottery.trainer, left[key]["meta"])
+        return logged
 
     def __setitem__(self, key: str, item: Any) -> None:
         for name, value in getattr(self, "_refill", {}).pop(key, {}).items():
-            setattr(item, name, value)
+            if name != "meta":
+                setattr(item, name, value)
         super().__setitem__(key, item)
+
+
+def _plain_metadata(meta: Any) -> dict[str, Any]:
+    """How a value is logged, as plain data."""
+    names = (
+        "fx",
+        "name",
+        "prog_bar",
+        "logger",
+        "on_step",
+        "on_epoch",
+        "dataloader_idx",
+    )
+    return {
+        **{n: getattr(meta, n) for n in names},
+        "reduce_fx": meta.reduce_fx.__name__,
+    }

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lottery.masks import Masks
+from lottery.names import parameters_of
 from lottery.steps import Step
 
 
@@ -93,7 +94,7 @@ class Moment:
     @property
     def weights(self) -> dict[str, Tensor]:
         """The weights that the masks are of."""
-        parameters = dict(self.module.named_parameters())
+        parameters = parameters_of(self.module)
         return {name: parameters[name].detach() for name in self.masks}
 
 

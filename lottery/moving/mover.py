@@ -13,6 +13,7 @@ from lottery import streams
 from lottery.masks import Masks
 from lottery.moving.moment import Moment, Moving, Training
 from lottery.moving.registry import name_of
+from lottery.names import parameters_of
 
 
 def begin(
@@ -71,7 +72,7 @@ class Mover:
     ) -> None:
         """The training begins, or goes on."""
         self._module, self._training = module, training
-        names = {id(p): name for name, p in module.named_parameters()}
+        names = {id(p): name for name, p in parameters_of(module).items()}
         self._names = [
             {names[id(p)] for g in optimizer.param_groups for p in g["params"]}
             for optimizer in optimizers
@@ -155,7 +156,7 @@ class Mover:
 
     def _dense(self, names: Iterable[str]) -> dict[str, Tensor]:
         """The gradients in the module, of those that have one."""
-        parameters = dict(self._module.named_parameters())
+        parameters = parameters_of(self._module)
         found = {name: parameters[name].grad for name in names}
         return {
             name: gradient.to_dense() if gradient.is_sparse else gradient

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lottery.masks import Masks
+from lottery.names import parameters_of, renamed
 
 # the optional fields that a score may be unable to do without
 NEEDS = {
@@ -57,7 +58,7 @@ class Context:
         batches: returns fresh batches each time it is called, on the module's device.
         loss: (module, batch) to a scalar, mean over the batch.
         logits: (module, batch) to logits and class targets, for scores that scale the logits.
-        example_input: a tensor, or a tuple of them, that the module's `forward` takes; the first dimension is the batch.
+        example_input: what the module's `forward` takes: a tensor, a tuple, or a mapping by name; the first dimension is the batch.
         initial: a state dict of the weights before training.
         accumulated: what the score's own accumulator gathered during training, by parameter; see `movement`.
         generator: the run's own random generator, on the CPU.
@@ -79,12 +80,12 @@ class Context:
     reduce: Callable[[Tensor], Tensor] = _one_rank
 
     def __post_init__(self) -> None:
-        self.masks.check(dict(self.module.named_parameters()))
+        self.masks.check(parameters_of(self.module))
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
         """The prunable parameters, by name."""
-        parameters = dict(self.module.named_parameters())
+        parameters = parameters_of(self.module)
         return {name: parameters[name] for name in self.masks}
 
     @property
@@ -99,7 +100,7 @@ class Context:
         Raises:
             ValueError: one is missing or of another shape.
         """
-        initial = self.initial or {}
+        initial = renamed(self.initial or {})
         self.masks.check(initial, of="mask of the module, beside its initial weights,")
         return {name: initial[name].to(p) for name, p in self.weights.items()}
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, fx, nn
 
+from lottery.names import parameters_of
 from lottery.scores.context import Context
 from lottery.scores.registry import register
 
@@ -107,7 +108,7 @@ def _layers(module: nn.Module, fold: bool) -> dict[str, _Layer]:
             f"lookahead needs the order of layers, and torch.fx cannot trace {type(module).__name__}.forward: {error}."
             " Choose another score."
         ) from error
-    names = {id(p): name for name, p in module.named_parameters()}
+    names = {id(p): name for name, p in parameters_of(module).items()}
     layers: dict[str, _Layer] = {}
     sources: dict[fx.Node, set[str]] = {}  # the layers that a node's value comes from
     for node in graph.nodes:

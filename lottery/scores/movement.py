@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
+from lottery.names import parameters_of
 from lottery.scores.context import Context
 from lottery.scores.registry import register
 
@@ -46,7 +47,7 @@ class MovementAccumulator:
         """
         groups = [] if optimizer is None else optimizer.param_groups
         own = {id(p) for group in groups for p in group["params"]}
-        parameters = dict(module.named_parameters())
+        parameters = parameters_of(module)
         for name in self.names:
             parameter = parameters[name]
             total = self.sums.get(name)

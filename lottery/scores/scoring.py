@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lottery.masks import Masks
+from lottery.names import parameters_of
 from lottery.scores.context import NEEDS, Context
 from lottery.scores.registry import Score, name_of, needs_of, resolve
 from lottery.streams import isolated
@@ -103,7 +104,7 @@ def undisturbed(module: nn.Module, names: Mapping[str, Any]) -> Iterator[None]:
     ]
     parameters = [
         (name, p, p.data, p.grad, p.requires_grad)
-        for name, p in module.named_parameters()
+        for name, p in parameters_of(module).items()
     ]
     with ExitStack() as stack:
         stack.enter_context(isolated())

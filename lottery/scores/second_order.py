@@ -12,12 +12,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from lightning_utilities.core.apply_func import apply_to_collection
-from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
+from torch import Tensor
+from torch.func import grad, vmap
 
 from lottery.scores.context import Context
 from lottery.scores.gradient import gradients, summed
 from lottery.scores.registry import register
+from lottery.substitution import substituted
 
 _CHUNK = 32  # samples, or rows of a Hessian, at once
 _NUMBERS = 2**27  # that gradients of single samples may take in memory at once
@@ -170,10 +171,9 @@ def sample_gradients(
 
 def _together(batch: Any, indices: Tensor, context: Context) -> dict[str, Tensor]:
     def loss(weights: dict[str, Tensor], index: Tensor) -> Tensor:
-        named = {f"module.{name}": weight for name, weight in weights.items()}
-        return functional_call(wrapped, named, (_sample(batch, index),))
+        with substituted(context.module, weights):
+            return context.loss(context.module, _sample(batch, index))
 
-    wrapped = _Loss(context)
     return vmap(grad(loss), in_dims=(None, 0))(context.weights, indices)
 
 
@@ -189,17 +189,6 @@ def _sample(batch: Any, index: Tensor) -> Any:
     return apply_to_collection(
         batch, Tensor, lambda t: t.index_select(0, index.reshape(1).to(t.device))
     )
-
-
-class _Loss(nn.Module):
-    """The loss as a module's forward, so that `functional_call` can give it other weights."""
-
-    def __init__(self, context: Context) -> None:
-        super().__init__()
-        self.module, self.loss = context.module, context.loss
-
-    def forward(self, batch: Any) -> Tensor:
-        return self.loss(self.module, batch)
 
 
 def _hessian_diagonal(batch: Any, context: Context) -> dict[str, Tensor]:

@@ -8,10 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
+from lottery.names import buffers_of, parameters_of
+from lottery.nested import arguments, tensors_in, with_tensors
 from lottery.scores.context import Context
 from lottery.scores.registry import register
+from lottery.substitution import substituted
 
 _SHIFT = re.compile(r"(.+_)?bias(_.+)?|running_mean")
 
@@ -43,10 +45,12 @@ class SynFlow:
         module = context.module
         flow = {
             name: self._absolute(name, tensor)
-            for name, tensor in (*module.named_parameters(), *module.named_buffers())
+            for name, tensor in {**parameters_of(module), **buffers_of(module)}.items()
         }
         weights = [flow[name].requires_grad_() for name in context.masks]
-        output = functional_call(module, flow, _ones(context.example_input))
+        with substituted(module, flow):
+            inputs, named = arguments(_ones(context.example_input))
+            output = module(*inputs, **named)
         if not isinstance(output, Tensor):
             raise TypeError(
                 f"synflow needs a module whose forward gives a tensor; that of {type(module).__name__} gives a"
@@ -70,12 +74,19 @@ class SynFlow:
         return tensor.detach().double().abs()
 
 
-def _ones(example: Any) -> tuple[Tensor, ...]:
-    inputs = tuple(example) if isinstance(example, (tuple, list)) else (example,)
-    for x in inputs:
-        if not isinstance(x, Tensor) or not x.is_floating_point() or not x.ndim:
+def _ones(example: Any) -> Any:
+    """Ones in the place of every tensor."""
+    if not any(True for _ in tensors_in(example)):
+        raise TypeError(
+            f"synflow needs an input of tensors, but example_input is a {type(example).__name__}"
+        )
+
+    def ones(x: Tensor) -> Tensor:
+        if not x.is_floating_point() or not x.ndim:
             raise TypeError(
-                f"synflow needs floating inputs with a batch dimension, to replace by ones; example_input has"
-                f" {getattr(x, 'dtype', type(x).__name__)}. Token ids have no ones: score another way."
+                f"synflow needs floating inputs with a batch dimension, to replace by ones; example_input has {x.dtype}. Token"
+                " ids have no ones: score another way."
             )
-    return tuple(torch.ones_like(x[:1], dtype=torch.float64) for x in inputs)
+        return torch.ones_like(x[:1], dtype=torch.float64)
+
+    return with_tensors(example, ones)

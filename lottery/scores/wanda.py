@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
+from lottery.names import owner_of, parameters_of
 from lottery.scores.context import Context
 from lottery.scores.gradient import summed
 from lottery.scores.lookahead import LAYERS
 from lottery.scores.registry import register
+from lottery.substitution import substituted
 
 
 @register("wanda", "batches")
@@ -39,10 +40,7 @@ class Wanda:
         Raises:
             ValueError: a parameter is not the weight of a linear layer or convolution that forward calls as a module.
         """
-        owners = {
-            name: context.module.get_submodule(name.rpartition(".")[0])
-            for name in context.masks
-        }
+        owners = {name: owner_of(context.module, name) for name in context.masks}
         squares = summed(
             (_input_squares(owners, b, context) for b in context.take(self.batches)),
             context,
@@ -76,7 +74,8 @@ def _input_squares(
 
 def _met(layer: nn.Module, x: Tensor) -> Tensor:
     """Σ x² for each weight of a layer: the derivative of the layer's summed output on x² by the weight."""
-    own = {name: p.detach().double() for name, p in layer.named_parameters()}
+    own = {name: p.detach().double() for name, p in parameters_of(layer).items()}
     weight = own["weight"].requires_grad_()
-    output = functional_call(layer, own, (x.detach().double().square(),))
+    with substituted(layer, own):
+        output = layer(x.detach().double().square())
     return torch.autograd.grad(output.sum(), weight)[0]

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lottery.nested import tensors_in
+from lottery.names import parameters_of
+from lottery.nested import arguments, tensors_in, with_tensors
 from lottery.structures.follower import Follower
 from lottery.structures.labels import FIXED, NOTHING
 
@@ -25,7 +26,7 @@ def couple(
     Args:
         module: the module, in eval mode and with gradients enabled.
         names: the parameters whose units may go.
-        example_input: a tensor, or a tuple of them, that `forward` takes; the first dimension is the batch.
+        example_input: what `forward` takes: a tensor, a tuple, or a mapping by name; the first dimension is the batch.
 
     Returns:
         Parameter name to int64 tensors that broadcast to its shape, first of the units that it makes, then of those that
@@ -34,13 +35,9 @@ def couple(
     Raises:
         ValueError: forward fails, hides what it computes from torch, or has no unit that may go.
     """
-    single = isinstance(example_input, Tensor)
-    inputs = [
-        x[:1] if isinstance(x, Tensor) else x
-        for x in ([example_input] if single else example_input)
-    ]
-    follower = Follower(module, dict(module.named_parameters()))
-    output = follower.run(module, inputs)
+    inputs, named = arguments(with_tensors(example_input, lambda x: x[:1]))
+    follower = Follower(module, parameters_of(module))
+    output = follower.run(module, inputs, named)
     if not any(True for _ in tensors_in(output)):
         raise ValueError(
             f"{type(module).__name__}.forward gives a {type(output).__name__}, in which no tensor is found: it must give a"

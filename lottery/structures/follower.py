@@ -98,13 +98,18 @@ class Follower(TorchFunctionMode):
         self.parts = WeakTensorKeyDictionary()  # what is computed from elements alone
         self.path = [type(module).__name__]
 
-    def run(self, module: nn.Module, inputs: Sequence[Any]) -> Any:
+    def run(
+        self,
+        module: nn.Module,
+        inputs: Sequence[Any],
+        named: Mapping[str, Any] | None = None,
+    ) -> Any:
         """One forward pass; what it takes is fixed, and what it gives.
 
         Raises:
             ValueError: forward fails; the message names the module in which it does.
         """
-        for x in tensors_in(inputs):
+        for x in tensors_in([inputs, named or {}]):
             self.of[x] = _fixed(x)
         with ExitStack() as stack:
             for path, part in module.named_modules():
@@ -112,7 +117,7 @@ class Follower(TorchFunctionMode):
                 stack.callback(part.register_forward_hook(self._leave).remove)
             try:
                 with self:
-                    output = module(*inputs)
+                    output = module(*inputs, **(named or {}))
             except Exception as error:  # whatever forward does
                 raise ValueError(
                     f"the channels of {type(module).__name__} cannot be followed; in {self.path[-1]} forward stopped"

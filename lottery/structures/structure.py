@@ -36,7 +36,7 @@ class Structure(Protocol):
             density: instead of the amounts, kept / all of each pool afterwards.
             allow_empty: a parameter may lose its last weight.
             module: the module, for structures that look at how its layers follow each other.
-            example_input: a tensor, or a tuple of them, that the module's `forward` takes; for the same structures.
+            example_input: what the module's `forward` takes: a tensor, a tuple, or a mapping by name; for the same structures.
         """
         ...
 

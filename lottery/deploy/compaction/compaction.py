@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from lottery.baking import uncompiled
 from lottery.deploy.compaction.removal import Removal
 from lottery.deploy.compaction.surgery import cut, owned_tensors, sliced
 from lottery.deploy.compaction.units import Units
 from lottery.deploy.compaction.verification import verify
 from lottery.deploy.inputs import as_inputs
+from lottery.names import canonical, parameters_of, uncompiled
 from lottery.prunable import matching
 from lottery.streams import isolated
 from lottery.structures.follower import Follower
@@ -58,7 +58,7 @@ class Compaction:
         """One row per parameter: its shape and number of elements, before and after."""
         import pandas
 
-        after = dict(self.module.named_parameters())
+        after = parameters_of(self.module)
         rows = [
             {
                 "parameter": name,
@@ -67,7 +67,7 @@ class Compaction:
                 "before": p.numel(),
                 "after": after[name].numel(),
             }
-            for name, p in self.source.named_parameters()
+            for name, p in parameters_of(self.source).items()
         ]
         return pandas.DataFrame(rows).set_index("parameter")
 
@@ -96,7 +96,7 @@ class Compaction:
             >>> small.optimizer_state(optimizer)["state"][0]["exp_avg"].shape
             torch.Size([2, 2])
         """
-        names = {id(p): name for name, p in self.source.named_parameters()}
+        names = {id(p): name for name, p in parameters_of(self.source).items()}
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         state = copy.deepcopy(optimizer.state_dict())
         for number, parameter in enumerate(parameters):
@@ -232,8 +232,8 @@ def _check_plain(module: nn.Module) -> None:
 
 def _kept_names(module: nn.Module, keep: Sequence[str]) -> set[str]:
     """The parameters that patterns of names of layers or parameters mean."""
-    parameters = [name for name, _ in module.named_parameters()]
-    parts = [path for path, _ in module.named_modules() if path]
+    parameters = list(parameters_of(module))
+    parts = [canonical(path) for path, _ in module.named_modules() if path]
     found = {
         n
         for pattern in keep

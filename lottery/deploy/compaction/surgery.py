@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from lottery.baking import uncompiled
+from lottery.names import buffers_of, canonical, parameters_of, renamed, uncompiled
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -77,7 +77,7 @@ def resize(module: M, state_dict: Mapping[str, Tensor]) -> M:
         Linear(in_features=2, out_features=3, bias=True)
     """
     plain = uncompiled(module)
-    there = plain.state_dict(keep_vars=True)
+    state_dict, there = renamed(state_dict), renamed(plain.state_dict(keep_vars=True))
     wrong = [f"{n}: missing in the module" for n in state_dict if n not in there]
     wrong += [f"{n}: missing in the state dict" for n in there if n not in state_dict]
     shared = {
@@ -105,13 +105,15 @@ def resize(module: M, state_dict: Mapping[str, Tensor]) -> M:
             if new.shape != old.shape and id(old) in names
         },
     )
-    plain.load_state_dict(dict(state_dict))
+    plain.load_state_dict(
+        {name: state_dict[canonical(name)] for name in plain.state_dict()}
+    )
     return module
 
 
 def owned_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """The parameters and buffers of a module by name, tied ones once, under their first name."""
-    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    """The parameters and buffers of a module by canonical name, tied ones once, under their first name."""
+    return {**parameters_of(module), **buffers_of(module)}
 
 
 def _whole(stays: Tensor) -> bool:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lottery import storage
-from lottery.baking import bake, uncompiled
+from lottery.baking import bake
 from lottery.deploy.clock import alone
 from lottery.deploy.compaction.compaction import compact
 from lottery.deploy.costs.figures import (
@@ -36,6 +36,7 @@ from lottery.deploy.inputs import (
 from lottery.deploy.sparse import file as sparse_file
 from lottery.deploy.sparse.compute import sparsify
 from lottery.masks import Masks
+from lottery.names import canonical, owner_of, parameters_of, uncompiled, weights_of
 from lottery.prunable import matching
 
 Say = Callable[[str], None]
@@ -86,7 +87,7 @@ def cost(
     where = device_of(module) if device is None else check_device(device)
     module = copy.deepcopy(uncompiled(module)).to("cpu").eval()
     inputs = moved(as_inputs(example_input), "cpu")
-    masks.check(dict(module.named_parameters()))
+    masks.check(parameters_of(module))
     _check_forward(module, inputs)
     _check_keep(module, keep)
     zeros = bake(copy.deepcopy(module), masks)
@@ -107,7 +108,7 @@ def cost(
         small_flops = count(small, small_masks, inputs)
         variants[COMPACTED] = _stored(small, small_flops.dense)
     say("encoding masks")
-    dtypes = {name: p.dtype for name, p in zeros.named_parameters()}
+    dtypes = {name: p.dtype for name, p in parameters_of(zeros).items()}
     layers = sparse_file.layer_sizes(masks, dtypes=dtypes)
     variants[SPARSE] = _stored_sparse(zeros, masks, flops.sparse)
     if removed:
@@ -202,15 +203,14 @@ def _sparse(
 
 def _stored(module: nn.Module, flops: int) -> Variant:
     """A module as it is, in a plain file; what is tied is stored once."""
-    parameters = dict(module.named_parameters()).values()
     tensors, seen = {}, set()
-    for name, tensor in _tensors(module).items():
+    for name, tensor in weights_of(module).items():
         place = (tensor.data_ptr(), tensor.shape)
         if place not in seen or not tensor.numel():
             tensors[name] = tensor
         seen.add(place)
     return Variant(
-        parameters=sum(p.numel() for p in parameters),
+        parameters=sum(p.numel() for p in module.parameters()),
         bytes=len(storage.encode_tensors(tensors)),
         flops=flops,
     )
@@ -220,14 +220,9 @@ def _stored_sparse(module: nn.Module, masks: Masks, flops: int) -> Variant:
     parameters = sum(p.numel() for p in module.parameters())
     return Variant(
         parameters=parameters - (masks.total - masks.kept),
-        bytes=len(sparse_file.encode(_tensors(module), masks)),
+        bytes=len(sparse_file.encode(weights_of(module), masks)),
         flops=flops,
     )
-
-
-def _tensors(module: nn.Module) -> dict[str, Tensor]:
-    """The state dict without extra state that is no tensor."""
-    return {n: t for n, t in module.state_dict().items() if isinstance(t, Tensor)}
 
 
 def _device(module: nn.Module) -> torch.device:
@@ -238,7 +233,7 @@ def _filled(module: nn.Module, masks: Masks) -> nn.Module:
     """The dense network: random numbers of the size of the others where pruned weights are zero."""
     generator = torch.Generator().manual_seed(0)
     module = copy.deepcopy(module)
-    parameters = dict(module.named_parameters())
+    parameters = parameters_of(module)
     with torch.no_grad():
         for name, mask in masks.items():
             weight = parameters[name]
@@ -251,7 +246,7 @@ def _filled(module: nn.Module, masks: Masks) -> nn.Module:
 
 def _nonzeros(module: nn.Module, masks: Masks) -> Masks:
     """Masks of what is left of the masked parameters in a smaller module."""
-    parameters = dict(module.named_parameters())
+    parameters = parameters_of(module)
     return Masks({name: parameters[name] != 0 for name in masks})
 
 
@@ -271,7 +266,8 @@ def _check_forward(module: nn.Module, inputs: Inputs) -> None:
 
 def _check_keep(module: nn.Module, keep: Sequence[str]) -> None:
     """What `compact` would refuse because of the pattern alone."""
-    names = [name for name, _ in [*module.named_modules(), *module.named_parameters()]]
+    names = [canonical(path) for path, _ in module.named_modules()]
+    names += parameters_of(module)
     for pattern in keep:
         matching(pattern, names, what="keep")
 
@@ -280,7 +276,7 @@ def _units(module: nn.Module, masks: Masks) -> int:
     """The output units of the prunable layers."""
 
     def of(name: str) -> int:
-        layer = type(module.get_submodule(name.rpartition(".")[0])).__name__
+        layer = type(owner_of(module, name)).__name__
         made_second = layer.startswith(("ConvTranspose", "Embedding"))
         return masks[name].shape[1 if made_second else 0]
 

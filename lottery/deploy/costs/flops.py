@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lottery.deploy.inputs import as_inputs, batch_of
 from lottery.masks import Masks
+from lottery.names import parameters_of
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def count(module: nn.Module, masks: Mapping[str, Tensor], example_input: Any) ->
         >>> count(net, {"weight": torch.eye(5, 10, dtype=torch.bool)}, torch.zeros(3, 10))
         Flops(dense=100, sparse=10, of_weights=100, uncounted=())
     """
-    parameters = dict(module.named_parameters())
+    parameters = parameters_of(module)
     masks = Masks(masks)
     masks.check(parameters)
     counter = FlopCounterMode(display=False)

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from lottery import storage
-from lottery.baking import baked_masks, uncompiled
-from lottery.ticket import differences
+from lottery.baking import baked_masks
+from lottery.names import differences, load_weights, uncompiled, weights_of
 
 M = TypeVar("M", bound=nn.Module)
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -87,7 +87,7 @@ def load_safetensors(module: M, path: str | os.PathLike[str]) -> M:
         from lottery.deploy.compaction.surgery import resize
 
         return resize(module, state)
-    plain.load_state_dict(state)
+    load_weights(plain, state, f"the weights in {file}")
     return module
 
 
@@ -97,13 +97,23 @@ def weights_file(path: str | os.PathLike[str]) -> Path:
     return path if path.suffix == ".safetensors" else path / WEIGHTS
 
 
+class _Named:
+    """All that `save_model` asks of a module, by canonical names."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return weights_of(self._module)
+
+
 def _encoded(module: nn.Module) -> bytes:
     from safetensors.torch import save_model
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / WEIGHTS
         try:
-            save_model(module, str(file), {"format": "pt"})
+            save_model(_Named(module), str(file), {"format": "pt"})  # type: ignore[arg-type]
         except RuntimeError as error:
             raise ValueError(
                 f"tensors of {type(module).__name__} are views into the same memory: {str(error).splitlines()[0]}"

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from lottery.baking import uncompiled
 from lottery.deploy.inputs import Inputs, as_inputs, batch_of, device_of, has_samples
+from lottery.names import uncompiled
 from lottery.scores.scoring import undisturbed
 
 

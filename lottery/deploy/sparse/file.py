@@ -17,6 +17,7 @@ from lottery.deploy.sparse import values as kinds
 from lottery.deploy.sparse.encodings import ENCODINGS, Coded
 from lottery.deploy.sparse.values import Stored, Values
 from lottery.masks import Masks
+from lottery.names import renamed
 from lottery.sealed import seal, unseal
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def encode(
     encoding: str = "auto",
 ) -> bytes:
     """The bytes of the file that `save_sparse` writes."""
+    state_dict = renamed(state_dict)
     if odd := [name for name, entry in state_dict.items() if not _plain(entry)]:
         raise ValueError(
             f"{', '.join(odd)}: not a dense tensor, so no part of a sparse file; leave it out of the state dict"

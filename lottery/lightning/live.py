@@ -1,0 +1,184 @@
+"""What training changes outside of Lightning's checkpoints: attributes, modes, samplers, parameter groups, the Trainer."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+from lottery import streams
+from lottery.lightning.kinds import bare_module, is_a
+from lottery.lightning.loaders import generators_of
+from lottery.lightning.param_groups import ParamGroups
+from lottery.state import Changes, Objects, Root, reseed
+
+_TRAINER = (
+    "accumulate_grad_batches",
+    "check_val_every_n_epoch",
+    "gradient_clip_algorithm",
+    "gradient_clip_val",
+    "limit_train_batches",
+    "limit_val_batches",
+    "log_every_n_steps",
+    "val_check_interval",
+)
+_SETTINGS = ("trainer", "fit_loop", "epoch_loop")
+_CLOCKS = ("_last_time_checked",)  # of this process
+_OPTIMIZER = (
+    "state",
+    "param_groups",
+    "defaults",
+    "step",
+)  # are in its state, or torch's
+_WITHOUT_STATE = ("ProgressBar", "Timer", "LotteryTicket")
+
+
+class Live:
+    """The live objects of a fit, as they were before its first round.
+
+    Args:
+        trainer: a Trainer whose fit begins.
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        self._trainer = trainer
+        self._schedulers = list(trainer.lr_scheduler_configs)
+        self._groups = ParamGroups(trainer)
+        self.objects = Objects(dict(self._roots()), self._beyond())
+
+    def changes(self) -> dict[str, Any]:
+        """What has changed since, as plain data."""
+        return {"objects": self.objects.changes(), "groups": self._groups.changes()}
+
+    def restore(
+        self, changes: Mapping[str, Any], without: Collection[str] = ()
+    ) -> None:
+        """Put everything back as it was at first, and then to `changes`; but the Trainer only back, until `enter`.
+
+        Args:
+            changes: what `changes` gave, also in another process.
+            without: state keys of callbacks that are only put back as they were at first.
+        """
+        trainer = self._trainer
+        trainer.fit_loop._skip_backward = False
+        trainer.strategy.lr_scheduler_configs = list(self._schedulers)
+        self._groups.restore(changes.get("groups", {}))
+        objects, left_out = changes.get("objects", {}), {*without, *_SETTINGS}
+        self.objects.restore({k: v for k, v in objects.items() if k not in left_out})
+
+    def enter(self, changes: Mapping[str, Any], without: Collection[str] = ()) -> None:
+        """Undo what the hooks of a training's start have done, in a training that goes on: all is as `changes` has it."""
+        objects = changes.get("objects", {})
+        self.objects.restore({k: v for k, v in objects.items() if k not in without})
+
+    def with_state(self) -> list[str]:
+        """The state keys of callbacks that have a state of their own."""
+        callbacks = self._trainer.callbacks
+        return [c.state_key for c in callbacks if _overrides(c, "state_dict")]
+
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Leave every live object, after the block, as it was before it."""
+        before = self.objects.changes()
+        try:
+            yield
+        finally:
+            self.objects.restore(before)
+
+    def opaque(self) -> list[str]:
+        """What holds state and cannot be captured."""
+        return self.objects.opaque()
+
+    def lost(self) -> list[str]:
+        """What training has put in the place of something else, and cannot be captured."""
+        return self.objects.lost()
+
+    def _roots(self) -> Iterator[tuple[str, Root]]:
+        trainer = self._trainer
+        module = trainer.lightning_module
+        own = vars(bare_module(trainer)).keys() - {"training"}
+        yield "module", Root(module, without=own)
+        if trainer.datamodule is not None:
+            yield "datamodule", Root(trainer.datamodule, without=("trainer",))
+        seen: Counter[str] = Counter()  # keys of callbacks without a state may be equal
+        for callback in trainer.callbacks:
+            if not is_a(callback, *_WITHOUT_STATE):
+                key = callback.state_key
+                seen[key] += 1
+                name = f"{key} {seen[key]}" if seen[key] > 1 else key
+                # modules of theirs are in checkpoints where they say what those are to hold
+                modules = not _overrides(callback, "on_save_checkpoint")
+                yield name, Root(callback, without=_CLOCKS, modules=modules)
+        for index, optimizer in enumerate(trainer.optimizers):
+            yield f"optimizer {index}", Root(optimizer, without=_OPTIMIZER)
+        yield "trainer", Root(trainer, only=_TRAINER)
+        fit_loop = trainer.fit_loop
+        yield "fit_loop", Root(fit_loop, only=("max_epochs", "min_epochs"))
+        yield "epoch_loop", Root(fit_loop.epoch_loop, only=("max_steps", "min_steps"))
+        for loop, kind in (
+            (fit_loop, "train_dataloaders"),
+            (fit_loop.epoch_loop.val_loop, "val_dataloaders"),
+        ):
+            given = loop._data_source.instance
+            if not any(given is known for known in (None, module, trainer.datamodule)):
+                loaders = getattr(given, "flattened", given)
+                yield kind, Root(SimpleNamespace(given=loaders))
+
+    def _beyond(self) -> list[Any]:
+        trainer = self._trainer
+        schedulers = [config.scheduler for config in self._schedulers]
+        silent = [c for c in trainer.callbacks if is_a(c, *_WITHOUT_STATE)]
+        return [trainer, *trainer.loggers, *schedulers, *silent]
+
+
+class LoaderStates:
+    """The state of the data loaders that a loop has built: orders, counters and random generators.
+
+    What it first was is remembered for each loader: the same may come back in a later round.
+
+    Attributes:
+        live: what is reached from elsewhere, and how that was when the fit began; None while a tuner runs before it.
+    """
+
+    def __init__(self) -> None:
+        self.live: Live | None = None
+        self._known: list[tuple[list[Any], Objects]] = []
+
+    def capture(self, loaders: list[Any]) -> Changes:
+        """What has changed in loaders since they were first seen, as plain data."""
+        return self._objects(loaders).changes() if loaders else {}
+
+    def restore(self, loaders: list[Any], changes: Changes) -> None:
+        """Put loaders back as they were first, and then to `changes`."""
+        if loaders:
+            self._objects(loaders).restore(changes)
+
+    def seed(self, loaders: list[Any], seed: int) -> bool:
+        """Start every generator of random numbers anew; whether there are any."""
+        own = generators_of(loaders)
+        for index, generator in enumerate(own):
+            generator.manual_seed(streams.derive(seed, "loader", index))
+        found = self._objects(loaders).generators() if loaders else {}
+        for name, generator in found.items():
+            if not any(generator is known for known in own):
+                reseed(generator, streams.derive(seed, "loader", name))
+        return bool(own or found)
+
+    def _objects(self, loaders: list[Any]) -> Objects:
+        for known, objects in self._known:
+            pairs = zip(known, loaders, strict=False)
+            if len(known) == len(loaders) and all(a is b for a, b in pairs):
+                return objects
+        roots = {f"loader {i}": SimpleNamespace(it=it) for i, it in enumerate(loaders)}
+        earlier = None if self.live is None else self.live.objects
+        objects = Objects(roots, earlier=earlier)
+        self._known.append((list(loaders), objects))
+        return objects
+
+
+def _overrides(callback: Any, hook: str) -> bool:
+    """Whether a callback has a hook of its own."""
+    owner = next(base for base in type(callback).__mro__ if hook in vars(base))
+    return owner.__name__ != "Callback"

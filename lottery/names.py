@@ -1,0 +1,142 @@
+"""A module's parameters and weights by canonical names: those that it has where no part of it is compiled.
+
+`torch.compile` puts a part of a module into a wrapper, which adds ``_orig_mod.`` to the names of all that is inside. A mask
+or a ticket is the same whether or not parts are compiled, so everything here goes by names without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+Shape = tuple[int, ...]
+T = TypeVar("T")
+
+_COMPILED = "_orig_mod"
+_EXTRA = "_extra_state"  # the end of the names of what `get_extra_state` gives
+
+
+def canonical(name: str) -> str:
+    """A name without what `torch.compile` adds.
+
+    Example:
+        >>> canonical("net._orig_mod.0.weight")
+        'net.0.weight'
+    """
+    return ".".join(part for part in name.split(".") if part != _COMPILED)
+
+
+def renamed(named: Mapping[str, T]) -> dict[str, T]:
+    """The same values by canonical names, such as those of a state dict from elsewhere."""
+    return {canonical(name): value for name, value in named.items()}
+
+
+def uncompiled(module: nn.Module) -> nn.Module:
+    """The plain module inside what `torch.compile` returned."""
+    return getattr(module, _COMPILED, module)
+
+
+def parameters_of(module: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters by canonical name, in the module's order; tied ones once, under their first name."""
+    return renamed(dict(module.named_parameters()))
+
+
+def buffers_of(module: nn.Module) -> dict[str, Tensor]:
+    """The buffers by canonical name; shared ones once."""
+    return renamed(dict(module.named_buffers()))
+
+
+def owner_of(module: nn.Module, name: str) -> nn.Module:
+    """The plain layer that a parameter or buffer belongs to."""
+    return uncompiled(module.get_submodule(name.rpartition(".")[0]))
+
+
+def weights_of(module: nn.Module) -> dict[str, Tensor]:
+    """The state dict by canonical names, without extra state that is no tensor.
+
+    It is the whole one, also where the module's class leaves parts out of what its `state_dict` gives. The tensors share
+    the module's memory.
+    """
+    state = renamed(_state(module))
+    return {name: t.detach() for name, t in state.items() if isinstance(t, Tensor)}
+
+
+def differences(
+    weights: Mapping[str, Tensor], module: nn.Module
+) -> tuple[list[str], list[str], list[tuple[str, Shape, Shape]]]:
+    """Canonical names that only `weights` have, names that only the module has, and names with their two shapes where
+    these differ.
+
+    A tensor that the module has under several names is there where it is under one. A lazy parameter has every shape, and
+    so has extra state.
+    """
+    given = renamed(weights)
+    state = renamed(_state(module))
+    there = {name: t for name, t in state.items() if isinstance(t, Tensor)}
+    tied = {id(there[name]) for name in given if name in there}
+    reshaped = [
+        (name, tuple(tensor.shape), tuple(there[name].shape))
+        for name, tensor in given.items()
+        if name in there
+        and not is_lazy(there[name])
+        and not name.endswith(_EXTRA)
+        and there[name].shape != tensor.shape
+    ]
+    extra = [name for name in given if name not in there]
+    missing = [n for n, t in there.items() if n not in given and id(t) not in tied]
+    return extra, missing, reshaped
+
+
+def load_weights(
+    module: nn.Module, weights: Mapping[str, Tensor], origin: str = "the weights"
+) -> None:
+    """Load weights into a module, compiled or not, all of them or none.
+
+    What the module has under several names gets the value of the first of them that is given. Extra state that is no
+    tensor stays as it is.
+
+    Args:
+        module: the module.
+        weights: its whole state dict, whether or not it was taken of a compiled module.
+        origin: the weights in words, for messages.
+
+    Raises:
+        ValueError: a name is missing or left over, or a shape differs; the message names each. Nothing was changed then.
+
+    Example:
+        >>> import torch
+        >>> compiled = torch.compile(nn.Linear(2, 1), backend="eager")
+        >>> load_weights(compiled, nn.Linear(2, 1).state_dict())
+        >>> load_weights(compiled, {"weight": torch.zeros(1, 2)})
+        Traceback (most recent call last):
+        ValueError: the weights do not fit the module Linear:
+          bias: only in the module
+    """
+    plain, given = uncompiled(module), renamed(weights)
+    extra, missing, reshaped = differences(given, plain)
+    wrong = [f"{name}: only in {origin}" for name in extra]
+    wrong += [f"{name}: only in the module" for name in missing]
+    wrong += [
+        f"{n}: {mine} in {origin}, {its} in the module" for n, mine, its in reshaped
+    ]
+    if wrong:
+        raise ValueError(
+            f"{origin} do not fit the module {type(plain).__name__}:\n  "
+            + "\n  ".join(wrong)
+        )
+    state = _state(plain)
+    values: dict[int, Tensor] = {}
+    for name, tensor in state.items():
+        if canonical(name) in given:
+            values.setdefault(id(tensor), given[canonical(name)])
+    nn.Module.load_state_dict(
+        plain, {name: values.get(id(t), t) for name, t in state.items()}
+    )
+
+
+def _state(module: nn.Module) -> dict[str, Any]:
+    """The state dict with the module's own tensors, not by a method that its class has in place of torch's."""
+    return nn.Module.state_dict(uncompiled(module), keep_vars=True)
