@@ -1,0 +1,43 @@
+"""Other people's modules, optimizers, callbacks, loaders and settings, against the five laws."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from conformance.cases import Case, pairs, rows
+from conformance.laws import outcome
+from conformance.page import PAGE, PAIRS, page
+
+EIGHTH = 8  # of the rows are tried in every run
+
+
+def tried() -> list[object]:
+    cases = [*rows(), *pairs(PAIRS)]
+    return [
+        pytest.param(
+            case, id=str(case), marks=() if i % EIGHTH == 0 else pytest.mark.slow
+        )
+        for i, case in enumerate(cases)
+    ]
+
+
+@pytest.mark.parametrize("case", tried())
+def test_the_laws_hold_or_the_fit_is_refused_by_name(
+    case: Case, tmp_path: Path
+) -> None:
+    if case.missing is not None:
+        pytest.skip(f"the package {case.missing} is not installed")
+    found = outcome(case, tmp_path)
+    refused = next((v.refused for v in case.values if v.refused), None)
+    gaps = {value.gap[0] for value in case.values if value.gap is not None}
+    assert found.broken.keys() == gaps, found.broken
+    if refused is None:
+        assert found.refused is None
+    else:
+        assert found.refused is not None and refused in found.refused
+
+
+def test_the_page_says_what_is_tried() -> None:
+    assert PAGE.read_text() == page()
