@@ -329,21 +329,26 @@ def test_a_directory_that_lost_its_manifest_is_not_overwritten(tmp_path: Path) -
     assert all(path.read_bytes() == data for path, data in before.items())
 
 
-def test_state_that_cannot_be_stored_safely_is_refused_at_the_start(
+def test_state_that_cannot_be_stored_safely_is_refused_and_the_state_before_is_kept(
     tmp_path: Path,
 ) -> None:
     class Odd(pl.Callback):
-        def state_dict(self) -> dict[str, Any]:
-            return {"odd": Path("x")}
+        found: Any = None
 
-    with pytest.raises(TypeError, match="cannot be stored safely"):
-        zoo.fit(
-            zoo.Net,
-            LotteryTicket(1, dirpath=tmp_path),
-            Odd(),
-            NEVER_TRAINED(),
-            max_epochs=1,
-        )
+        def on_validation_end(self, *_: Any) -> None:
+            self.found = object()
+
+        def state_dict(self) -> dict[str, Any]:
+            return {"found": self.found}
+
+    ticket = LotteryTicket(1, dirpath=tmp_path, save_every="1it")
+    with pytest.raises(TypeError, match=r"Odd'\]\['found'\] .object."):
+        zoo.fit(zoo.Net, ticket, Odd(), max_epochs=2)
+    kept = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert kept["global_step"] == 7  # before the first validation
+    again = LotteryTicket(1, dirpath=tmp_path, save_every="1it")
+    zoo.fit(zoo.Net, again, max_epochs=2)
+    assert Run(tmp_path).rounds == [0, 1]
 
 
 def test_hyperparameters_of_any_kind_are_no_hindrance(tmp_path: Path) -> None:

@@ -111,7 +111,8 @@ def test_a_command_that_was_stopped_goes_on(
 ) -> None:
     killer = zoo.KillAt("on_train_epoch_start", 3)
     with monkeypatch.context() as patch, pytest.raises(zoo.Killed):
-        patch.setattr("lottery.models.MLP.on_train_epoch_start", killer._count)
+        hook = killer.on_train_epoch_start
+        patch.setattr("lottery.models.MLP.on_train_epoch_start", hook)
         cli.main(command(tmp_path))
     assert Run(tmp_path).in_progress == 1
     assert cli.main(command(tmp_path)) == 0

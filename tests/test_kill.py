@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import random
@@ -25,12 +26,15 @@ def kill_now() -> None:
 
 class KillAtBatch(pl.Callback):
     def __init__(self, n: int) -> None:
-        self.left = n
+        calls = (
+            itertools.count()
+        )  # over all rounds: no state that a round would put back
 
-    def on_train_batch_end(self, *_: Any) -> None:
-        self.left -= 1
-        if self.left < 0:
-            kill_now()
+        def kill(*_: Any) -> None:
+            if next(calls) >= n:
+                kill_now()
+
+        self.on_train_batch_end = kill
 
 
 def kill_around(name: str, n: int, before: bool) -> None:

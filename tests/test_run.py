@@ -5,6 +5,7 @@ import json
 import math
 import shutil
 import threading
+from typing import ClassVar
 
 import pandas
 import pytest
@@ -73,10 +74,19 @@ class Net(LightningModule):
 class Reader(Callback):
     """Reads the run while it is being written: at every batch, from another thread too."""
 
+    notes: ClassVar = {}  # by path; of the class, since a round puts back what an object has
+
     def __init__(self, path):
         self.path = path
-        self.seen = []
-        self.tables = []
+        self.notes[path] = [], []
+
+    @property
+    def seen(self):
+        return self.notes[self.path][0]
+
+    @property
+    def tables(self):
+        return self.notes[self.path][1]
 
     def on_train_batch_end(self, trainer, *_):
         run = Run(self.path)
@@ -96,12 +106,16 @@ class StopIn(Callback):
     """An error in an epoch of a round, the first or the second."""
 
     def __init__(self, round, epoch=0):
-        self.left = round * STEPS + epoch * 5 + 3
+        left = round * STEPS + epoch * 5 + 3
+        calls = (
+            itertools.count()
+        )  # over all rounds: no state that a round would put back
 
-    def on_train_batch_start(self, *_):
-        self.left -= 1
-        if self.left < 0:
-            raise Stop
+        def stop(*_):
+            if next(calls) >= left:
+                raise Stop
+
+        self.on_train_batch_start = stop
 
 
 def train(path, *callbacks, **options):

@@ -1,5 +1,6 @@
 """A ticket: saved, shared, inspected, applied."""
 
+import functools
 import json
 import operator
 import pickle
@@ -587,6 +588,9 @@ def compiled(module, how, backend):
 
 
 def check_compiled(how, backend):
+    # machine code adds in an order of its own, which depends on the processor
+    exact = backend != "inductor"
+    equal = torch.equal if exact else functools.partial(torch.allclose, atol=1e-6)
     module, plain = small_net(), small_net()
     x = torch.randn(5, 8, generator=torch.Generator().manual_seed(1))
     one, other = make_ticket(module, 1, 0.3), make_ticket(module, 2, 0.3)
@@ -597,22 +601,22 @@ def check_compiled(how, backend):
         deeper = plain(x)
     fast = compiled(module, how, backend)
     before, stored = fast(x), bits(module)
-    assert torch.equal(before, plain(x))
+    assert equal(before, plain(x))
     with one.masked(fast) as same:
-        assert same is fast and torch.equal(fast(x), inside)
+        assert same is fast and equal(fast(x), inside)
         with other.masked(fast):
-            assert torch.equal(fast(x), deeper)
-        assert torch.equal(fast(x), inside)
-    assert torch.equal(fast(x), before)
+            assert equal(fast(x), deeper)
+        assert equal(fast(x), inside)
+    assert equal(fast(x), before)
     with pytest.raises(ZeroDivisionError), one.masked(fast):
-        assert torch.equal(fast(x), inside)
+        assert equal(fast(x), inside)
         raise ZeroDivisionError
-    assert torch.equal(fast(x), before)
+    assert equal(fast(x), before)
     assert bits(module) == stored
     first_inside = compiled(small_net(), how, backend)
     with one.masked(first_inside):
-        assert torch.equal(first_inside(x), inside)
-    assert torch.equal(first_inside(x), before)
+        assert equal(first_inside(x), inside)
+    assert equal(first_inside(x), before)
 
 
 @pytest.mark.parametrize("how", ["wrapped", "in place"])

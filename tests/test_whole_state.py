@@ -1,0 +1,544 @@
+"""What a module, its data and its callbacks change while they train belongs to the state: a round starts with it as the
+rewind point had it, and a killed run goes on with it."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+import zoo
+from pytorch_lightning.callbacks import (
+    BackboneFinetuning,
+    BatchSizeFinder,
+    GradientAccumulationScheduler,
+    LearningRateFinder,
+)
+from pytorch_lightning.tuner import Tuner
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
+from torchmetrics import MaxMetric, MetricTracker
+from torchmetrics.classification import MulticlassAccuracy
+
+from lottery import LotteryTicket, Pruning, Rewind, Run
+
+PER_EPOCH, EPOCHS = 8, 3  # batches and epochs of a round
+
+
+class Annealed(zoo.Net):
+    """Lowers a temperature after each epoch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.temperature = 1.0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) / self.temperature
+
+    def on_train_epoch_end(self) -> None:
+        self.log("seen", self.temperature)
+        self.temperature *= 0.5
+
+
+class WarmUp(zoo.Net):
+    """Sets the weight of its loss when an epoch begins."""
+
+    def on_train_epoch_start(self) -> None:
+        self.weight = 0.2 + 0.4 * self.current_epoch
+
+    def training_step(self, batch: Any, index: int) -> torch.Tensor:
+        self.log("seen", self.weight, on_epoch=True, on_step=False)
+        return self.weight * super().training_step(batch, index)
+
+
+class StartsOver(zoo.Net):
+    """Sets a counter when a training starts, which a training that goes on does not."""
+
+    def on_train_start(self) -> None:
+        self.steps = torch.zeros(())
+
+    def training_step(self, batch: Any, index: int) -> torch.Tensor:
+        self.steps += 1
+        self.log("seen", self.steps.clone())
+        return super().training_step(batch, index) / self.steps.sqrt()
+
+
+class Best(zoo.Net):
+    """Metrics that live over epochs: one from the beginning, one in a tracker, one that is made late."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.accuracy, self.best = MulticlassAccuracy(zoo.CLASSES), MaxMetric()
+        self.tracker = MetricTracker(MulticlassAccuracy(zoo.CLASSES))
+
+    def on_validation_epoch_start(self) -> None:
+        self.tracker.increment()
+
+    def validation_step(self, batch: Any, index: int) -> None:
+        super().validation_step(batch, index)
+        predicted = self(batch[0])
+        self.accuracy(predicted, batch[1])
+        self.tracker.update(predicted, batch[1])
+
+    def on_validation_epoch_end(self) -> None:
+        if not hasattr(self, "late"):
+            self.late = MaxMetric()
+        found = self.accuracy.compute()
+        self.accuracy.reset()
+        self.best(found), self.late(1 - found)
+        self.log("seen", self.best.compute() + 10 * self.late.compute())
+        self.log("tracked", self.tracker.compute_all().sum())
+
+
+class Switching(zoo.Net):
+    """Freezes a layer after the first epoch, and lets dropout rest."""
+
+    def on_train_epoch_end(self) -> None:
+        first, *_ = [m for m in self.modules() if isinstance(m, nn.Linear)]
+        first.weight.requires_grad_(not first.weight.requires_grad)
+        for part in self.modules():
+            if isinstance(part, nn.Dropout):
+                part.p = 0.0
+
+
+class Unfrozen(zoo.Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Linear(zoo.INPUTS, zoo.INPUTS), nn.ReLU())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(self.backbone(x))
+
+    def configure_optimizers(self) -> Any:
+        trained = [p for p in self.parameters() if p.requires_grad]
+        return torch.optim.SGD(trained, 0.1, momentum=0.9)
+
+
+class Curriculum(pl.Callback):
+    """Raises a weight after each epoch, and keeps what it saw in containers and arrays."""
+
+    def __init__(self) -> None:
+        self.weight, self.seen, self.sums = 1.0, [], {"loss": np.zeros(2)}
+
+    def on_before_optimizer_step(
+        self, trainer: Any, module: Any, optimizer: Any
+    ) -> None:
+        for group in optimizer.param_groups:
+            group["lr"] = 0.05 * self.weight / (1 + self.sums["loss"][0])
+
+    def on_train_batch_end(
+        self, trainer: Any, module: Any, outputs: Any, *_: Any
+    ) -> None:
+        self.sums["loss"][0] += float(outputs["loss"])
+
+    def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
+        self.seen.append(self.weight)
+        module.log("seen", sum(self.seen))
+        self.weight *= 1.5
+
+
+class Plateau(pl.Callback):
+    """Its state is plain at first, and NumPy's after the first validation."""
+
+    best: Any = None
+
+    def on_validation_end(self, trainer: Any, module: Any) -> None:
+        loss = np.float64(trainer.callback_metrics["val_loss"].item())
+        self.best = loss if self.best is None else min(self.best, loss)
+
+    def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
+        if self.best is not None:
+            module.log("seen", float(self.best))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.best = state["best"]
+
+
+def data(**arguments: Any) -> DataLoader:
+    return DataLoader(TensorDataset(*zoo.data()), 8, **arguments)
+
+
+class Own(Sampler):
+    """Shuffles with a generator of its own."""
+
+    def __init__(self, generator: Any) -> None:
+        self.random, self.passes = generator, 0
+
+    def __iter__(self) -> Any:
+        self.passes += 1
+        order = list(range(64))
+        if isinstance(self.random, int):  # a seed that counts passes
+            random.Random(self.random + self.passes).shuffle(order)
+        else:
+            self.random.shuffle(order)
+        return iter(order)
+
+    def __len__(self) -> int:
+        return 64
+
+
+class Augmented(Dataset):
+    """Adds noise from a generator of its own."""
+
+    def __init__(self) -> None:
+        self.x, self.y = zoo.data()
+        self.random = np.random.default_rng(3)
+
+    def __getitem__(self, index: int) -> Any:
+        noise = self.random.normal(size=self.x[index].shape).astype("f4")
+        return self.x[index] + torch.from_numpy(noise), self.y[index]
+
+    def __len__(self) -> int:
+        return 64
+
+
+MODULES: dict[str, tuple[Any, Callable[[], list[Any]]]] = {
+    "temperature": (Annealed, list),
+    "set when an epoch begins": (WarmUp, list),
+    "set when a training starts": (StartsOver, list),
+    "metrics over epochs": (Best, list),
+    "frozen while training": (Switching, list),
+    "callback": (zoo.Net, lambda: [Curriculum()]),
+    "two callbacks of a class": (zoo.Net, lambda: [Curriculum(), Curriculum()]),
+    "state of NumPy": (zoo.Net, lambda: [Plateau()]),
+    "accumulation": (
+        zoo.Net,
+        lambda: [GradientAccumulationScheduler({0: 1, 1: 2, 2: 4})],
+    ),
+    "groups added": (
+        Unfrozen,
+        lambda: [
+            BackboneFinetuning(1, backbone_initial_lr=0.01, verbose=False),
+        ],
+    ),
+}
+LOADERS: dict[str, Callable[[], Any]] = {
+    "numpy": lambda: data(sampler=Own(np.random.default_rng(5))),
+    "numpy legacy": lambda: data(sampler=Own(np.random.RandomState(5))),
+    "python": lambda: data(sampler=Own(random.Random(5))),
+    "counter": lambda: data(sampler=Own(7)),
+    "augmented": lambda: DataLoader(Augmented(), 8, shuffle=True),
+}
+
+
+def train(
+    path: Path,
+    make: Any,
+    callbacks: list[Any],
+    loader: Any = None,
+    kill: int | None = None,
+    **ticket: Any,
+) -> Run:
+    arguments = {"rounds": 1, "pruning": Pruning(0.3, scope="layerwise"), **ticket}
+    own = LotteryTicket(dirpath=path, keep="all", save_every="1it", **arguments)
+    killers = [] if kill is None else [zoo.KillAt("on_train_batch_start", kill)]
+    with contextlib.suppress(zoo.Killed):
+        zoo.fit(make, own, *callbacks, *killers, loader=loader, max_epochs=EPOCHS)
+    return Run(path)
+
+
+def assert_equal_rounds(one: Run, other: Run) -> None:
+    assert one.rounds == other.rounds
+    for number in one.rounds:
+        zoo.assert_equal(one.weights(number), other.weights(number), f"round {number}")
+        zoo.assert_equal(one.records(number), other.records(number), f"round {number}")
+
+
+# where in a run; slow: other places, the same law
+KILLS = [
+    pytest.param(PER_EPOCH + 4, id="inside an epoch"),
+    pytest.param(2 * PER_EPOCH, id="between epochs", marks=pytest.mark.slow),
+    pytest.param(
+        (EPOCHS + 1) * PER_EPOCH + 2, id="in the next round", marks=pytest.mark.slow
+    ),
+]
+
+
+@pytest.mark.parametrize("kill", KILLS)
+@pytest.mark.parametrize("kind", MODULES)
+def test_a_killed_run_goes_on_with_everything_that_training_has_changed(
+    kind: str, kill: int, tmp_path: Path
+) -> None:
+    make, callbacks = MODULES[kind]
+    whole = train(tmp_path / "whole", make, callbacks())
+    train(tmp_path / "cut", make, callbacks(), kill=kill)
+    assert_equal_rounds(train(tmp_path / "cut", make, callbacks()), whole)
+
+
+@pytest.mark.parametrize("kind", MODULES)
+def test_each_round_starts_as_the_first_did(kind: str, tmp_path: Path) -> None:
+    make, callbacks = MODULES[kind]
+    run = train(tmp_path, make, callbacks(), rounds=2)
+    counted = [
+        [row["seen"] for row in run.records(n) if "seen" in row] for n in run.rounds
+    ]
+    if kind in (
+        "temperature",
+        "set when an epoch begins",
+        "set when a training starts",
+    ):
+        assert counted[0] and counted == [counted[0]] * 3
+    assert len({run.summary(n)["steps"] for n in run.rounds}) == 1
+
+
+@pytest.mark.parametrize(
+    "rewind", ["11it", pytest.param("1ep", marks=pytest.mark.slow)]
+)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        kind
+        if kind in ("temperature", "metrics over epochs", "accumulation")
+        else pytest.param(kind, marks=pytest.mark.slow)
+        for kind in MODULES
+    ],
+)
+def test_a_round_goes_on_from_what_the_rewind_point_had(
+    kind: str, rewind: str, tmp_path: Path
+) -> None:
+    make, callbacks = MODULES[kind]
+    whole = train(tmp_path / "whole", make, callbacks(), rewind=rewind)
+    kill = EPOCHS * PER_EPOCH + 5
+    train(tmp_path / "cut", make, callbacks(), kill=kill, rewind=rewind)
+    assert_equal_rounds(
+        train(tmp_path / "cut", make, callbacks(), rewind=rewind), whole
+    )
+    assert whole.summary(0)["steps"] == whole.summary(1)["steps"]
+    if kind == "temperature":
+        first, second = ([row["seen"] for row in whole.records(n)] for n in (0, 1))
+        assert second == first[1:]
+
+
+@pytest.mark.parametrize("kill", KILLS)
+@pytest.mark.parametrize("kind", LOADERS)
+def test_data_with_generators_of_their_own_go_on_where_they_were(
+    kind: str, kill: int, tmp_path: Path
+) -> None:
+    loader = LOADERS[kind]
+    whole = train(tmp_path / "whole", zoo.Net, [], loader())
+    train(tmp_path / "cut", zoo.Net, [], loader(), kill=kill)
+    assert_equal_rounds(train(tmp_path / "cut", zoo.Net, [], loader()), whole)
+
+
+class Tunable(zoo.Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lr, self.batch_size = 0.1, 8
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), self.lr)
+
+    def train_dataloader(self) -> Any:
+        return DataLoader(TensorDataset(*zoo.data()), self.batch_size)
+
+    val_dataloader = train_dataloader
+
+
+def quiet(path: Path, *callbacks: Any) -> pl.Trainer:
+    return pl.Trainer(
+        max_epochs=2,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[LotteryTicket(1, dirpath=path / "run"), *callbacks],
+        default_root_dir=path,
+    )
+
+
+def test_tuners_run_plainly_and_leave_no_run_behind(tmp_path: Path) -> None:
+    Tuner(quiet(tmp_path)).lr_find(Tunable(), num_training=10)
+    Tuner(quiet(tmp_path)).scale_batch_size(Tunable(), max_trials=1)
+    assert not (tmp_path / "run" / "manifest.json").exists()
+    quiet(tmp_path).fit(Tunable())
+    assert Run(tmp_path / "run").rounds == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "finder",
+    [
+        lambda: LearningRateFinder(num_training_steps=10),
+        lambda: BatchSizeFinder(max_trials=1),
+    ],
+    ids=["rate", "batch size"],
+)
+def test_a_tuner_may_come_before_the_rounds(finder: Any, tmp_path: Path) -> None:
+    quiet(tmp_path, finder()).fit(Tunable())
+    assert Run(tmp_path / "run").rounds == [0, 1]
+    assert Run(tmp_path / "run").summary(1)["epochs"] == 2
+
+
+class Cached(zoo.Net):
+    """Keeps a table for the longest input so far; test data are longer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = torch.empty(0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if len(self.table) < x.shape[0]:
+            self.table = torch.arange(x.shape[0]).cos()
+        return super().forward(x) * self.table[: x.shape[0], None]
+
+    def test_step(self, batch: Any, index: int) -> None:
+        self.log("test_loss", super().training_step(batch, index))
+
+    def test_dataloader(self) -> Any:
+        return DataLoader(TensorDataset(*zoo.data()), 32)
+
+
+def test_test_passes_leave_nothing_in_modules_that_cache(tmp_path: Path) -> None:
+    tested = train(tmp_path / "a", Cached, [], test_each_round=True)
+    plain = train(tmp_path / "b", Cached, [])
+    for number in (0, 1):
+        zoo.assert_equal(tested.weights(number), plain.weights(number))
+
+
+class Holder(zoo.Net):
+    """Checkpoints of it hold objects, as those of forecasting and chemistry packages do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = {"classes": np.array(["a", "b"], dtype=object)}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["encoder"], checkpoint["loss"] = self.encoder, nn.MSELoss()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.encoder = checkpoint["encoder"]
+        assert isinstance(checkpoint["loss"], nn.MSELoss)
+
+
+def test_checkpoints_that_hold_objects_take_them_from_the_live_module(
+    tmp_path: Path,
+) -> None:
+    whole = train(tmp_path / "whole", Holder, [], rewind="5it")
+    train(tmp_path / "cut", Holder, [], kill=30, rewind="5it")
+    assert_equal_rounds(train(tmp_path / "cut", Holder, [], rewind="5it"), whole)
+    torch.load(tmp_path / "cut" / "rewind.ckpt", weights_only=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "ticket", "named"),
+    [
+        ({"max_epochs": 0}, {}, "max_epochs=0"),
+        ({"max_steps": 0}, {}, "max_steps=0"),
+        ({"limit_train_batches": 0}, {}, "limit_train_batches=0"),
+        ({}, {"rewind": "24it"}, "24it"),
+        ({}, {"rewind": "2ep9it"}, "2ep9it"),
+        ({"max_epochs": -1, "max_steps": 20}, {"rewind": "9ep"}, "9ep"),
+    ],
+)
+def test_what_no_round_can_do_is_refused_before_anything_is_written(
+    settings: dict[str, Any], ticket: dict[str, Any], named: str, tmp_path: Path
+) -> None:
+    own = LotteryTicket(1, dirpath=tmp_path, **ticket)
+    with pytest.raises(ValueError, match=named):
+        zoo.fit(zoo.Net, own, loader=data(), **{"max_epochs": EPOCHS, **settings})
+    assert not (tmp_path / "manifest.json").exists()
+
+
+class Cosine(zoo.Net):
+    floor = 0.0
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.SGD(self.parameters(), 0.1)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR
+        return [optimizer], [schedule(optimizer, EPOCHS, self.floor)]
+
+
+def test_fine_tuning_at_a_learning_rate_of_zero_is_refused(tmp_path: Path) -> None:
+    rewind = Rewind(rule="fine-tune", length="1ep")
+    with pytest.raises(ValueError, match="eta_min"):
+        train(tmp_path, Cosine, [], rewind=rewind)
+    assert not (tmp_path / "manifest.json").exists()
+    floored = type("Floored", (Cosine,), {"floor": 0.01})
+    assert train(tmp_path, floored, [], rewind=rewind).rounds == [0, 1]
+
+
+def test_persistent_workers_are_refused_with_a_rewind_point_inside_an_epoch(
+    tmp_path: Path,
+) -> None:
+    loader = data(num_workers=1, persistent_workers=True)
+    with pytest.raises(ValueError, match="persistent_workers=False"):
+        train(tmp_path, zoo.Net, [], loader, rewind="3it")
+    assert not (tmp_path / "manifest.json").exists()
+
+
+class Mapped(zoo.Net):
+    """Batches are mappings, as Hugging Face's are."""
+
+    def mapped(self) -> DataLoader:
+        x, y = zoo.data()
+        rows = [{"x": a, "y": b} for a, b in zip(x, y, strict=True)]
+        return DataLoader(rows, 8)  # type: ignore[arg-type]
+
+    train_dataloader = val_dataloader = mapped
+
+    def training_step(self, batch: Any, index: int) -> torch.Tensor:
+        return nn.functional.cross_entropy(self(batch["x"]), batch["y"])
+
+    def validation_step(self, batch: Any, index: int) -> None:
+        self.log("val_loss", self.training_step(batch, index))
+
+
+class Whole(Mapped):
+    """`forward` takes the whole mapping, by position."""
+
+    def forward(self, batch: Any) -> torch.Tensor:  # type: ignore[override]
+        return self.net(batch["x"] if isinstance(batch, dict) else batch)
+
+    def training_step(self, batch: Any, index: int) -> torch.Tensor:
+        return nn.functional.cross_entropy(self(batch), batch["y"])
+
+
+class Hidden(Mapped):
+    """What it computes is hidden from torch."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(torch.from_numpy(x.numpy().copy())).to(float)[0]
+
+
+@pytest.mark.parametrize("make", [Mapped, Whole])
+def test_batches_that_are_mappings_are_followed(make: Any, tmp_path: Path) -> None:
+    for pruning in (
+        {"structure": "channel"},
+        {"score": "synflow"} if make is Mapped else {},
+    ):
+        path = tmp_path / "-".join(pruning)
+        own = LotteryTicket(1, Pruning(0.2, **pruning), dirpath=path)  # type: ignore[arg-type]
+        trainer = quiet(tmp_path)
+        trainer.callbacks = [own]
+        trainer.fit(make())
+        assert Run(path).connectivity()["on a path"].notna().all()
+
+
+def test_what_cannot_be_followed_is_refused_in_the_first_step(tmp_path: Path) -> None:
+    class Tokens(Mapped):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = nn.Embedding(5, zoo.INPUTS)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(self.embedding(x.abs().long().clamp(max=4)).mean(1))
+
+        def training_step(self, batch: Any, index: int) -> torch.Tensor:
+            batch = {**batch, "x": batch["x"].long()}
+            return super().training_step(batch, index)
+
+    own = LotteryTicket(1, Pruning(0.2, score="synflow"), dirpath=tmp_path / "run")
+    trainer = quiet(tmp_path)
+    trainer.callbacks = [own]
+    with pytest.raises(ValueError, match="nothing was trained"):
+        trainer.fit(Tokens())
+    assert trainer.global_step == 0 and Run(tmp_path / "run").rounds == []
