@@ -160,7 +160,10 @@ def _named(described: Any) -> str:
 def _optimizer(described: Mapping[str, Any]) -> str:
     """An optimizer: its class and arguments; parameter groups where there are several, each with what is its own."""
     rest = dict(described)
-    groups = rest.pop("groups", [])
+    groups = [
+        {k: v for k, v in group.items() if k not in rest or rest[k] != v}
+        for group in rest.pop("groups", [])
+    ]
     if len(groups) > 1:
         counted = [{**g, "parameters": len(g["parameters"])} for g in groups]
         return _named({**rest, "groups": counted})
