@@ -363,7 +363,7 @@ class Teacher(pl.Callback):
             module.load_state_dict(self.weights)
 
 
-@callback(needs="validation", refused="are not zero")
+@callback(needs="validation")
 def back_to_the_best() -> list[Any]:
     """goes back to the weights of the best epoch, kept as a plain attribute"""
     return [Teacher()]

@@ -1151,7 +1151,12 @@ class ExtraState(Classifier):
         )
 
 
-@module()
+@module(
+    gap=(
+        "law 3",
+        "a fit that has nothing left to train loads weights, which are tensors",
+    )
+)
 def extra_state() -> Any:
     """a layer with `get_extra_state`"""
     return ExtraState()
