@@ -19,6 +19,7 @@ _CLOSED = frozenset(
     ("Trainer", "Strategy", "_Loop", "Logger", "LightningDataModule", "DataLoader")
     + ("Dataset", "LotteryTicket")
 )
+_ROW = 4  # parameters of a part of the module that a list stands for, at the least
 _REGISTERED = ("_parameters", "_modules", "_buffers")
 
 
@@ -44,8 +45,8 @@ class Copies:
 
     What counts as one: a value that belongs to the parameter as a key, as an optimizer's state does; a tensor of a
     parameter's shape whose name in a mapping or another module ends with the parameter's name, or is its name within a
-    submodule; lists that hold a tensor of the right shape for every parameter of the module, of a submodule or of a
-    group of an optimizer.
+    submodule; lists that hold a tensor of the right shape and kind for every parameter of the module, of a group of an
+    optimizer, or of a submodule that has four parameters or more.
 
     Args:
         parameters: all parameters of the module by name, in order.
@@ -61,6 +62,7 @@ class Copies:
     def __init__(self, parameters: Mapping[str, Tensor]) -> None:
         self._parameters = {_plain(name): name for name in parameters}
         self._shapes = {name: p.shape for name, p in parameters.items()}
+        self._floating = {n: p.is_floating_point() for n, p in parameters.items()}
         self._names = {id(p): name for name, p in parameters.items()}
         self._rows = [
             row
@@ -141,11 +143,13 @@ class Copies:
     def _by_row(self, tensors: list[Tensor], rows: list[list[str]]) -> list[str]:
         """The parameters that a list of tensors stands for, where that is clear."""
         shapes = [t.shape for t in tensors]
+        kinds = [t.is_floating_point() for t in tensors]
         fitting = {
             tuple(row)
             for row in rows
             if len(row) == len(shapes)
             and [self._shapes[name] for name in row] == shapes
+            and [self._floating[name] for name in row] == kinds
         }
         return list(fitting.pop()) if len(fitting) == 1 else []
 
@@ -250,7 +254,8 @@ def _rows_of(names: list[str]) -> Iterator[list[str]]:
         parts = name.split(".")
         for end in range(len(parts)):
             homes.setdefault(".".join(parts[:end]), []).append(name)
-    yield from (row for home, row in homes.items() if len(row) > 1 or not home)
+    # a batch may have the shapes of a layer's weight and bias
+    yield from (row for home, row in homes.items() if len(row) >= _ROW or not home)
 
 
 def _plain(name: str) -> str:

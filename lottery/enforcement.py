@@ -42,6 +42,8 @@ class Enforcement:
         optimizers: those that are known; their state is masked, too.
         keepers: objects that may keep copies of the weights, such as averages of them. They are masked as soon as they
             are seen to change: what stays as it is may be another network.
+        going_on: whether a training goes on in which the masks have been at work: then the optimizers' state is as it was,
+            also where it is not zero at pruned weights, as in optimizers that rotate it.
 
     Example:
         >>> layer = torch.nn.Linear(2, 1)
@@ -59,10 +61,12 @@ class Enforcement:
         parameters: Mapping[str, Tensor],
         optimizers: Iterable[Optimizer],
         keepers: Iterable[object] = (),
+        going_on: bool = False,
     ) -> None:
         self._of = {name: parameters[name] for name in masks}
         self._optimizers = list(optimizers)
         self._keepers = list(keepers)
+        self._going_on = going_on
         self._copies = Copies(parameters)
         self._unmoved: dict[str, int] = {}
         self._undo = ExitStack()
@@ -85,7 +89,8 @@ class Enforcement:
     def begin(self) -> None:
         """Mask the weights, the optimizers' state and averages of the weights, as they are where training begins."""
         self.mask_weights()
-        self._mask_state()
+        if not self._going_on:
+            self._mask_state()
         self._note_copies()
 
     def __exit__(self, *_: object) -> None:

@@ -107,6 +107,7 @@ class Round:
         )
         self.connectivity: Connectivity | None = None
         self._enforcement: Enforcement | None = None
+        self._goes_on = False
         self._gradients_are_read = True
         self._pending = self._states_to_store()
         self._seen: dict[str, Any] = {}
@@ -140,6 +141,7 @@ class Round:
             )
 
     def _take(self, own: dict[str, Any]) -> None:
+        self._goes_on = True
         self.record = Record(**own["record"])
         if self.mover is not None:
             self.masks = Masks.unpack(own["masks"], own["shapes"])
@@ -165,6 +167,7 @@ class Round:
                 parameters,
                 trainer.optimizers,
                 [*trainer.callbacks, module],
+                going_on=self._goes_on,
             ) as self._enforcement,
         ):
             if not self.record.start:

@@ -687,3 +687,24 @@ def test_looking_for_copies_in_everything_that_a_fit_holds_is_quick() -> None:
     timed.trainer = zoo.trainer(timed, max_epochs=1)
     timed.trainer.fit(zoo.Net(), zoo.ordered_loader())
     assert timed.seconds < 0.5
+
+
+def test_a_batch_with_the_shapes_of_a_layer_is_no_copy_of_it(tmp_path: Path) -> None:
+    class Remembers(zoo.Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net[0], self.net[1] = nn.Linear(zoo.INPUTS, zoo.BATCH), nn.ReLU()
+            self.net[4] = nn.Linear(zoo.BATCH, zoo.CLASSES)
+            self.seen: Any = None
+
+        def training_step(self, batch: Any, index: int) -> Any:
+            x = batch[
+                0
+            ].clone()  # (batch, inputs), as the first weight, and (batch,), as its bias
+            if self.seen is not None:
+                assert torch.equal(self.seen[0], self.kept)
+            self.seen, self.kept = (x, x.sum(1)), x.clone()
+            return super().training_step(batch, index)
+
+    zoo.fit(Remembers, LotteryTicket(2, 0.5, dirpath=tmp_path), max_epochs=2)
+    assert Run(tmp_path).rounds == [0, 1, 2]

@@ -104,6 +104,8 @@ class Fit:
         self._orders = LoaderStates()
         self._stored_objects = StoredObjects(self._dump)
         self._state: dict[str, Any] | None = None
+        self._built: dict[str, Any] = {}
+        self._build_from: tuple[Any, Any, Collection[str]] | None = None
         self._named: set[str] = set()
         self._example: Any = None
         self._watching: Callable[[], object] = lambda: None
@@ -330,6 +332,7 @@ class Fit:
             "weights": self.weights(),
             **self._state,
             "should_stop": trainer.should_stop,
+            "reloaded": loop._last_train_dl_reload_epoch,
             "logged": {name: copy.copy(getattr(logger, name)) for name in _LOGGED},
         }
         if position == "batch":
@@ -450,8 +453,13 @@ class Fit:
         self._enter = (
             []
             if state["position"] == "start"
-            else [lambda: self._undo_start(state.get("live", {}), left_out)]
+            else [
+                lambda: self._undo_start(state.get("live", {}), left_out),
+                lambda: self._reload_as(state),
+            ]
         )
+        if (built := (state["iterator"] or {}).get("built")) is not None:
+            self._build_from = built, state["live"], left_out
         if state["position"] == "batch":
             self._begin_mid_epoch(state, seed, reorder)
         elif seed is not None:
@@ -577,11 +585,20 @@ class Fit:
 
     def _undo_start(self, live: Mapping[str, Any], without: Collection[str]) -> None:
         """Put back what the hooks of a training's start have changed, but for the order of the data."""
+        self._put_live(live, without)
+        self.driver.restored()
+
+    def _reload_as(self, state: Mapping[str, Any]) -> None:
+        """Have loaders that are made anew every few epochs be made when they would have been."""
+        if "reloaded" in state:
+            self.trainer.fit_loop._last_train_dl_reload_epoch = state["reloaded"]
+
+    def _put_live(self, live: Mapping[str, Any], without: Collection[str] = ()) -> None:
+        """Have live objects as `live` has them, but for the loaders."""
         assert self._live is not None
         now = self._capture_streams()
         self._live.enter(live, without)
         self._restore_loaders(now)
-        self.driver.restored()
 
     def _seed(self, seed: int) -> None:
         streams.seed(seed)
@@ -897,8 +914,23 @@ class Fit:
             now = self._capture_streams()
             self._iterator_origin |= {k: now[k] for k in ("generators", "loaders")}
 
+    def _before_build(self) -> None:
+        """Have loaders made as they were made first, where making them changes what the next ones are."""
+        if self._build_from is not None:
+            built, *_ = self._build_from
+            self._put_live(built)
+        if self._live is not None:
+            self._built = self._live.changes()
+
+    def _after_build(self) -> None:
+        if self._build_from is not None:
+            _, live, without = self._build_from
+            self._build_from = None
+            self._put_live(live, without)
+
     def _note_iterator(self, kind: Literal["build", "iterate"]) -> None:
-        self._iterator_origin = {"kind": kind, **self._capture_streams()}
+        origin = {"kind": kind, "built": self._built, **self._capture_streams()}
+        self._iterator_origin = origin
 
     def enter(self) -> bool:
         """Set the random streams of a resumed round; whether it goes on in the middle of an epoch."""

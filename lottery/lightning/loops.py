@@ -28,9 +28,11 @@ class FitLoop:
         loop: Any = self
         building = loop._combined_loader is None or loop._should_reload_train_dl
         if building:
+            self.lottery._before_build()
             self.lottery._note_iterator("build")
         super().setup_data()  # type: ignore[misc]
         if building:
+            self.lottery._after_build()
             self.lottery._tell_round()
 
     def _load_combined_loader_states(self) -> None:

@@ -306,7 +306,7 @@ class Curriculum(Served):
         self.level = state["level"]
 
 
-@loader(gap=("law 2 and law 3", "asking for a loader changes what the next one is"))
+@loader()
 def data_module_with_state(data: Data) -> Any:
     """a data module that counts how often it was asked, with `state_dict`"""
     return Curriculum(data)

@@ -1075,7 +1075,7 @@ class Replaying(Classifier):
         return loss + self.loss(self.draw.choice(self.memory))
 
 
-@module(gap=("law 2", "found by this suite, and not understood yet"))
+@module()
 def replay_memory() -> Any:
     """a memory of batches in a deque, drawn from by a `random.Random`"""
     return Replaying()

@@ -175,10 +175,7 @@ for name, arguments in {
     "MADGRAD": {"lr": 1e-2},
     "Prodigy": {"lr": 1.0},
     "Shampoo": {"lr": 1e-2},
-    "SOAP": {
-        "lr": 1e-2,
-        "gap": ("law 3", "found by this suite, and not understood yet"),
-    },
+    "SOAP": {"lr": 1e-2},
     "Tiger": {"lr": 1e-3},
 }.items():
     family("pytorch_optimizer", name, **arguments)  # type: ignore[arg-type]

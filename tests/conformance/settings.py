@@ -88,7 +88,7 @@ def half_of_the_batches() -> dict[str, Any]:
     return {"max_epochs": 2, "limit_train_batches": 0.75}
 
 
-@setting(needs="length", gap=("law 3", "found by this suite, and not understood yet"))
+@setting(needs="length")
 def reloaded_loaders() -> dict[str, Any]:
     """`reload_dataloaders_every_n_epochs=1`"""
     return {"max_epochs": 2, "reload_dataloaders_every_n_epochs": 1}
