@@ -706,5 +706,6 @@ def test_a_batch_with_the_shapes_of_a_layer_is_no_copy_of_it(tmp_path: Path) -> 
             self.seen, self.kept = (x, x.sum(1)), x.clone()
             return super().training_step(batch, index)
 
-    zoo.fit(Remembers, LotteryTicket(2, 0.5, dirpath=tmp_path), max_epochs=2)
+    ticket = LotteryTicket(2, 0.5, "5it", dirpath=tmp_path, save_every="1it")
+    zoo.fit(Remembers, ticket, max_epochs=2)
     assert Run(tmp_path).rounds == [0, 1, 2]
