@@ -17,7 +17,7 @@ from torch import Tensor
 from lottery import streams
 from lottery.lightning.described import settings_of
 from lottery.lightning.kinds import all_loops, combined_loader_type, is_a, silent_logger
-from lottery.lightning.live import Live, LoaderStates
+from lottery.lightning.live import SETTINGS, Live, LoaderStates
 from lottery.lightning.loaders import another_origin, generators_of, set_sampler_epochs
 from lottery.lightning.loops import EpochLoop, FitLoop, Results
 from lottery.lightning.param_groups import restore_precision
@@ -918,7 +918,7 @@ class Fit:
         """Have loaders made as they were made first, where making them changes what the next ones are."""
         if self._build_from is not None:
             built, *_ = self._build_from
-            self._put_live(built)
+            self._put_live(built, SETTINGS)
         if self._live is not None:
             self._built = self._live.changes()
 
@@ -926,7 +926,7 @@ class Fit:
         if self._build_from is not None:
             _, live, without = self._build_from
             self._build_from = None
-            self._put_live(live, without)
+            self._put_live(live, {*without, *SETTINGS})
 
     def _note_iterator(self, kind: Literal["build", "iterate"]) -> None:
         origin = {"kind": kind, "built": self._built, **self._capture_streams()}

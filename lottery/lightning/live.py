@@ -24,7 +24,7 @@ _TRAINER = (
     "log_every_n_steps",
     "val_check_interval",
 )
-_SETTINGS = ("trainer", "fit_loop", "epoch_loop")
+SETTINGS = ("trainer", "fit_loop", "epoch_loop")  # the roots of what the Trainer is set to
 _CLOCKS = ("_last_time_checked",)  # of this process
 _OPTIMIZER = (
     "state",
@@ -65,7 +65,7 @@ class Live:
         trainer.fit_loop._skip_backward = False
         trainer.strategy.lr_scheduler_configs = list(self._schedulers)
         self._groups.restore(changes.get("groups", {}))
-        objects, left_out = changes.get("objects", {}), {*without, *_SETTINGS}
+        objects, left_out = changes.get("objects", {}), {*without, *SETTINGS}
         self.objects.restore({k: v for k, v in objects.items() if k not in left_out})
 
     def enter(self, changes: Mapping[str, Any], without: Collection[str] = ()) -> None:
