@@ -407,17 +407,17 @@ class Rounds:
         self.fit.barrier()  # every process has read before one writes
         if number == len(history):
             history = history.followed_by(self._decide(number, history[-1]))
+            if not self.fit.agrees(lambda: storage.encode_masks(history)):
+                raise ValueError(
+                    f"the processes of this fit decided on different masks for round {number}: what the score"
+                    f" {name_of(resolve(self.options.pruning.score))} sees differs from process to process. Use a score without"
+                    " data, such as 'magnitude', or train on one device. The rounds so far are stored."
+                )
             if self.fit.is_writer:
                 self.directory.commit(
                     {masks_file(number): storage.encode_masks(history)},
                     drop=[masks_file(number - 1)],
                 )
-        if not self.fit.agrees(lambda: storage.encode_masks(history)):
-            raise ValueError(
-                f"the processes of this fit decided on different masks for round {number}: what the score"
-                f" {name_of(resolve(self.options.pruning.score))} sees differs from process to process. Use a score without data, such"
-                " as 'magnitude', or train on one device. The rounds so far are stored."
-            )
         self.fit.barrier()
         return history[number]
 

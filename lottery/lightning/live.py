@@ -24,7 +24,11 @@ _TRAINER = (
     "log_every_n_steps",
     "val_check_interval",
 )
-SETTINGS = ("trainer", "fit_loop", "epoch_loop")  # the roots of what the Trainer is set to
+SETTINGS = (
+    "trainer",
+    "fit_loop",
+    "epoch_loop",
+)  # the roots of what the Trainer is set to
 _CLOCKS = ("_last_time_checked",)  # of this process
 _OPTIMIZER = (
     "state",
