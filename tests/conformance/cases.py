@@ -6,6 +6,7 @@ import itertools
 import zlib
 from typing import NamedTuple
 
+import conformance.packages  # noqa: F401 (registers its modules)
 from conformance.axis import Axis, Value
 from conformance.callbacks import CALLBACKS
 from conformance.loaders import LOADERS

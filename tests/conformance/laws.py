@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch
 import pytorch_lightning as pl
 import torch
 import zoo
@@ -107,7 +108,7 @@ def fit(
     if any(isinstance(c, ModelCheckpoint) for c in callbacks):
         settings["enable_checkpointing"] = True
     arguments = {**QUIET, "default_root_dir": root, **(own.more or {}), **settings}
-    trainer = pl.Trainer(callbacks=callbacks, **arguments)
+    trainer = namespace_of(module).Trainer(callbacks=callbacks, **arguments)
     train = LOADERS[case.loader].make(data) if loader is None else loader
     with quietly(root):
         if isinstance(train, pl.LightningDataModule):
@@ -115,6 +116,12 @@ def fit(
         else:
             trainer.fit(module, train, validation(data))
     return trainer
+
+
+def namespace_of(module: Any) -> Any:
+    """The package whose Trainer fits a module: packages are of one namespace or the other."""
+    its = isinstance(module, lightning.pytorch.LightningModule)
+    return lightning.pytorch if its else pl
 
 
 @contextlib.contextmanager
