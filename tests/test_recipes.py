@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -15,7 +16,16 @@ RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))
 pytestmark = pytest.mark.filterwarnings("ignore:[\\s\\S]*deprecated")
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def recipes() -> list[Any]:
+    """All; the quick tests leave out those with 60,000 images, but for one."""
+    slow = [p.stem.startswith("fashion") and p.stem != "fashion_lenet" for p in RECIPES]
+    return [
+        pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * late)
+        for path, late in zip(RECIPES, slow, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("recipe", recipes())
 def test_every_recipe_runs(recipe: Path, tmp_path: Path) -> None:
     if "fashion" in recipe.stem and not fashion_mnist.DEBIAN_FOLDER.is_dir():
         pytest.skip("needs the package dataset-fashion-mnist")

@@ -82,7 +82,15 @@ KILLS = [
 
 
 @pytest.mark.parametrize("kills", KILLS, ids=str)
-@pytest.mark.parametrize("feature", zoo.FEATURES)
+@pytest.mark.parametrize(
+    "feature",
+    [
+        pytest.param(
+            f, marks=[pytest.mark.slow] * (f not in ("plain", "early stopping"))
+        )
+        for f in zoo.FEATURES
+    ],
+)  # slow: settings that the quick part of tests/conformance tries as well
 def test_a_killed_run_resumes_bit_for_bit(
     feature: str, kills: list[tuple[str, int]], tmp_path: Path
 ) -> None:
@@ -158,9 +166,14 @@ def test_a_killed_run_resumes_with_any_rewind_point_and_loader(
     "rewind",
     [
         Rewind("1ep", rule="learning-rate"),
-        Rewind("5it", optimizer="fresh"),
-        Rewind("1ep", optimizer="keep"),
-        Rewind(rule="fine-tune", length="1ep"),
+        *(
+            pytest.param(rewind, marks=pytest.mark.slow)
+            for rewind in (
+                Rewind("5it", optimizer="fresh"),
+                Rewind("1ep", optimizer="keep"),
+                Rewind(rule="fine-tune", length="1ep"),
+            )
+        ),
     ],
     ids=str,
 )
@@ -178,7 +191,10 @@ def test_a_killed_run_resumes_on_endless_data(tmp_path: Path) -> None:
     assert_resumes(tmp_path, zoo.Net, kills, loader=zoo.endless_loader, **settings)
 
 
-@pytest.mark.parametrize("save_every", [1e9, "1ep", "5it", 0])
+@pytest.mark.parametrize(
+    "save_every",
+    ["5it", *(pytest.param(s, marks=pytest.mark.slow) for s in (1e9, "1ep", 0))],
+)
 def test_a_killed_run_resumes_however_often_it_is_saved(
     save_every: Any, tmp_path: Path
 ) -> None:
