@@ -37,6 +37,11 @@ class Value:
     more: Any = None
 
     @property
+    def heavy(self) -> bool:
+        """Whether it comes from a package that costs too much to be tried beside everything else."""
+        return self.package not in (None, "schedulefree", "pytorch_optimizer")
+
+    @property
     def installed(self) -> bool:
         return (
             self.package is None or importlib.util.find_spec(self.package) is not None

@@ -1,9 +1,10 @@
-"""Which values meet: every value beside the base of the others, and every pair of values of two axes at least once."""
+"""Which values meet: every value beside the base of the others, and every two values of two axes at least once."""
 
 from __future__ import annotations
 
 import itertools
 import zlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import conformance.packages  # noqa: F401 (registers its modules)
@@ -66,7 +67,7 @@ class Case(NamedTuple):
     def possible(self) -> bool:
         """Whether its values get along without LotteryTicket."""
         values = self.values
-        gives = frozenset().union(*(v.gives for v in values)) | GIVEN
+        gives = GIVEN.union(*(v.gives for v in values))
         lacks = frozenset().union(*(v.lacks for v in values))
         return all(v.needs <= gives and not v.needs & lacks for v in values)
 
@@ -90,16 +91,54 @@ def rows() -> list[Case]:
     return sorted((case for case in cases if case.possible), key=str)
 
 
-def pairs(count: int) -> list[Case]:
-    """Pairs of values of two axes beside the base of the others, in an order that is always the same."""
-    found = []
-    for (i, one), (j, other) in itertools.combinations(enumerate(AXES), 2):
-        fields = Case._fields
-        for a, b in itertools.product(one.values(), other.values()):
-            if a.refused or b.refused or a.gap or b.gap:
-                continue
-            if one.base == a.name or other.base == b.name:
-                continue
-            found.append(Case(**{fields[i]: a.name, fields[j]: b.name}))  # type: ignore[arg-type]
-    possible = (case for case in found if case.possible)
-    return sorted(possible, key=lambda case: zlib.crc32(str(case).encode()))[:count]
+Chosen = tuple[int, str]  # an axis by its place, and one of its values
+
+
+def cover() -> Iterator[Case]:
+    """Cases in which every two values of two axes meet that can, as few as a greedy search finds; always the same.
+
+    Values that are refused, have a gap, or come from a large package are tried alone only. A case has one round of
+    pruning and two kills.
+    """
+    values = [
+        [v.name for v in axis.values() if not (v.refused or v.gap or v.heavy)]
+        for axis in AXES
+    ]
+    left = {
+        ((i, a), (j, b))
+        for i, j in itertools.combinations(range(len(AXES)), 2)
+        for a, b in itertools.product(values[i], values[j])
+    }
+    kills = itertools.cycle(itertools.combinations(KILLS, 2))
+    for pair in sorted(left, key=lambda pair: zlib.crc32(str(pair).encode())):
+        if pair not in left:
+            continue
+        chosen = dict(pair)
+        for axis, names in enumerate(values):
+            if axis not in chosen:
+                fitting = [n for n in names if _may_agree({**chosen, axis: n})]
+                if not fitting:
+                    break
+                chosen[axis] = max(
+                    fitting,
+                    key=lambda name: len(left & _meetings(chosen, (axis, name))),
+                )
+        case = Case(*(chosen.get(axis, "") for axis in range(len(AXES))))
+        if len(chosen) == len(AXES) and case.possible:
+            left -= set(itertools.combinations(sorted(chosen.items()), 2))
+            yield case._replace(rounds=1, kills=next(kills))
+        left.discard(pair)  # where these two can't meet
+
+
+def _meetings(chosen: dict[int, str], value: Chosen) -> set[tuple[Chosen, Chosen]]:
+    return {tuple(sorted((other, value))) for other in chosen.items()}  # type: ignore[misc]
+
+
+def _may_agree(chosen: dict[int, str]) -> bool:
+    """Whether values get along so far: what they need may still be given by an axis that is open."""
+    values = [AXES[axis][name] for axis, name in chosen.items()]
+    open_ = [axis for i, axis in enumerate(AXES) if i not in chosen]
+    lacks = frozenset().union(*(v.lacks for v in values))
+    given = GIVEN.union(*(v.gives for v in values))
+    given = given.union(*(v.gives for axis in open_ for v in axis.values()))
+    return all(v.needs <= given and not v.needs & lacks for v in values)
