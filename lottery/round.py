@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -117,9 +117,11 @@ class Round:
 
     def go_on(self, saved: dict[str, Any]) -> None:
         """Take up a state that `Fit.capture` returned."""
-        self._take(self.run.own(saved) or {})
+        own = self.run.own(saved)
+        assert own is not None
+        self._take(own)
         self.run.fit.begin(saved)
-        self._seen = self.run.fit.metrics()
+        self._see_all_but(own["fresh"])
 
     def adopt(self, own: dict[str, Any] | None) -> None:
         """Go on from a checkpoint of the user's, which Lightning has restored."""
@@ -127,11 +129,7 @@ class Round:
             return
         self._take(own)
         epoch_is_over = self.run.fit.adopt(own["streams"], own["metrics"])
-        self._seen = {
-            name: value
-            for name, value in self.run.fit.metrics().items()
-            if name not in own["fresh"]
-        }
+        self._see_all_but(own["fresh"])
         if epoch_is_over:
             self._note_epoch()
         if REWIND in self._reached():
@@ -315,6 +313,11 @@ class Round:
         best = self.record.add(self.run.fit.global_step, self.run.fit.epoch, fresh)
         if best and self.run.options.test_each_round:
             self.record.best_test = self.run.fit.evaluate("test")
+
+    def _see_all_but(self, fresh: Collection[str]) -> None:
+        """Take the metrics for noted, but for those that were logged since."""
+        metrics = self.run.fit.metrics()
+        self._seen = {k: v for k, v in metrics.items() if k not in fresh}
 
     def _fresh(self) -> dict[str, Any]:
         """The metrics that were logged since they were last noted."""

@@ -631,8 +631,11 @@ class Fit:
         ):
             restore_precision(optimizer, saved)
         connector._loaded_checkpoint = {}
-        if "weights" in state:  # what checkpoints hold may be renamed or averaged
+        if (
+            "weights" in state
+        ):  # what checkpoints hold may be renamed, thinned or averaged
             load_weights(self.module, state["weights"])
+        self._live.enter(state.get("live", {}), {*left_out, *SETTINGS})
         self.module.zero_grad()
         self.trainer.fit_loop._combined_loader_states_to_load = []
         for loop in all_loops(self.trainer.fit_loop):

@@ -112,9 +112,7 @@ class Live:
                 key = callback.state_key
                 seen[key] += 1
                 name = f"{key} {seen[key]}" if seen[key] > 1 else key
-                # modules of theirs are in checkpoints where they say what those are to hold
-                modules = not _overrides(callback, "on_save_checkpoint")
-                yield name, Root(callback, without=_CLOCKS, modules=modules)
+                yield name, Root(callback, without=_CLOCKS)
         for index, optimizer in enumerate(trainer.optimizers):
             yield f"optimizer {index}", Root(optimizer, without=_OPTIMIZER)
         yield "trainer", Root(trainer, only=_TRAINER)

@@ -77,13 +77,11 @@ class Root:
         owner: the object.
         only: its attributes to look at; None for all.
         without: attributes to leave out.
-        modules: whether to look at modules that it holds.
     """
 
     owner: Any
     only: Collection[str] | None = None
     without: Collection[str] = ()
-    modules: bool = True
 
 
 @dataclass
@@ -261,7 +259,7 @@ class _Walk:
 
     def _look_at(self, name: str, root: Root, is_data: bool) -> None:
         def other(value: Any, where: str) -> Any:
-            return self._of_object(value, where, root, is_data)
+            return self._of_object(value, where, is_data)
 
         live = dict(self._attributes(root))
         plain = {
@@ -272,18 +270,15 @@ class _Walk:
         }
         self.found[name] = _Object(root.owner, live, plain)
 
-    def _of_object(self, value: Any, where: str, root: Root, is_data: bool) -> Any:
+    def _of_object(self, value: Any, where: str, is_data: bool) -> Any:
         if id(value) in self._beyond or not _has_attributes(value):
-            return _opaque(value)
-        if isinstance(value, nn.Module) and not root.modules:
             return _opaque(value)
         name = self._names.get(id(value), where)
         if self._first:
             there = self._first.get(name)
             if there is None or type(there.owner) is not type(value):
                 return _whole(value, where)
-        inner = Root(value, modules=root.modules)
-        self._enter(name, inner, is_data or isinstance(value, _DATA))
+        self._enter(name, Root(value), is_data or isinstance(value, _DATA))
         return {TAG: "object", "at": name}
 
     def _attributes(self, root: Root) -> Iterator[tuple[str, Any]]:
