@@ -19,6 +19,7 @@ from pytorch_lightning.callbacks import (
     BatchSizeFinder,
     GradientAccumulationScheduler,
     LearningRateFinder,
+    ModelCheckpoint,
 )
 from pytorch_lightning.tuner import Tuner
 from torch import nn
@@ -236,13 +237,22 @@ def train(
     callbacks: list[Any],
     loader: Any = None,
     kill: int | None = None,
+    ckpt_path: Path | None = None,
     **ticket: Any,
 ) -> Run:
     arguments = {"rounds": 1, "pruning": Pruning(0.3, scope="layerwise"), **ticket}
     own = LotteryTicket(dirpath=path, keep="all", save_every="1it", **arguments)
     killers = [] if kill is None else [zoo.KillAt("on_train_batch_start", kill)]
     with contextlib.suppress(zoo.Killed):
-        zoo.fit(make, own, *callbacks, *killers, loader=loader, max_epochs=EPOCHS)
+        zoo.fit(
+            make,
+            own,
+            *callbacks,
+            *killers,
+            loader=loader,
+            ckpt_path=ckpt_path,
+            max_epochs=EPOCHS,
+        )
     return Run(path)
 
 
@@ -272,6 +282,91 @@ def test_a_killed_run_goes_on_with_everything_that_training_has_changed(
     whole = train(tmp_path / "whole", make, callbacks())
     train(tmp_path / "cut", make, callbacks(), kill=kill)
     assert_equal_rounds(train(tmp_path / "cut", make, callbacks()), whole)
+
+
+class Patience(pl.Callback):
+    """Counts in an attribute that its state has too, and trains by it."""
+
+    def __init__(self) -> None:
+        self.waited = 0
+
+    def on_train_batch_start(self, trainer: Any, module: Any, *_: Any) -> None:
+        self.waited += 1
+        for group in trainer.optimizers[0].param_groups:
+            group["lr"] = 0.1 / (1 + self.waited)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"waited": self.waited}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.waited = state_dict["waited"]
+
+
+class Course(pl.LightningDataModule):
+    """Counts the batches that it gave, in a state of its own, and scales them by it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given = 0
+
+    def train_dataloader(self) -> Any:
+        return data()
+
+    def val_dataloader(self) -> Any:
+        return zoo.validation_loader()
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        if self.trainer.training:
+            self.given += 1
+        return [batch[0] * (1 + 0.01 * self.given), batch[1]]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"given": self.given}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.given = state_dict["given"]
+
+
+# without those that Lightning itself cannot load: NumPy's numbers in its pickles, groups that are not there yet
+UNLOADABLE = ("callback", "two callbacks of a class", "state of NumPy", "groups added")
+FROM_CHECKPOINTS = {
+    **{kind: made for kind, made in MODULES.items() if kind not in UNLOADABLE},
+    "callback with state": (zoo.Net, lambda: [Patience()]),
+    "data module with state": (zoo.Net, list),
+}
+
+
+@pytest.mark.parametrize("step", [3, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        kind
+        if kind.endswith("with state") or kind == "metrics over epochs"
+        else pytest.param(kind, marks=pytest.mark.slow)
+        for kind in FROM_CHECKPOINTS
+    ],
+)
+def test_a_checkpoint_of_the_users_goes_on_with_everything_too(
+    kind: str, step: int, tmp_path: Path
+) -> None:
+    """What Lightning has loaded of it before our part begins is not taken for how things were at first."""
+    make, callbacks = FROM_CHECKPOINTS[kind]
+
+    def run(path: Path, **arguments: Any) -> Run:
+        loader = Course() if kind.startswith("data module") else None
+        saved = ModelCheckpoint(
+            path / "saved", "{step}", save_top_k=-1, every_n_train_steps=1
+        )
+        return train(path, make, [*callbacks(), saved], loader, **arguments)
+
+    whole = run(tmp_path / "whole")
+    run(tmp_path / "cut", kill=2 * PER_EPOCH)
+    checkpoint = tmp_path / "cut" / "saved" / f"step={step}.ckpt"
+    cut = run(tmp_path / "cut", ckpt_path=checkpoint)
+    for number in whole.rounds:
+        zoo.assert_equal(cut.weights(number), whole.weights(number), f"round {number}")
+    # averages over the epoch that was cut are lost by Lightning's own checkpoints
+    zoo.assert_equal(cut.records(1), whole.records(1))
 
 
 @pytest.mark.parametrize("kind", MODULES)

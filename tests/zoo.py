@@ -381,7 +381,10 @@ def fit(
     )
     run = trainer(*callbacks, **settings)
     data = ordered_loader() if loader is None else loader
-    run.fit(fitted, data, validation_loader(), ckpt_path=ckpt_path)
+    if isinstance(data, pl.LightningDataModule):
+        run.fit(fitted, datamodule=data, ckpt_path=ckpt_path)
+    else:
+        run.fit(fitted, data, validation_loader(), ckpt_path=ckpt_path)
     return run
 
 

@@ -17,15 +17,15 @@ from torch import Tensor
 from lottery import streams
 from lottery.lightning.described import settings_of
 from lottery.lightning.kinds import all_loops, combined_loader_type, is_a, silent_logger
-from lottery.lightning.live import SETTINGS, Live, LoaderStates
+from lottery.lightning.live import SETTINGS, Live, LoaderStates, look
 from lottery.lightning.loaders import another_origin, generators_of, set_sampler_epochs
-from lottery.lightning.loops import EpochLoop, FitLoop, Results
+from lottery.lightning.loops import Checkpoints, EpochLoop, FitLoop, Results
 from lottery.lightning.param_groups import restore_precision
 from lottery.lightning.schedules import final_rates
 from lottery.lightning.stored_objects import StoredObjects
 from lottery.names import load_weights, weights_of
 from lottery.nested import with_tensors
-from lottery.state import is_plain
+from lottery.state import Objects, is_plain
 from lottery.storage import STATE
 
 Position = Literal["start", "epoch", "batch"]
@@ -101,6 +101,7 @@ class Fit:
         self._folders: dict[int, str] = {}
         self._extended: list[tuple[Any, type]] = []
         self._live: Live | None = None
+        self._before_restoring: Objects | None = None
         self._orders = LoaderStates()
         self._stored_objects = StoredObjects(self._dump)
         self._state: dict[str, Any] | None = None
@@ -120,6 +121,7 @@ class Fit:
             (fit_loop, FitLoop),
             (fit_loop.epoch_loop, EpochLoop),
             (fit_loop.epoch_loop._results, Results),
+            (self.trainer._checkpoint_connector, Checkpoints),
         ):
             self._extended.append((target, type(target)))
             target.__class__ = type(extension.__name__, (extension, type(target)), {})
@@ -134,7 +136,7 @@ class Fit:
 
     def run(self) -> None:
         if self.is_own:
-            self._live = Live(self.trainer)
+            self._live = Live(self.trainer, self._before_restoring)
             self._orders.live = self._live
             self.driver.run()
         else:
@@ -488,8 +490,7 @@ class Fit:
         self._drop_loaders()
         live = random.get("live", {})
         assert self._live is not None
-        own = self._live.with_state()  # which Lightning has restored
-        self._live.restore(live, without=own)
+        self._live.restore(live)
         if (
             random["iterator"] is not None
             and batches.current.ready
@@ -503,7 +504,7 @@ class Fit:
             self._iterator_is_stale = True
         self.trainer._logger_connector._callback_metrics = dict(metrics)
         self._enter = [
-            lambda: self._undo_start(live, own),
+            lambda: self._undo_start(live, ()),
             lambda: self._restore_streams(random["now"]),
         ]
         return epochs.processed > epochs.completed
@@ -895,7 +896,12 @@ class Fit:
                 for name, value in loop_before.items():
                     setattr(loop, name, value)
 
-    # what the extended loops call
+    # what the extended loops and the extended connector call
+
+    def _look_before_restoring(self) -> None:
+        """See live objects as they are before Lightning loads a checkpoint into them."""
+        if self._before_restoring is None and self.is_own:
+            self._before_restoring = look(self.trainer)
 
     def _tell_round(self) -> None:
         """Tell the round to loaders whose order depends on it."""

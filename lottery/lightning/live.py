@@ -39,18 +39,24 @@ _OPTIMIZER = (
 _WITHOUT_STATE = ("ProgressBar", "Timer", "LotteryTicket")
 
 
+def look(trainer: Any, before: Objects | None = None) -> Objects:
+    """The live objects of a fit as they are now, those of `before` as they were then."""
+    return Objects(dict(_roots(trainer)), _beyond(trainer), earlier=before)
+
+
 class Live:
     """The live objects of a fit, as they were before its first round.
 
     Args:
         trainer: a Trainer whose fit begins.
+        before: what `look` gave before a checkpoint was loaded into them.
     """
 
-    def __init__(self, trainer: Any) -> None:
+    def __init__(self, trainer: Any, before: Objects | None = None) -> None:
         self._trainer = trainer
         self._schedulers = list(trainer.lr_scheduler_configs)
         self._groups = ParamGroups(trainer)
-        self.objects = Objects(dict(self._roots()), self._beyond())
+        self.objects = look(trainer, before)
 
     def changes(self) -> dict[str, Any]:
         """What has changed since, as plain data."""
@@ -77,11 +83,6 @@ class Live:
         objects = changes.get("objects", {})
         self.objects.restore({k: v for k, v in objects.items() if k not in without})
 
-    def with_state(self) -> list[str]:
-        """The state keys of callbacks that have a state of their own."""
-        callbacks = self._trainer.callbacks
-        return [c.state_key for c in callbacks if _overrides(c, "state_dict")]
-
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
         """Leave every live object, after the block, as it was before it."""
@@ -98,41 +99,6 @@ class Live:
     def lost(self) -> list[str]:
         """What training has put in the place of something else, and cannot be captured."""
         return self.objects.lost()
-
-    def _roots(self) -> Iterator[tuple[str, Root]]:
-        trainer = self._trainer
-        module = trainer.lightning_module
-        own = vars(bare_module(trainer)).keys() - {"training"}
-        yield "module", Root(module, without=own)
-        if trainer.datamodule is not None:
-            yield "datamodule", Root(trainer.datamodule, without=("trainer",))
-        seen: Counter[str] = Counter()  # keys of callbacks without a state may be equal
-        for callback in trainer.callbacks:
-            if not is_a(callback, *_WITHOUT_STATE):
-                key = callback.state_key
-                seen[key] += 1
-                name = f"{key} {seen[key]}" if seen[key] > 1 else key
-                yield name, Root(callback, without=_CLOCKS)
-        for index, optimizer in enumerate(trainer.optimizers):
-            yield f"optimizer {index}", Root(optimizer, without=_OPTIMIZER)
-        yield "trainer", Root(trainer, only=_TRAINER)
-        fit_loop = trainer.fit_loop
-        yield "fit_loop", Root(fit_loop, only=("max_epochs", "min_epochs"))
-        yield "epoch_loop", Root(fit_loop.epoch_loop, only=("max_steps", "min_steps"))
-        for loop, kind in (
-            (fit_loop, "train_dataloaders"),
-            (fit_loop.epoch_loop.val_loop, "val_dataloaders"),
-        ):
-            given = loop._data_source.instance
-            if not any(given is known for known in (None, module, trainer.datamodule)):
-                loaders = getattr(given, "flattened", given)
-                yield kind, Root(SimpleNamespace(given=loaders))
-
-    def _beyond(self) -> list[Any]:
-        trainer = self._trainer
-        schedulers = [config.scheduler for config in self._schedulers]
-        silent = [c for c in trainer.callbacks if is_a(c, *_WITHOUT_STATE)]
-        return [trainer, *trainer.loggers, *schedulers, *silent]
 
 
 class LoaderStates:
@@ -180,7 +146,36 @@ class LoaderStates:
         return objects
 
 
-def _overrides(callback: Any, hook: str) -> bool:
-    """Whether a callback has a hook of its own."""
-    owner = next(base for base in type(callback).__mro__ if hook in vars(base))
-    return owner.__name__ != "Callback"
+def _roots(trainer: Any) -> Iterator[tuple[str, Root]]:
+    module = trainer.lightning_module
+    own = vars(bare_module(trainer)).keys() - {"training"}
+    yield "module", Root(module, without=own)
+    if trainer.datamodule is not None:
+        yield "datamodule", Root(trainer.datamodule, without=("trainer",))
+    seen: Counter[str] = Counter()  # keys of callbacks without a state may be equal
+    for callback in trainer.callbacks:
+        if not is_a(callback, *_WITHOUT_STATE):
+            key = callback.state_key
+            seen[key] += 1
+            name = f"{key} {seen[key]}" if seen[key] > 1 else key
+            yield name, Root(callback, without=_CLOCKS)
+    for index, optimizer in enumerate(trainer.optimizers):
+        yield f"optimizer {index}", Root(optimizer, without=_OPTIMIZER)
+    yield "trainer", Root(trainer, only=_TRAINER)
+    fit_loop = trainer.fit_loop
+    yield "fit_loop", Root(fit_loop, only=("max_epochs", "min_epochs"))
+    yield "epoch_loop", Root(fit_loop.epoch_loop, only=("max_steps", "min_steps"))
+    for loop, kind in (
+        (fit_loop, "train_dataloaders"),
+        (fit_loop.epoch_loop.val_loop, "val_dataloaders"),
+    ):
+        given = loop._data_source.instance
+        if not any(given is known for known in (None, module, trainer.datamodule)):
+            loaders = getattr(given, "flattened", given)
+            yield kind, Root(SimpleNamespace(given=loaders))
+
+
+def _beyond(trainer: Any) -> list[Any]:
+    schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
+    silent = [c for c in trainer.callbacks if is_a(c, *_WITHOUT_STATE)]
+    return [trainer, *trainer.loggers, *schedulers, *silent]

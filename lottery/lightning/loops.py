@@ -1,4 +1,4 @@
-"""What Lightning's loops are extended by."""
+"""What Lightning's loops are extended by, and what loads its checkpoints."""
 
 from __future__ import annotations
 
@@ -100,6 +100,19 @@ class EpochLoop:
         )
         if not stopping and not accumulating:
             self.lottery.driver.at_boundary("batch")
+
+
+class Checkpoints:
+    """What Lightning's checkpoint connector is extended by."""
+
+    lottery: Fit
+
+    def _restore_modules_and_callbacks(
+        self, checkpoint_path: Any = None, *args: Any, **kwargs: Any
+    ) -> None:
+        if checkpoint_path is not None:
+            self.lottery._look_before_restoring()
+        super()._restore_modules_and_callbacks(checkpoint_path, *args, **kwargs)  # type: ignore[misc]
 
 
 class Results(dict):

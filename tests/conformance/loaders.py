@@ -244,6 +244,8 @@ class Stateful:
         return len(self.data.training) // BATCH  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[Any]:
+        if self.given == len(self):  # the epoch before was given whole
+            self.epoch, self.given = self.epoch + 1, 0
         order = torch.randperm(
             len(self.data.training),  # type: ignore[arg-type]
             generator=torch.Generator().manual_seed(self.epoch),
@@ -252,7 +254,6 @@ class Stateful:
             self.given += 1
             chosen = order[(self.given - 1) * BATCH : self.given * BATCH]
             yield self.data.collate([self.data.training[i] for i in chosen])
-        self.epoch, self.given = self.epoch + 1, 0
 
     def state_dict(self) -> dict[str, int]:
         return {"epoch": self.epoch, "given": self.given}
