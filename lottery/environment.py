@@ -15,8 +15,9 @@ import torch
 
 def versions() -> dict[str, str]:
     """Versions of what a run's results depend on."""
-    found = {"python": platform.python_version()}
-    for name in ("lottery-tickets", "torch", "pytorch-lightning", "lightning", "numpy"):
+    # torch's own says which build it is, such as 2.13.0+cu130
+    found = {"python": platform.python_version(), "torch": str(torch.__version__)}
+    for name in ("lottery-tickets", "pytorch-lightning", "lightning", "numpy"):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

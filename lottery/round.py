@@ -10,7 +10,12 @@ from typing import Any, Literal
 from lottery import console, streams
 from lottery.enforcement import Enforcement, RegrowthError, regrown
 from lottery.lightning import STATE_KEY, Fit, Position, scalars
-from lottery.lightning.hooks import before_validations, checked_saves, overridden
+from lottery.lightning.hooks import (
+    before_clipping,
+    before_validations,
+    checked_saves,
+    overridden,
+)
 from lottery.masks import Masks
 from lottery.moving import Mover, Training
 from lottery.names import parameters_of
@@ -23,7 +28,7 @@ from lottery.steps import Step
 from lottery.storage import LAST, Directory, StorageError
 
 # where others read gradients before an optimizer does, and where they may write weights
-_READING = ("on_before_optimizer_step", "configure_gradient_clipping")
+_READING = ("on_before_optimizer_step",)
 _WRITING = (
     *("on_train_start", "on_train_epoch_start", "on_train_batch_start"),
     *("on_before_zero_grad", "optimizer_zero_grad", "optimizer_step"),
@@ -154,12 +159,11 @@ class Round:
         parameters = parameters_of(module)
         self.masks.check(parameters)
         self._mark_saved()
-        self._gradients_are_read = bool(
-            trainer.gradient_clip_val or overridden(trainer, _READING)
-        )
+        self._gradients_are_read = bool(overridden(trainer, _READING))
         with (
             checked_saves(trainer, self._check_saved),
             before_validations(trainer, self._mask_copies),
+            before_clipping(trainer, self.mask_gradients),
             Enforcement(
                 self.masks,
                 parameters,

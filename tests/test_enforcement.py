@@ -17,11 +17,8 @@ import torch.nn.functional as F
 import zoo
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pytorch_lightning.callbacks import (
-    ModelCheckpoint,
-    StochasticWeightAveraging,
-    WeightAveraging,
-)
+from pytorch_lightning import callbacks as lightning
+from pytorch_lightning.callbacks import ModelCheckpoint, StochasticWeightAveraging
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
@@ -497,6 +494,39 @@ def test_no_later_callback_brings_pruned_weights_back(tmp_path: Path) -> None:
     assert_law_5(zoo.Net, tmp_path, NoiseInCallback())
 
 
+class ClipsByHand(NoiseByHand):
+    def on_after_backward(self) -> None:
+        super().on_after_backward()
+        for optimizer in self.optimizers():
+            self.clip_gradients(optimizer, 0.1, "norm")
+
+
+@pytest.mark.parametrize(
+    "make, callbacks",
+    [(NoiseInModule, []), (zoo.Net, [NoiseInCallback()]), (ClipsByHand, [])],
+    ids=["module", "callback", "by hand"],
+)
+def test_gradients_are_clipped_without_those_of_pruned_weights(
+    make: Any, callbacks: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip, pruned = torch.nn.utils.clip_grad_norm_, []
+
+    def seen(parameters: Any, *args: Any, **kwargs: Any) -> Any:
+        parameters = list(parameters)
+        for p in parameters:
+            if p.ndim > 1 and p.grad is not None:
+                pruned.append(
+                    (int((p == 0).sum()), int(p.grad[p == 0].count_nonzero()))
+                )
+        return clip(parameters, *args, **kwargs)
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", seen)
+    settings = {} if make is ClipsByHand else {"gradient_clip_val": 0.1}
+    assert_law_5(make, tmp_path, *callbacks, **settings)
+    assert any(zeros for zeros, _ in pruned)
+    assert not any(alive for _, alive in pruned)
+
+
 @pytest.mark.parametrize("kind", ["LBFGS", "Lookahead", "schedule-free", "mixing"])
 def test_optimizers_that_keep_weights_are_rewound_without_pruned_ones(
     kind: str, tmp_path: Path
@@ -541,21 +571,17 @@ class OwnAverage(pl.Callback):
             p.data.copy_(average)
 
 
-def ema() -> WeightAveraging:
-    return WeightAveraging(avg_fn=get_ema_avg_fn(0.99))
-
-
-def late_ema() -> WeightAveraging:
-    class Late(WeightAveraging):
+def ema(first_step: int = 0) -> Any:
+    class Average(lightning.WeightAveraging):
         def should_update(self, step_idx: Any = None, epoch_idx: Any = None) -> bool:
-            return step_idx is not None and step_idx >= 12
+            return step_idx is not None and step_idx >= first_step
 
-    return Late(avg_fn=get_ema_avg_fn(0.99))
+    return Average(avg_fn=get_ema_avg_fn(0.99))
 
 
 AVERAGES: dict[str, Callable[[], Any]] = {
     "Lightning's": ema,
-    "Lightning's, late": late_ema,
+    "Lightning's, late": lambda: ema(first_step=12),
     "SWA": lambda: StochasticWeightAveraging(0.05, swa_epoch_start=2),
     "own, by name": lambda: OwnAverage("dict"),
     "own, in order": lambda: OwnAverage("list"),
@@ -576,6 +602,8 @@ AVERAGES: dict[str, Callable[[], Any]] = {
 def test_averages_hold_no_pruned_weights(
     kind: str, rewind: str, first: bool, tmp_path: Path
 ) -> None:
+    if kind.startswith("Lightning's") and not hasattr(lightning, "WeightAveraging"):
+        pytest.skip("Lightning has WeightAveraging from version 2.6 on")
     average, watch = AVERAGES[kind](), Watch()
     ticket = LotteryTicket(2, 0.3, rewind, dirpath=tmp_path, keep="all")
     callbacks = [average, ticket] if first else [ticket, average]

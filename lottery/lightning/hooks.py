@@ -52,6 +52,21 @@ def before_validations(
     return _before(trainer.fit_loop.epoch_loop.val_loop, "run", action)
 
 
+def before_clipping(
+    trainer: Any, action: Callable[[], None]
+) -> AbstractContextManager[None]:
+    """Have `action` called where gradients are about to be clipped, after every hook that may have written them."""
+    manual = not trainer.lightning_module.automatic_optimization
+    own = overridden(trainer, ["configure_gradient_clipping"])
+
+    def act(*_: Any, **__: Any) -> None:
+        if manual or own or trainer.gradient_clip_val:
+            action()
+
+    method = "clip_gradients" if manual else "_clip_gradients"
+    return _before(trainer.precision_plugin, method, act)
+
+
 @contextmanager
 def _before(owner: Any, method: str, action: Callable[..., None]) -> Iterator[None]:
     original, own = getattr(owner, method), vars(owner).get(method)

@@ -19,7 +19,7 @@ class Value:
         needs: what it asks of the values beside it.
         lacks: what it does not give to the values beside it.
         gives: what it gives to the values beside it, and others do not.
-        package: a distribution's import name, without which it is left out.
+        package: what must be there to import, without which it is left out.
         refused: a part of the message with which it is refused before training; None if it trains.
         gap: a law that is known not to hold, and why; the others do.
         more: what only its own axis knows.
@@ -39,7 +39,10 @@ class Value:
     @property
     def heavy(self) -> bool:
         """Whether it comes from a package that costs too much to be tried beside everything else."""
-        return self.package not in (None, "schedulefree", "pytorch_optimizer")
+        return self.package not in (
+            *(None, "schedulefree", "pytorch_optimizer"),
+            "pytorch_lightning.callbacks.weight_averaging",
+        )
 
     @property
     def installed(self) -> bool:

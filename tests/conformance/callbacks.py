@@ -14,6 +14,7 @@ from conformance.axis import Axis
 
 CALLBACKS = callback = Axis("callback")
 
+AVERAGING = "pytorch_lightning.callbacks.weight_averaging"  # from 2.6 on
 # what a Trainer needs for a callback to work
 LOGGED = {"logger": True, "log_every_n_steps": 2}
 
@@ -59,13 +60,13 @@ def checkpoint_every_3_steps() -> list[Any]:
     return [lightning.ModelCheckpoint(every_n_train_steps=3, save_top_k=-1)]
 
 
-@callback(more={"enable_checkpointing": True})
+@callback(needs="loadable", more={"enable_checkpointing": True})
 def checkpoint_on_exception() -> list[Any]:
     """OnExceptionCheckpoint"""
     return [lightning.OnExceptionCheckpoint("out")]
 
 
-@callback(more=LOGGED)
+@callback(needs="decay", more=LOGGED)
 def learning_rate_monitor() -> list[Any]:
     """LearningRateMonitor, with momentum and weight decay"""
     return [lightning.LearningRateMonitor(log_momentum=True, log_weight_decay=True)]
@@ -79,19 +80,19 @@ def stochastic_weight_averaging() -> list[Any]:
     ]
 
 
-@callback()
+@callback(needs="averaging", package=AVERAGING)
 def ema_weight_averaging() -> list[Any]:
     """EMAWeightAveraging, from the first step"""
     return [lightning.EMAWeightAveraging(decay=0.8)]
 
 
-@callback()
+@callback(needs="averaging", package=AVERAGING)
 def weight_averaging() -> list[Any]:
     """WeightAveraging with plain averages"""
     return [lightning.WeightAveraging()]
 
 
-@callback(needs="automatic")
+@callback(needs="automatic", lacks="unaccumulated")
 def accumulation_scheduler() -> list[Any]:
     """GradientAccumulationScheduler: two batches a step from the second epoch on"""
     return [lightning.GradientAccumulationScheduler({1: 2})]
@@ -107,7 +108,7 @@ def backbone_finetuning() -> list[Any]:
     ]
 
 
-@callback()
+@callback(needs="every-epoch")
 def timer() -> list[Any]:
     """Timer of a day"""
     return [lightning.Timer("01:00:00:00")]

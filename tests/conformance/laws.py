@@ -170,14 +170,14 @@ class Probe(pl.Callback):
 
     rounds: list[list[Seen]]
     weights: list[tuple[str, int, dict[str, Tensor]]]
-    length: int | None
+    lengths: dict[int, int]
     steps: int
     _handle: Any
     _trainer: Any
 
     def __init__(self) -> None:
         notes = {
-            "rounds": [], "weights": [], "length": None, "steps": 0, "_handle": None, "_trainer": None,
+            "rounds": [], "weights": [], "lengths": {}, "steps": 0, "_handle": None, "_trainer": None,
         }  # fmt: skip
         object.__setattr__(self, "_notes", lambda: notes)
 
@@ -218,9 +218,8 @@ class Probe(pl.Callback):
     def on_train_batch_start(
         self, trainer: Any, module: Any, batch: Any, index: int
     ) -> None:
-        if self.length is None:
-            with contextlib.suppress(TypeError, NotImplementedError):
-                self.length = len(trainer.fit_loop._combined_loader)
+        with contextlib.suppress(TypeError, NotImplementedError):
+            self.lengths[trainer.current_epoch] = len(trainer.fit_loop._combined_loader)
         seen = Seen(
             trainer.current_epoch, index, copy.deepcopy(batch), streams.capture()
         )
@@ -238,16 +237,21 @@ class Probe(pl.Callback):
 class Replay:
     """A loader that gives batches again that another fit has seen."""
 
-    def __init__(self, seen: list[Seen], length: int | None) -> None:
-        self.seen, self.trainer = seen, None
-        if isinstance(length, int):
-            self.__class__ = type(
-                "SizedReplay", (Replay,), {"__len__": lambda _: length}
-            )
+    def __init__(self, seen: list[Seen], lengths: dict[int, int]) -> None:
+        self.seen, self.lengths, self.trainer = seen, lengths, None
+        if lengths:
+            self.__class__ = SizedReplay
 
     def __iter__(self) -> Iterator[Any]:
         epoch = self.trainer.current_epoch  # type: ignore[attr-defined]
         yield from (copy.deepcopy(s.batch) for s in self.seen if s.epoch == epoch)
+
+
+class SizedReplay(Replay):
+    """It has a length in each epoch, as the loaders had that it replays."""
+
+    def __len__(self) -> int:
+        return self.lengths[self.trainer.current_epoch]  # type: ignore[attr-defined]
 
 
 class Masked(pl.Callback):
@@ -417,7 +421,7 @@ class Trial:
             masks = {
                 n: m for n, m in self.run.ticket(round).masks.items() if not m.all()
             }
-            replay = Replay([*before, *seen], self.probe.length)
+            replay = Replay([*before, *seen], self.probe.lengths)
             first, last = (Masked(masks, [*before, *seen], start) for _ in range(2))
             first.replay = replay
             module = make(self.case)

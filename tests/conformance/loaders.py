@@ -121,13 +121,13 @@ class Stream(IterableDataset):
             )
 
 
-@loader()
+@loader(lacks="sized")
 def iterable(data: Data) -> Any:
     """an iterable data set that ends"""
     return DataLoader(Stream(data, 4), batch_size=None)
 
 
-@loader(lacks="length")
+@loader(lacks="length sized epochs")
 def endless(data: Data) -> Any:
     """an iterable data set without end; the Trainer's limits end epochs"""
     return DataLoader(Stream(data, None), batch_size=None)
@@ -293,7 +293,7 @@ class Curriculum(Served):
 
     def __init__(self, data: Data) -> None:
         super().__init__(data)
-        self.level = 2
+        self.level = 3
 
     def train_dataloader(self) -> Any:
         few = torch.utils.data.Subset(self.data.training, range(self.level * BATCH))
@@ -307,7 +307,7 @@ class Curriculum(Served):
         self.level = state["level"]
 
 
-@loader()
+@loader(lacks="many-batches")
 def data_module_with_state(data: Data) -> Any:
     """a data module that counts how often it was asked, with `state_dict`"""
     return Curriculum(data)

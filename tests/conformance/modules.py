@@ -571,7 +571,7 @@ class Lazy(Classifier):
         self(torch.zeros(2, INPUTS, dtype=self.dtype))
 
 
-@module(lacks="doubles")
+@module(lacks="doubles averaging")
 def lazy() -> Any:
     """lazy layers that get their shapes in `setup`"""
     return Lazy()
@@ -831,7 +831,7 @@ class ByHand(Classifier):
         self.log("train_loss", loss, on_step=True, on_epoch=True)
 
 
-@module(lacks=MANUAL)
+@module(lacks=f"{MANUAL} many-batches")
 def accumulating_by_hand() -> Any:
     """manual optimization that steps every other batch"""
     return ByHand()
@@ -1214,7 +1214,7 @@ class Holding(Classifier):
         checkpoint["encoder"] = pd.DataFrame({"classes": range(CLASSES)})
 
 
-@module()
+@module(lacks="loadable")
 def objects_in_checkpoints() -> Any:
     """checkpoints with losses, metrics and a DataFrame in them"""
     return Holding(nn.CrossEntropyLoss(), torchmetrics.MeanMetric(), np.arange(3))

@@ -23,6 +23,7 @@ def family(
     name: str,
     what: str = "",
     needs: str = "",
+    lacks: str = "",
     gap: tuple[str, str] | None = None,
     **arguments: Any,
 ) -> None:
@@ -39,6 +40,7 @@ def family(
         name=f"{name} {what}".strip()
         + (" (pytorch_optimizer)" if source == "pytorch_optimizer" else ""),
         needs=f"optimizer {needs}",
+        lacks=lacks,
         package=None if source == "torch.optim" else source,
         gap=gap,
     )(make)
@@ -65,7 +67,7 @@ family("torch.optim", "Adagrad", lr=0.05, initial_accumulator_value=0.1)
 family("torch.optim", "Adafactor", lr=1e-2)
 family("torch.optim", "ASGD", lr=0.05, t0=2)
 family("torch.optim", "RMSprop", lr=1e-2, momentum=0.9, centered=True)
-family("torch.optim", "Rprop", lr=1e-2)
+family("torch.optim", "Rprop", lacks="decay", lr=1e-2)
 family(
     "torch.optim",
     "LBFGS",

@@ -7,15 +7,15 @@ from conformance.axis import Axis
 REWINDS = rewind = Axis("rewind")
 
 
-def point(step: str, what: str) -> None:
+def point(step: str, what: str, needs: str = "") -> None:
     def make() -> str:
         return step
 
     make.__doc__ = what
-    rewind(name=step)(make)
+    rewind(name=step, needs=needs)(make)
 
 
 point("3it", "inside the second epoch")
 point("init", "the initial weights")
-point("1ep", "between the first epoch and the second")
+point("1ep", "between the first epoch and the second", needs="epochs")
 point("2it", "inside the first epoch")

@@ -30,7 +30,7 @@ def max_steps() -> dict[str, Any]:
     }
 
 
-@setting(needs="automatic length")
+@setting(needs="automatic length unaccumulated many-batches")
 def accumulation() -> dict[str, Any]:
     """`accumulate_grad_batches=3`"""
     return {"max_epochs": 2, "accumulate_grad_batches": 3}
@@ -42,7 +42,7 @@ def clip_by_norm() -> dict[str, Any]:
     return {"max_epochs": 2, "gradient_clip_val": 0.1}
 
 
-@setting(needs="automatic length")
+@setting(needs="automatic length reals")
 def clip_by_value() -> dict[str, Any]:
     """`gradient_clip_val=0.01, gradient_clip_algorithm="value"`"""
     return {
@@ -76,13 +76,13 @@ def validation_every_other_epoch() -> dict[str, Any]:
     return {"max_epochs": 3, "check_val_every_n_epoch": 2}
 
 
-@setting()
+@setting(needs="many-batches")
 def limited_batches() -> dict[str, Any]:
     """`limit_train_batches=3, limit_val_batches=1`"""
     return {"max_epochs": 2, "limit_train_batches": 3, "limit_val_batches": 1}
 
 
-@setting(needs="length")
+@setting(needs="length sized many-batches")
 def half_of_the_batches() -> dict[str, Any]:
     """`limit_train_batches=0.75`"""
     return {"max_epochs": 2, "limit_train_batches": 0.75}
