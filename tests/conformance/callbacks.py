@@ -126,12 +126,6 @@ def learning_rate_finder() -> list[Any]:
     return [lightning.LearningRateFinder(num_training_steps=5)]
 
 
-@callback(needs="tuning batch-size")
-def batch_size_finder() -> list[Any]:
-    """BatchSizeFinder before training"""
-    return [lightning.BatchSizeFinder(steps_per_trial=1, init_val=4, max_trials=2)]
-
-
 @callback(more=LOGGED)
 def device_stats() -> list[Any]:
     """DeviceStatsMonitor"""

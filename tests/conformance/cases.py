@@ -87,14 +87,26 @@ class Case(NamedTuple):
         return " + ".join(name for axis, name in names if name != axis.base) or "base"
 
 
+def alone(field: str, name: str) -> Case:
+    """A value beside the base of the other axes; where it needs something of another, beside the first that gives it."""
+    base = Case(**{field: name})  # type: ignore[arg-type]
+    others = (
+        base._replace(**{other: value})
+        for axis, other in zip(AXES, Case._fields, strict=False)
+        if other != field
+        for value in axis
+    )
+    return next(case for case in (base, *others) if case.possible)
+
+
 def rows() -> list[Case]:
     """Every value of every axis beside the base of the others."""
     cases = {
-        Case(**{field: name})  # type: ignore[arg-type]
+        alone(field, name)
         for axis, field in zip(AXES, Case._fields, strict=False)
         for name in axis
     }
-    return sorted((case for case in cases if case.possible), key=str)
+    return sorted(cases, key=str)
 
 
 Chosen = tuple[int, str]  # an axis by its place, and one of its values

@@ -251,7 +251,8 @@ class SizedReplay(Replay):
     """It has a length in each epoch, as the loaders had that it replays."""
 
     def __len__(self) -> int:
-        return self.lengths[self.trainer.current_epoch]  # type: ignore[attr-defined]
+        last = self.lengths[max(self.lengths)]  # also after the last epoch
+        return self.lengths.get(self.trainer.current_epoch, last)  # type: ignore[attr-defined]
 
 
 class Masked(pl.Callback):

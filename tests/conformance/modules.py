@@ -1214,6 +1214,23 @@ class Holding(Classifier):
         checkpoint["encoder"] = pd.DataFrame({"classes": range(CLASSES)})
 
 
+class Tunable(Classifier):
+    """Its learning rate is an attribute, as Lightning's finder of learning rates asks."""
+
+    def __init__(self) -> None:
+        super().__init__(plain())
+        self.lr = 0.05
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), self.lr, momentum=0.9)
+
+
+@module(lacks="optimizer", gives="tuning")
+def tunable() -> Any:
+    """a learning rate that Lightning's finder may set"""
+    return Tunable()
+
+
 @module(lacks="loadable")
 def objects_in_checkpoints() -> Any:
     """checkpoints with losses, metrics and a DataFrame in them"""

@@ -80,7 +80,6 @@ family(
     max_iter=3,
     history_size=3,
 )
-family("torch.optim", "SparseAdam", needs="sparse", lr=1e-2)
 
 
 @optimizer(name="Muon", needs="optimizer matrices")

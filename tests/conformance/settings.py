@@ -147,7 +147,7 @@ scheduled(
 scheduled(
     "OneCycleLR",
     "made from `estimated_stepping_batches`",
-    "momentum",
+    "",
     lambda o, trainer: {
         "scheduler": lr_scheduler.OneCycleLR(
             o,
