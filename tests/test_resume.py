@@ -110,6 +110,37 @@ def test_a_killed_run_resumes_bit_for_bit(
     assert_resumes(tmp_path, make, kills, callbacks=callbacks, **settings)
 
 
+class Draws(pl.Callback):
+    """Draws from the streams that order the data, in one hook."""
+
+    def __init__(self, hook: str) -> None:
+        setattr(self, hook, self.draw)
+
+    def draw(self, trainer: Any, *_: Any) -> None:
+        loaders = trainer.fit_loop._combined_loader.flattened
+        for generator in (None, *(loader.generator for loader in loaders)):
+            torch.rand(3, generator=generator)
+
+
+@pytest.mark.parametrize("n", [2, pytest.param(34, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("loader", [zoo.shuffled_loader, zoo.generator_loader])
+@pytest.mark.parametrize(
+    "hook", ["on_train_start", "on_train_epoch_start", "on_train_batch_start"]
+)
+def test_samplers_that_draw_late_resume(
+    hook: str, loader: Callable[[], Any], n: int, tmp_path: Path
+) -> None:
+    """An order is drawn with the first batch: what hooks draw before it counts."""
+    assert_resumes(
+        tmp_path,
+        zoo.Net,
+        [("on_train_batch_end", n)],
+        callbacks=lambda: [Draws(hook)],
+        loader=loader,
+        max_epochs=2,
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("scheduler", zoo.SCHEDULERS)
 @pytest.mark.parametrize("optimizer", zoo.OPTIMIZERS)

@@ -102,6 +102,7 @@ class Fit:
         self._extended: list[tuple[Any, type]] = []
         self._live: Live | None = None
         self._before_restoring: Objects | None = None
+        self._restored_from: object = None  # while Lightning loads it
         self._orders = LoaderStates()
         self._stored_objects = StoredObjects(self._dump)
         self._state: dict[str, Any] | None = None
@@ -161,12 +162,12 @@ class Fit:
     def is_resuming(self) -> bool:
         """Whether Lightning restores a checkpoint that the user has named, rather than one of a tuner's or, unasked, of
         OnExceptionCheckpoint: the run itself knows more than that."""
-        path = self.trainer.ckpt_path
+        path = self._restored_from
         unasked = [
             c for c in self.trainer.callbacks if is_a(c, "OnExceptionCheckpoint")
         ]
         named = path is not None and all(c.ckpt_path != path for c in unasked)
-        return self._live is None and self.is_own and named
+        return self.is_own and named
 
     @property
     def global_step(self) -> int:
@@ -534,6 +535,8 @@ class Fit:
             if origin["kind"] == "iterate":
                 self._restore_streams(origin)
                 iter(fetcher)
+            if "first" in origin:
+                self._restore_streams(origin["first"])
             for _ in range(given):
                 next(fetcher)
             fetcher.fetched -= given  # the epoch loop adds them again
@@ -922,6 +925,11 @@ class Fit:
         if self._iterator_origin is not None:
             now = self._capture_streams()
             self._iterator_origin |= {k: now[k] for k in ("generators", "loaders")}
+
+    def _before_first_batch(self) -> None:
+        """Samplers draw their order when they are first asked, after hooks that may have drawn from the same streams."""
+        if self._iterator_origin is not None:
+            self._iterator_origin["first"] = self._capture_streams()
 
     def _before_build(self) -> None:
         """Have loaders made as they were made first, where making them changes what the next ones are."""

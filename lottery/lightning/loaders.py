@@ -42,4 +42,5 @@ def another_origin(origin: Mapping[str, Any], seed: int) -> dict[str, Any]:
             torch.Generator().manual_seed(streams.derive(seed, "epoch", i)).get_state()
             for i, _ in enumerate(origin["generators"])
         ]
-        return {**origin, "streams": streams.capture(), "generators": generators}
+        kept = {k: v for k, v in origin.items() if k != "first"}
+        return {**kept, "streams": streams.capture(), "generators": generators}

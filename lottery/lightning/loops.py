@@ -85,6 +85,7 @@ class EpochLoop:
             self.lottery._note_iterator("iterate")
             iter(data_fetcher)
         super().on_run_start(data_fetcher)  # type: ignore[misc]
+        self.lottery._before_first_batch()
 
     def on_advance_end(self, data_fetcher: Any) -> None:
         loop: Any = self
@@ -103,7 +104,8 @@ class EpochLoop:
 
 
 class Checkpoints:
-    """What Lightning's checkpoint connector is extended by."""
+    """What Lightning's checkpoint connector is extended by: the checkpoint that a fit begins from, not those that tuners
+    go back to."""
 
     lottery: Fit
 
@@ -112,7 +114,9 @@ class Checkpoints:
     ) -> None:
         if checkpoint_path is not None:
             self.lottery._look_before_restoring()
+        self.lottery._restored_from = checkpoint_path
         super()._restore_modules_and_callbacks(checkpoint_path, *args, **kwargs)  # type: ignore[misc]
+        self.lottery._restored_from = None
 
 
 class Results(dict):

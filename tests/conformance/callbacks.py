@@ -123,7 +123,7 @@ def lambda_callback() -> list[Any]:
 @callback(needs="tuning")
 def learning_rate_finder() -> list[Any]:
     """LearningRateFinder before training"""
-    return [lightning.LearningRateFinder(num_training_steps=5)]
+    return [lightning.LearningRateFinder(num_training_steps=20)]
 
 
 @callback(more=LOGGED)
@@ -307,6 +307,23 @@ class NumpyState(pl.Callback):
 def numpy_state() -> list[Any]:
     """a NumPy generator and an array set the learning rate; no `state_dict`"""
     return [NumpyState()]
+
+
+class Drawing(pl.Callback):
+    """Draws from global streams, as augmentations, samplings and plots do."""
+
+    def draw(self, *_: Any) -> None:
+        torch.rand(3)
+        np.random.rand(2)
+
+    on_train_start = on_train_epoch_start = on_train_batch_end = draw
+    on_validation_start = on_train_epoch_end = draw
+
+
+@callback()
+def drawing() -> list[Any]:
+    """draws random numbers in hooks"""
+    return [Drawing()]
 
 
 class Freezing(pl.Callback):
