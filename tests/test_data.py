@@ -8,6 +8,7 @@ import struct
 import numpy as np
 import pytest
 import torch
+import zoo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -273,6 +274,7 @@ class Save(Callback):
             trainer.save_checkpoint(self.path)
 
 
+@zoo.resumes_inside_epochs
 @pytest.mark.parametrize("limit", [1.0, 5])
 @pytest.mark.parametrize("step", [1, 5, 7, 10, 12])
 def test_lightning_resumes_inside_an_epoch(tmp_path, limit, step):

@@ -5,6 +5,7 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
+import zoo
 from hypothesis import given
 from hypothesis import strategies as st
 from pytorch_lightning import Trainer, seed_everything
@@ -155,6 +156,7 @@ def test_the_test_metrics_carry_their_names():
     assert metrics.keys() == {"test_loss", "test_acc"}
 
 
+@zoo.resumes_inside_epochs
 @pytest.mark.parametrize("step", [1, 5, 7, 9])
 def test_metrics_of_a_resumed_epoch_equal_those_of_an_uninterrupted_one(tmp_path, step):
     path = tmp_path / "step.ckpt"
