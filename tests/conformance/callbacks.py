@@ -123,7 +123,9 @@ def lambda_callback() -> list[Any]:
 @callback(needs="tuning")
 def learning_rate_finder() -> list[Any]:
     """LearningRateFinder before training"""
-    return [lightning.LearningRateFinder(num_training_steps=20)]
+    return [
+        lightning.LearningRateFinder(num_training_steps=20, early_stop_threshold=None)
+    ]
 
 
 @callback(more=LOGGED)

@@ -411,6 +411,10 @@ class Trial:
 
     def law_2(self) -> None:
         """A round is a plain fit that has the round's mask from the rewind point on."""
+        case = self.case
+        tuned = case.callback == "learning rate finder"
+        if tuned:  # which would try its rates on other batches
+            case = case._replace(callback=CALLBACKS.base)
         for round in self.run.rounds:
             seen = self.probe.rounds[round]
             start = seen[0]
@@ -425,7 +429,9 @@ class Trial:
             replay = Replay([*before, *seen], self.probe.lengths)
             first, last = (Masked(masks, [*before, *seen], start) for _ in range(2))
             first.replay = replay
-            module = make(self.case)
+            module = make(case)
+            if tuned:
+                module.lr = self.whole["module"].lr
             if not before and not any(
                 isinstance(p, torch.nn.UninitializedParameter)
                 for p in module.parameters()
@@ -436,7 +442,7 @@ class Trial:
                         if name in parameters:
                             parameters[name].mul_(mask)
             trainer = fit(
-                self.case,
+                case,
                 self.root / f"reference-{round}",
                 [first],
                 [last],

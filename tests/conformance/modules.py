@@ -16,9 +16,10 @@ import torch.nn.functional as F
 import torchmetrics
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
+from torch.utils.data import TensorDataset
 
 from conformance.axis import Axis
-from conformance.data import CLASSES, INPUTS, tabular
+from conformance.data import CLASSES, INPUTS, SAMPLES, Data, table, tabular
 
 MODULES = module = Axis("module")
 
@@ -1225,7 +1226,12 @@ class Tunable(Classifier):
         return torch.optim.SGD(self.parameters(), self.lr, momentum=0.9)
 
 
-@module(lacks="optimizer", gives="tuning")
+def longer() -> Data:
+    """As many batches as Lightning's finder of learning rates tries at the least."""
+    return tabular()._replace(training=TensorDataset(*table(3 * SAMPLES, 0)))
+
+
+@module(lacks="optimizer", gives="tuning", more=longer)
 def tunable() -> Any:
     """a learning rate that Lightning's finder may set"""
     return Tunable()
