@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import time
@@ -139,6 +140,28 @@ def test_samplers_that_draw_late_resume(
         loader=loader,
         max_epochs=2,
     )
+
+
+@pytest.mark.parametrize("rewind", ["init", "1ep", "11it"])
+def test_each_round_has_a_folder_for_its_checkpoints_after_kills_too(
+    rewind: str, tmp_path: Path
+) -> None:
+    """Folders are where the ModelCheckpoint of this process puts them."""
+
+    def run(folder: str, *callbacks: Any) -> set[str]:
+        checkpoints = ModelCheckpoint(tmp_path / folder, "{epoch}", save_top_k=-1)
+        ticket = LotteryTicket(2, rewind=rewind, dirpath=tmp_path / "run")
+        with contextlib.suppress(zoo.Killed):
+            zoo.fit(zoo.Net, ticket, checkpoints, *callbacks, max_epochs=2)
+        files = (tmp_path / folder).rglob("*.ckpt")
+        return {str(path.relative_to(tmp_path / folder)) for path in files}
+
+    last = "epoch=1.ckpt"
+    in_round_1 = run("first", zoo.KillAt("on_train_epoch_end", 3 - (rewind != "init")))
+    assert in_round_1 >= {"epoch=0.ckpt", last}
+    rest = run("second")
+    assert {f"round-01/{last}", f"round-02/{last}"} <= rest
+    assert {path.partition("/")[0] for path in rest} == {"round-01", "round-02"}
 
 
 @pytest.mark.slow

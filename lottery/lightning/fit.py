@@ -934,8 +934,8 @@ class Fit:
     def _before_build(self) -> None:
         """Have loaders made as they were made first, where making them changes what the next ones are."""
         if self._build_from is not None:
-            built, *_ = self._build_from
-            self._put_live(built, SETTINGS)
+            built, _, without = self._build_from
+            self._put_live(built, {*without, *SETTINGS})
         if self._live is not None:
             self._built = self._live.changes()
 

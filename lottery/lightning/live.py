@@ -29,7 +29,7 @@ SETTINGS = (
     "fit_loop",
     "epoch_loop",
 )  # the roots of what the Trainer is set to
-_CLOCKS = ("_last_time_checked",)  # of this process
+_OF_THE_PROCESS = ("_last_time_checked", "dirpath")  # its clock, where its files go
 _OPTIMIZER = (
     "state",
     "param_groups",
@@ -79,9 +79,9 @@ class Live:
         self.objects.restore({k: v for k, v in objects.items() if k not in left_out})
 
     def enter(self, changes: Mapping[str, Any], without: Collection[str] = ()) -> None:
-        """Undo what the hooks of a training's start have done, in a training that goes on: all is as `changes` has it."""
-        objects = changes.get("objects", {})
-        self.objects.restore({k: v for k, v in objects.items() if k not in without})
+        """Undo what the hooks of a training's start have done, in a training that goes on: all is as `changes` has it, but
+        for what is called as one of `without`, which stays as it is."""
+        self.objects.restore(changes.get("objects", {}), without)
 
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
@@ -158,7 +158,7 @@ def _roots(trainer: Any) -> Iterator[tuple[str, Root]]:
             key = callback.state_key
             seen[key] += 1
             name = f"{key} {seen[key]}" if seen[key] > 1 else key
-            yield name, Root(callback, without=_CLOCKS)
+            yield name, Root(callback, without=_OF_THE_PROCESS)
     for index, optimizer in enumerate(trainer.optimizers):
         yield f"optimizer {index}", Root(optimizer, without=_OPTIMIZER)
     yield "trainer", Root(trainer, only=_TRAINER)

@@ -152,10 +152,16 @@ class Objects:
                 found[name] = changed
         return found
 
-    def restore(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
-        """Put every object back to how it was first, and then to `changes`."""
+    def restore(
+        self,
+        changes: Mapping[str, Mapping[str, Any]],
+        without: Collection[str] = (),
+    ) -> None:
+        """Put every object back to how it was first, and then to `changes`; those of the names in `without` stay as they are."""
         now = self._look()
         for name, first in self._first.items():
+            if name in without:
+                continue
             changed, there = changes.get(name, {}), now.get(name)
             if there is None or there.owner is not first.owner:
                 there = _Object(first.owner, {}, {})

@@ -511,7 +511,9 @@ class Trial:
                 f"stored weights of round {round}",
             )
             folder = self.root / "checkpoints" / (f"round-{round:02d}" if round else "")
-            for path in folder.glob("*.ckpt"):
+            files = list(folder.glob("*.ckpt"))
+            assert files, f"no checkpoints of round {round}"
+            for path in files:
                 checkpoint = torch.load(path, weights_only=False)
                 assert_zero(checkpoint, masks[round], f"round {round}, {path.name}")
         assert_zero(self.whole["module"].state_dict(), masks[-1], "the fitted module")
