@@ -235,6 +235,17 @@ class Enforcement:
                     self._mask_copy(copy.name, copy.values)
                     del self._unmoved[copy.path]
 
+    def alive_in_copies(self) -> list[str]:
+        """The attributes that hold copies of the weights in which pruned ones are not zero, such as ``MyCallback.best``."""
+        found = (
+            copy.path.partition("[")[0].removesuffix(f".{copy.name}")
+            for keeper in self._keepers
+            for copy in self._copies.kept_by(keeper)
+            if copy.name in self._parameters
+            and regrown(self._masks, {copy.name: copy.values})
+        )
+        return list(dict.fromkeys(found))
+
     def _mask_copy(self, name: str, values: Tensor) -> None:
         if name in self._parameters:
             with torch.no_grad():

@@ -34,6 +34,7 @@ _WRITING = (
     *("on_before_zero_grad", "optimizer_zero_grad", "optimizer_step"),
     *("on_train_batch_end", "on_train_epoch_end", "on_train_end"),
     *("on_validation_start", "on_validation_epoch_start", "on_validation_batch_start"),
+    *("on_validation_batch_end", "on_validation_epoch_end", "on_validation_end"),
     *("on_save_checkpoint",),
 )
 
@@ -256,10 +257,12 @@ class Round:
         ]
         if not self.run.fit.module.automatic_optimization:
             causes.append(f"{type(self.run.fit.module).__name__}.training_step")
+        kept = [] if self._enforcement is None else self._enforcement.alive_in_copies()
         raise RegrowthError(
             f"pruned weights of {owner} are not zero in round {self.number}, {moment}: {where}. Optimizers that torch"
             " knows cannot have changed them, so something else wrote into the weights."
             + (f" What may have: {', '.join(causes)}." if causes else "")
+            + (f" Pruned weights live on in {', '.join(kept)}." if kept else "")
             + f" Nothing of this was stored; what {self.run.directory.path} holds is right. Let what writes weights leave"
             " zeros at zero (`new * (weight != 0)`), train without it, or leave the parameters out with"
             " Pruning(exclude=[...])."

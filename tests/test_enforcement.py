@@ -663,6 +663,47 @@ def test_weights_that_grow_back_stop_the_fit_by_name(
     assert Run(tmp_path).rounds == [0, 1, 2]
 
 
+class BackToTheFirst(pl.Callback):
+    """Goes back to the weights that the fit began with, which it keeps in some form."""
+
+    def __init__(self, keep: Any) -> None:
+        self.keep = keep
+
+    def on_fit_start(self, trainer: Any, module: Any) -> None:
+        self.kept = self.keep(module)
+
+    def on_validation_end(self, trainer: Any, module: Any) -> None:
+        for p, kept in zip(module.parameters(), self.weights(), strict=True):
+            p.data.copy_(kept)
+
+    def weights(self) -> Any:
+        if isinstance(self.kept, torch.nn.Module):
+            return self.kept.parameters()
+        return self.kept.values() if isinstance(self.kept, dict) else self.kept
+
+
+@pytest.mark.parametrize(
+    "keep",
+    [
+        lambda m: {n: p.detach().clone() for n, p in m.named_parameters()},
+        lambda m: [p.detach().clone() for p in m.parameters()],
+        lambda m: copy.deepcopy(m.net),
+    ],
+    ids=["by name", "in a row", "a module"],
+)
+def test_the_message_says_where_pruned_weights_live_on(
+    keep: Any, tmp_path: Path
+) -> None:
+    """A callback's copies of the dense weights are its own; written back, they are refused."""
+    ticket = LotteryTicket(1, 0.3, rewind="1ep", dirpath=tmp_path)
+    with pytest.raises(RegrowthError) as caught:
+        zoo.fit(zoo.Net, ticket, BackToTheFirst(keep), max_epochs=2)
+    message = str(caught.value)
+    assert "BackToTheFirst.on_validation_end" in message
+    assert "Pruned weights live on in BackToTheFirst.kept." in message
+    assert Run(tmp_path).rounds == [0]
+
+
 @pytest.mark.parametrize("weights_only", [True, False])
 def test_no_checkpoint_is_written_with_pruned_weights_that_grew_back(
     weights_only: bool, tmp_path: Path

@@ -4,6 +4,7 @@ rewind point had it, and a killed run goes on with it."""
 from __future__ import annotations
 
 import contextlib
+import functools
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from pytorch_lightning.callbacks import (
     GradientAccumulationScheduler,
     LearningRateFinder,
     ModelCheckpoint,
+    OnExceptionCheckpoint,
 )
 from pytorch_lightning.tuner import Tuner
 from torch import nn
@@ -202,6 +204,16 @@ class Augmented(Dataset):
         return 64
 
 
+class FrozenStatistics(zoo.Net):
+    """Its BatchNorm keeps its statistics in the first epoch: decided before the training, and again in each epoch."""
+
+    def on_fit_start(self) -> None:
+        self.net[1].eval()  # type: ignore[index]
+
+    def on_train_epoch_start(self) -> None:
+        self.net[1].train(self.current_epoch > 0)  # type: ignore[index]
+
+
 MODULES: dict[str, tuple[Any, Callable[[], list[Any]]]] = {
     "temperature": (Annealed, list),
     "set when an epoch begins": (WarmUp, list),
@@ -367,6 +379,46 @@ def test_a_checkpoint_of_the_users_goes_on_with_everything_too(
         zoo.assert_equal(cut.weights(number), whole.weights(number), f"round {number}")
     # averages over the epoch that was cut are lost by Lightning's own checkpoints
     zoo.assert_equal(cut.records(1), whole.records(1))
+
+
+def test_a_checkpoint_of_the_kill_changes_nothing_of_what_was_set_before(
+    tmp_path: Path,
+) -> None:
+    """Lightning loads it unasked, before the hooks that set things for a fit."""
+
+    def run(path: Path, kill: int | None = None) -> Run:
+        saved = OnExceptionCheckpoint(path / "saved")
+        return train(path, FrozenStatistics, [saved], kill=kill)
+
+    run(tmp_path / "cut", kill=4)
+    assert list((tmp_path / "cut" / "saved").iterdir())
+    assert_equal_rounds(run(tmp_path / "cut"), run(tmp_path / "whole"))
+
+
+class Growing(pl.LightningDataModule):
+    """Gives more batches every time that it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches = 2
+
+    def train_dataloader(self) -> Any:
+        self.batches += 1
+        return zoo.BatchLoader(*zoo.data(8 * self.batches), batch_size=8)
+
+    def val_dataloader(self) -> Any:
+        return zoo.validation_loader()
+
+
+def test_loaders_that_are_asked_for_early_are_not_asked_for_twice(
+    tmp_path: Path,
+) -> None:
+    """Before the rounds begin, for `estimated_stepping_batches`, as OneCycleLR needs it."""
+    make = functools.partial(zoo.Net, zoo.OPTIMIZERS["sgd"], zoo.one_cycle)
+    whole = train(tmp_path / "whole", make, [], Growing())
+    assert [whole.summary(n)["steps"] for n in whole.rounds] == [EPOCHS * 3] * 2
+    train(tmp_path / "cut", make, [], Growing(), kill=5)
+    assert_equal_rounds(train(tmp_path / "cut", make, [], Growing()), whole)
 
 
 @pytest.mark.parametrize("kind", MODULES)

@@ -360,7 +360,7 @@ def trainer(*callbacks: Any, **settings: Any) -> pl.Trainer:
     quiet = {
         "logger": False,
         "enable_checkpointing": any(
-            type(c).__name__ == "ModelCheckpoint" for c in callbacks
+            type(c).__name__.endswith("Checkpoint") for c in callbacks
         ),
         "enable_progress_bar": False,
         "enable_model_summary": False,

@@ -101,7 +101,7 @@ class Fit:
         self._folders: dict[int, str] = {}
         self._extended: list[tuple[Any, type]] = []
         self._live: Live | None = None
-        self._before_restoring: Objects | None = None
+        self._beforehand: list[tuple[Objects, Objects]] = []
         self._restored_from: object = None  # while Lightning loads it
         self._orders = LoaderStates()
         self._stored_objects = StoredObjects(self._dump)
@@ -137,7 +137,7 @@ class Fit:
 
     def run(self) -> None:
         if self.is_own:
-            self._live = Live(self.trainer, self._before_restoring)
+            self._live = Live(self.trainer, self._beforehand)
             self._orders.live = self._live
             self.driver.run()
         else:
@@ -901,10 +901,16 @@ class Fit:
 
     # what the extended loops and the extended connector call
 
-    def _look_before_restoring(self) -> None:
-        """See live objects as they are before Lightning loads a checkpoint into them."""
-        if self._before_restoring is None and self.is_own:
-            self._before_restoring = look(self.trainer)
+    @contextlib.contextmanager
+    def beforehand(self) -> Generator[None]:
+        """A block in which Lightning loads a checkpoint or has loaders made: before the rounds begin, what that changes is
+        not taken for how live objects were at first."""
+        if self._live is not None or not self.is_own:
+            yield
+            return
+        before = look(self.trainer)
+        yield
+        self._beforehand.append((before, look(self.trainer)))
 
     def _tell_round(self) -> None:
         """Tell the round to loaders whose order depends on it."""

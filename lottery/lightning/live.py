@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -39,9 +39,9 @@ _OPTIMIZER = (
 _WITHOUT_STATE = ("ProgressBar", "Timer", "LotteryTicket")
 
 
-def look(trainer: Any, before: Objects | None = None) -> Objects:
-    """The live objects of a fit as they are now, those of `before` as they were then."""
-    return Objects(dict(_roots(trainer)), _beyond(trainer), earlier=before)
+def look(trainer: Any) -> Objects:
+    """The live objects of a fit as they are now."""
+    return Objects(dict(_roots(trainer)), _beyond(trainer))
 
 
 class Live:
@@ -49,14 +49,18 @@ class Live:
 
     Args:
         trainer: a Trainer whose fit begins.
-        before: what `look` gave before a checkpoint was loaded into them.
+        beforehand: what `look` gave before and after what Lightning did before the rounds, and is not of how they were.
     """
 
-    def __init__(self, trainer: Any, before: Objects | None = None) -> None:
+    def __init__(
+        self, trainer: Any, beforehand: Sequence[tuple[Objects, Objects]] = ()
+    ) -> None:
         self._trainer = trainer
         self._schedulers = list(trainer.lr_scheduler_configs)
         self._groups = ParamGroups(trainer)
-        self.objects = look(trainer, before)
+        self.objects = look(trainer)
+        for before, after in reversed(beforehand):
+            self.objects.undo(before, after)
 
     def changes(self) -> dict[str, Any]:
         """What has changed since, as plain data."""

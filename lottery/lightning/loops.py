@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,8 @@ class FitLoop:
         if building:
             self.lottery._before_build()
             self.lottery._note_iterator("build")
-        super().setup_data()  # type: ignore[misc]
+        with self.lottery.beforehand() if building else contextlib.nullcontext():
+            super().setup_data()  # type: ignore[misc]
         if building:
             self.lottery._after_build()
             self.lottery._tell_round()
@@ -112,10 +114,9 @@ class Checkpoints:
     def _restore_modules_and_callbacks(
         self, checkpoint_path: Any = None, *args: Any, **kwargs: Any
     ) -> None:
-        if checkpoint_path is not None:
-            self.lottery._look_before_restoring()
         self.lottery._restored_from = checkpoint_path
-        super()._restore_modules_and_callbacks(checkpoint_path, *args, **kwargs)  # type: ignore[misc]
+        with self.lottery.beforehand():
+            super()._restore_modules_and_callbacks(checkpoint_path, *args, **kwargs)  # type: ignore[misc]
         self.lottery._restored_from = None
 
 

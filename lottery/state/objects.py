@@ -97,6 +97,21 @@ class _Object:
                 self.plain[attribute] = plain
                 self.live[attribute] = earlier.live[attribute]
 
+    def undo(self, before: _Object, after: _Object) -> None:
+        """Take what attributes were `before`, where they were another `after` and are that still."""
+        for attribute, plain in after.plain.items():
+            if (
+                same(plain, before.plain.get(attribute, _GONE))
+                or not same(plain, self.plain.get(attribute, _GONE))
+                or "object" in tags(before.plain.get(attribute))
+            ):
+                continue
+            if attribute in before.plain:
+                self.plain[attribute] = before.plain[attribute]
+                self.live[attribute] = before.live[attribute]
+            else:
+                del self.plain[attribute], self.live[attribute]
+
 
 class Objects:
     """What is reachable from a few roots, as it is now.
@@ -137,6 +152,15 @@ class Objects:
             known = {id(o.owner): o for o in earlier._first.values()}
             for seen in self._first.values():
                 seen.take_values_of(known.get(id(seen.owner), seen))
+
+    def undo(self, before: Objects, after: Objects) -> None:
+        """Take for how things were first what they were `before`, where nothing has changed them since `after`."""
+        earlier = {id(o.owner): o for o in before._first.values()}
+        later = {id(o.owner): o for o in after._first.values()}
+        for seen in self._first.values():
+            key = id(seen.owner)
+            if key in earlier and key in later:
+                seen.undo(earlier[key], later[key])
 
     def changes(self) -> Changes:
         """What differs from how it was first, as plain data."""

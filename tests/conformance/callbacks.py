@@ -360,7 +360,7 @@ def halved_checkpoints() -> list[Any]:
 
 
 class Teacher(pl.Callback):
-    """Keeps the weights of the best epoch and goes back to them when an epoch is worse."""
+    """Keeps the weights of the best epoch and goes back to them when an epoch is worse, but for weights that are zero."""
 
     def __init__(self) -> None:
         self.best = float("inf")
@@ -374,7 +374,13 @@ class Teacher(pl.Callback):
             self.best = loss
             self.weights = copy.deepcopy(module.state_dict())
         elif self.weights is not None:
-            module.load_state_dict(self.weights)
+            now = module.state_dict()
+            module.load_state_dict(
+                {
+                    n: torch.where(now[n] == 0, now[n], w)
+                    for n, w in self.weights.items()
+                }
+            )
 
 
 @callback(needs="validation")
