@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+import torch.nn.functional as F
 import torchmetrics
 import zoo
 from pytorch_lightning.callbacks import ModelCheckpoint
@@ -109,6 +110,27 @@ def test_a_killed_run_resumes_bit_for_bit(
     if feature == "limited batches":
         kills = [(hook, min(n, 12)) for hook, n in kills]
     assert_resumes(tmp_path, make, kills, callbacks=callbacks, **settings)
+
+
+class Apart(zoo.Net):
+    """Its training step does not call it, its validation does."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return F.cross_entropy(self.net(batch["inputs"]), batch["targets"])
+
+
+def test_what_a_validation_gives_the_module_is_no_example_of_a_batch(
+    tmp_path: Path,
+) -> None:
+    """Or a run that is killed before one would know less of its network."""
+
+    def loader() -> Any:
+        batches = zip(*(t.split(8) for t in zoo.data()), strict=True)
+        batches = [{"inputs": x, "targets": y} for x, y in batches]
+        return DataLoader(batches, batch_size=None)
+
+    kills = [("on_train_epoch_end", 1), ("on_train_start", 1)]
+    assert_resumes(tmp_path, Apart, kills, loader=loader, max_epochs=2)
 
 
 class Draws(pl.Callback):

@@ -129,7 +129,7 @@ class Fit:
             target.lottery = self
 
     def uninstall(self) -> None:
-        self._stop_watching()
+        self.stop_watching()
         for target, original in self._extended:
             target.__class__ = original
             del target.lottery
@@ -721,16 +721,7 @@ class Fit:
             TypeError: it gives no loss.
         """
         self.check_loss()
-        step = module.training_step
-        takes_index = len(inspect.signature(step).parameters) > 1
-        loggers = self.trainer.loggers
-        self.trainer.loggers = [silent_logger(self.trainer) for _ in loggers]
-        module.log = module.log_dict = lambda *_, **__: None
-        try:
-            found = step(batch, 0) if takes_index else step(batch)
-        finally:
-            del module.log, module.log_dict
-            self.trainer.loggers = loggers
+        found = self._training_step(module, batch)
         loss = found.get("loss") if isinstance(found, Mapping) else found
         if not isinstance(loss, Tensor):
             raise TypeError(
@@ -738,6 +729,18 @@ class Fit:
                 " nothing to score with"
             )
         return loss
+
+    def _training_step(self, module: Any, batch: Any) -> Any:
+        step = module.training_step
+        takes_index = len(inspect.signature(step).parameters) > 1
+        loggers = self.trainer.loggers
+        self.trainer.loggers = [silent_logger(self.trainer) for _ in loggers]
+        module.log = module.log_dict = lambda *_, **__: None
+        try:
+            return step(batch, 0) if takes_index else step(batch)
+        finally:
+            del module.log, module.log_dict
+            self.trainer.loggers = loggers
 
     def check_loss(self) -> None:
         """Raise where `training_step` gives no loss because the module does its own optimization."""
@@ -758,11 +761,11 @@ class Fit:
             self._watch_forward()
 
     def _watch_forward(self) -> None:
-        """See what the next call of the module gets."""
-        self._stop_watching()
+        """See what the next call of the module gets, in this step: a validation may call it with something else."""
+        self.stop_watching()
 
         def note(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            self._stop_watching()
+            self.stop_watching()
             called = inspect.signature(module.forward).bind(*args, **kwargs)
             found: Any = dict(called.arguments) if called.kwargs else called.args
             if isinstance(found, tuple) and len(found) == 1:
@@ -772,7 +775,7 @@ class Fit:
         handle = self.module.register_forward_pre_hook(note, with_kwargs=True)
         self._watching = handle.remove
 
-    def _stop_watching(self) -> None:
+    def stop_watching(self) -> None:
         self._watching()
         self._watching = lambda: None
 
@@ -791,10 +794,11 @@ class Fit:
             with streams.isolated(), contextlib.closing(batches):
                 batch = next(batches)
                 self.note_batch(batch)
-                # a step says best what forward gets; where it fails, what comes first has to do
+                # a step says best what forward gets; where it fails, what comes first has to do (without gradients a
+                # step of a module that optimizes manually ends before its optimizer's)
                 with contextlib.suppress(Exception), torch.no_grad():
-                    self.training_loss(module, batch)
-            self._stop_watching()
+                    self._training_step(module, batch)
+            self.stop_watching()
         return self._example
 
     # evaluate

@@ -91,6 +91,7 @@ class EpochLoop:
 
     def on_advance_end(self, data_fetcher: Any) -> None:
         loop: Any = self
+        self.lottery.stop_watching()
         super().on_advance_end(data_fetcher)  # type: ignore[misc]
         if not self.lottery.driver.wants_boundary():
             return
