@@ -667,18 +667,23 @@ def test_a_forward_that_decides_by_values_is_refused():
 
 
 @pytest.mark.filterwarnings("ignore:.*jit.*:DeprecationWarning")
-def test_scripted_and_partly_compiled_modules_are_refused_and_compiled_ones_unwrapped():
+def test_scripted_modules_are_refused_and_compiled_ones_unwrapped():
     module = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
     module[0].weight.data[1] = 0
     with pytest.raises(ValueError, match="the module is scripted"):
         compact(torch.jit.script(module), torch.ones(1, 3))
+    whole = torch.compile(module, backend="eager")
+    assert type(compact(whole, torch.ones(1, 3)).module) is nn.Sequential
+
+
+@zoo.hides_compiled_parts
+def test_partly_compiled_modules_are_refused():
+    module = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
     part = nn.Sequential(
         module[0], torch.compile(module[1], backend="eager"), module[2]
     )
     with pytest.raises(ValueError, match="no function of torch computed in sight"):
         compact(part, torch.ones(1, 3))
-    whole = torch.compile(module, backend="eager")
-    assert type(compact(whole, torch.ones(1, 3)).module) is nn.Sequential
 
 
 def test_patterns_and_inputs_that_fit_nothing_are_named():

@@ -256,6 +256,7 @@ def test_a_forward_that_fails_names_the_module_in_which_it_does():
         CHANNEL.groups(everything_kept(module), module, torch.ones(1, 4, 8, 8))
 
 
+@zoo.hides_compiled_parts
 def test_what_a_compiled_part_hides_is_noticed():
     module = Following(torch.compile(nn.ReLU(), backend="eager"))
     with pytest.raises(ValueError, match="no function of torch computed in sight"):

@@ -28,6 +28,10 @@ needs_onnx = pytest.mark.skipif(
     importlib.util.find_spec("onnxruntime") is None,
     reason="the extra onnx is not installed",
 )
+hides_compiled_parts = pytest.mark.skipif(
+    tuple(int(n) for n in torch.__version__.split(".")[:2]) < (2, 6),
+    reason="torch 2.5 runs a compiled part eagerly where its functions are watched",
+)
 resumes_inside_epochs = pytest.mark.skipif(
     tuple(int(n) for n in pl.__version__.split(".")[:2]) < (2, 5),
     reason="Lightning 2.4 itself does not go on from a checkpoint inside an epoch as it was",

@@ -95,9 +95,10 @@ class GraSP:
         total = summed(
             (gradients(self._loss(b, context), context) for b in taken), context
         )
-
-        for name, g in total.items():
-            g.mul_(context.masks[name].to(g.device))
+        total = {
+            name: g.detach() * context.masks[name].to(g.device)
+            for name, g in total.items()
+        }
 
         def curvature(batch: Any) -> dict[str, Tensor]:
             own = gradients(self._loss(batch, context), context, graph=True)

@@ -39,10 +39,8 @@ class Value:
     @property
     def heavy(self) -> bool:
         """Whether it comes from a package that costs too much to be tried beside everything else."""
-        return self.package not in (
-            *(None, "schedulefree", "pytorch_optimizer"),
-            "pytorch_lightning.callbacks.weight_averaging",
-        )
+        light = ("torch", "pytorch_lightning", "schedulefree", "pytorch_optimizer")
+        return self.package is not None and self.package.partition(".")[0] not in light
 
     @property
     def installed(self) -> bool:

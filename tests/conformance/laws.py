@@ -385,7 +385,12 @@ class Trial:
             "class": type(module),
             "parameters": {n: id(p) for n, p in module.named_parameters()},
         }
-        saver = Saver(self.root / "checkpoints", save_top_k=-1, filename="{epoch}")
+        saver = Saver(
+            self.root / "checkpoints",
+            save_top_k=-1,
+            every_n_train_steps=2,
+            filename="{step}",
+        )
         try:
             trainer = fit(
                 self.case,

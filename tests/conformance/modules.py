@@ -494,7 +494,7 @@ def weight_norm() -> Any:
     )
 
 
-@module()
+@module(lacks="averaging")
 def weight_norm_by_hook() -> Any:
     """weight normalization of old, by a hook"""
     return Classifier(
@@ -865,7 +865,7 @@ class Sparse(Classifier):
         ]
 
 
-@module(lacks=MANUAL)
+@module(lacks=MANUAL + " decay")
 def sparse_embedding() -> Any:
     """sparse gradients with SparseAdam, and dense ones beside them"""
     return Sparse()

@@ -82,7 +82,10 @@ family(
 )
 
 
-@optimizer(name="Muon", needs="optimizer matrices")
+MUON = "torch.optim._muon"  # from 2.9 on
+
+
+@optimizer(name="Muon", needs="optimizer matrices", package=MUON)
 def muon(parameters: Any) -> Any:
     """`torch.optim.Muon` for the matrices; other parameters stay as they are"""
     matrices = [p for p in parameters if p.ndim == 2]

@@ -19,7 +19,7 @@ def epochs() -> dict[str, Any]:
     return {"max_epochs": 2}
 
 
-@setting()
+@setting(lacks="epochs")
 def max_steps() -> dict[str, Any]:
     """`max_epochs=-1, max_steps=7`, validation every three batches"""
     return {
@@ -147,7 +147,7 @@ scheduled(
 scheduled(
     "OneCycleLR",
     "made from `estimated_stepping_batches`",
-    "",
+    "sized",
     lambda o, trainer: {
         "scheduler": lr_scheduler.OneCycleLR(
             o,
