@@ -689,3 +689,27 @@ def test_what_cannot_be_followed_is_refused_in_the_first_step(tmp_path: Path) ->
     with pytest.raises(ValueError, match="nothing was trained"):
         trainer.fit(Tokens())
     assert trainer.global_step == 0 and Run(tmp_path / "run").rounds == []
+
+
+class Renormed(Cached):
+    """Its passes write into its tensors: rows are renormalized, and evaluations are counted in a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = nn.Embedding(4, zoo.INPUTS, max_norm=0.1)
+        self.register_buffer("evaluated", torch.zeros(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            self.evaluated = self.evaluated + 1
+        return super().forward(x + self.rows(x[:, 0].long() % 4))
+
+
+@pytest.mark.parametrize("test_each_round", [False, True])
+def test_evaluations_of_our_own_leave_nothing_in_tensors(
+    test_each_round: bool, tmp_path: Path
+) -> None:
+    plain = zoo.fit(Renormed, max_epochs=2).lightning_module
+    ticket = LotteryTicket(0, dirpath=tmp_path, test_each_round=test_each_round)
+    ours = zoo.fit(Renormed, ticket, max_epochs=2).lightning_module
+    zoo.assert_equal(ours.state_dict(), plain.state_dict())

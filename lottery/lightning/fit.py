@@ -25,7 +25,7 @@ from lottery.lightning.schedules import final_rates
 from lottery.lightning.stored_objects import StoredObjects
 from lottery.names import load_weights, weights_of
 from lottery.nested import with_tensors
-from lottery.state import Objects, is_plain
+from lottery.state import Objects, is_plain, tensors_kept
 from lottery.storage import STATE
 
 Position = Literal["start", "epoch", "batch"]
@@ -883,7 +883,7 @@ class Fit:
         logger._first_loop_iter = None
         loop._results.clear()
         try:
-            with self.undisturbed():
+            with self.undisturbed(), tensors_kept(self.module):
                 yield loop
         finally:
             loop._results.clear()

@@ -1,6 +1,7 @@
 """The state of live objects: what training changes outside of any `state_dict`, captured as plain data and put back."""
 
 from lottery.state.objects import Changes, Objects, Root
+from lottery.state.tensors import tensors_kept
 from lottery.state.values import TAG, Unstorable, decode, encode, is_plain, reseed, same
 
 __all__ = [
@@ -14,4 +15,5 @@ __all__ = [
     "is_plain",
     "reseed",
     "same",
+    "tensors_kept",
 ]

@@ -307,7 +307,7 @@ class Curriculum(Served):
         self.level = state["level"]
 
 
-@loader(lacks="many-batches")
+@loader(needs="automatic", lacks="many-batches")
 def data_module_with_state(data: Data) -> Any:
     """a data module that counts how often it was asked, with `state_dict`"""
     return Curriculum(data)
