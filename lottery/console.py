@@ -116,6 +116,16 @@ def not_stored(names: Sequence[str]) -> None:
         )
 
 
+def lost_orders(names: Sequence[str]) -> None:
+    """Data whose order in an epoch that was cut cannot be known, and the way out."""
+    if names:
+        show(
+            f"{', '.join(names)} draws from torch's global stream as it is iterated. What training drew in between is not"
+            " known where an epoch is entered in the middle, so the order of its rest may be another than it was. Give it"
+            " a generator of its own, as an attribute."
+        )
+
+
 def nothing_trained(rounds: int, has: str) -> None:
     finished = f"rounds 0 to {rounds}" if rounds else "round 0"
     show(

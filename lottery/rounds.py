@@ -215,6 +215,7 @@ class Rounds:
         later = number > 0 or place is not None
         if later and self.options.rewind.rule == "fine-tune":
             self.fit.rest_schedulers()
+        console.lost_orders(self.fit.lost_orders())
         return round
 
     def _complete(self, round: Round) -> bool:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 import torchmetrics
 import zoo
 from pytorch_lightning.callbacks import ModelCheckpoint
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from lottery import LotteryTicket, Pruning, Rewind, Run, StorageError
 
@@ -131,6 +131,45 @@ def test_what_a_validation_gives_the_module_is_no_example_of_a_batch(
 
     kills = [("on_train_epoch_end", 1), ("on_train_start", 1)]
     assert_resumes(tmp_path, Apart, kills, loader=loader, max_epochs=2)
+
+
+class Buffered(IterableDataset):
+    """Shuffles in a buffer, with draws from torch's global stream or a generator of its own."""
+
+    def __init__(self, generator: torch.Generator | None) -> None:
+        self.generator = generator
+
+    def __iter__(self) -> Any:
+        buffer: list[Any] = []
+        for sample in [*zip(*zoo.data(), strict=True), *[None] * 24]:
+            buffer += [sample] if sample is not None else []
+            if len(buffer) == 24 or (sample is None and buffer):
+                drawn = torch.randint(len(buffer), (), generator=self.generator)
+                yield buffer.pop(int(drawn))
+
+
+def test_a_data_set_that_shuffles_in_a_buffer_resumes_with_a_generator_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def loader() -> Any:
+        return DataLoader(Buffered(torch.Generator().manual_seed(3)), 8)
+
+    kills = [("on_train_batch_end", 4), ("on_train_batch_end", 22)]
+    assert_resumes(tmp_path, zoo.Net, kills, loader=loader, max_epochs=2)
+    assert "Buffered" not in capsys.readouterr().out
+
+
+def test_a_data_set_that_shares_its_draws_with_training_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ticket = functools.partial(LotteryTicket, 0, dirpath=tmp_path, save_every="1it")
+    shared = functools.partial(DataLoader, Buffered(None), 8)
+    killed("on_train_batch_end", 4, zoo.Net, ticket, loader=shared, max_epochs=1)
+    assert "Buffered" not in capsys.readouterr().out
+    zoo.fit(zoo.Net, ticket(), loader=shared(), max_epochs=1)
+    told = " ".join(capsys.readouterr().out.split())
+    assert "Buffered draws from torch's global stream" in told
+    assert "Give it a generator of its own" in told
 
 
 class Draws(pl.Callback):

@@ -18,7 +18,12 @@ from lottery import streams
 from lottery.lightning.described import settings_of
 from lottery.lightning.kinds import all_loops, combined_loader_type, is_a, silent_logger
 from lottery.lightning.live import SETTINGS, Live, LoaderStates, look
-from lottery.lightning.loaders import another_origin, generators_of, set_sampler_epochs
+from lottery.lightning.loaders import (
+    another_origin,
+    generators_of,
+    iterables_of,
+    set_sampler_epochs,
+)
 from lottery.lightning.loops import Checkpoints, EpochLoop, FitLoop, Results
 from lottery.lightning.param_groups import restore_precision
 from lottery.lightning.schedules import final_rates
@@ -109,6 +114,7 @@ class Fit:
         self._built: dict[str, Any] = {}
         self._build_from: tuple[Any, Any, Collection[str]] | None = None
         self._named: set[str] = set()
+        self._lost_orders: list[str] = []
         self._example: Any = None
         self._watching: Callable[[], object] = lambda: None
 
@@ -255,6 +261,14 @@ class Fit:
         assert self._live is not None
         found = [*self._live.opaque(), *self._live.lost(), *self._stored_objects.names]
         new = [name for name in dict.fromkeys(found) if name not in self._named]
+        self._named.update(new)
+        return new
+
+    def lost_orders(self) -> list[str]:
+        """Data sets that are iterated and draw from torch's global stream as they go: in an epoch that is made again, they
+        do not know what training has drawn in between. Only once."""
+        found, self._lost_orders = self._lost_orders, []
+        new = [name for name in found if name not in self._named]
         self._named.update(new)
         return new
 
@@ -537,9 +551,13 @@ class Fit:
                 iter(fetcher)
             if "first" in origin:
                 self._restore_streams(origin["first"])
+            drawn = []
             for _ in range(given):
                 next(fetcher)
+                drawn.append(streams.fingerprint(streams.capture()))
             fetcher.fetched -= given  # the epoch loop adds them again
+            if len(set(drawn)) > 1:
+                self._lost_orders = iterables_of(self._train_loaders())
         self._iterator_origin = dict(origin)
 
     def _begin_epoch(self, state: Mapping[str, Any], seed: int) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch.utils.data import IterableDataset
 
 from lottery import streams
 
@@ -24,6 +25,16 @@ def generators_of(loaders: list[Any]) -> list[torch.Generator]:
             if isinstance(generator, torch.Generator):
                 found[id(generator)] = generator
     return list(found.values())
+
+
+def iterables_of(loaders: list[Any]) -> list[str]:
+    """The kinds of data sets that loaders iterate in this process."""
+    return [
+        type(loader.dataset).__name__
+        for loader in loaders
+        if isinstance(getattr(loader, "dataset", None), IterableDataset)
+        and not getattr(loader, "num_workers", 0)
+    ]
 
 
 def set_sampler_epochs(loaders: list[Any], epoch: int) -> None:

@@ -23,7 +23,11 @@ def tensors_kept(module: nn.Module) -> Iterator[None]:
         >>> embedding.weight.flatten().tolist()
         [1.0, 1.0]
     """
-    buffers = [(part._buffers, dict(part._buffers)) for part in module.modules()]
+    buffers = [
+        (part, name, buffer)
+        for part in module.modules()
+        for name, buffer in part.named_buffers(recurse=False)
+    ]
     values = [
         (tensor, tensor.detach().clone())
         for tensor in (*module.parameters(), *module.buffers())
@@ -32,9 +36,9 @@ def tensors_kept(module: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        for registered, before in buffers:
-            registered.clear()
-            registered.update(before)
+        for part, name, buffer in buffers:
+            if getattr(part, name) is not buffer:
+                setattr(part, name, buffer)
         with torch.no_grad():
             for tensor, value in values:
                 tensor.copy_(value)

@@ -133,6 +133,31 @@ def endless(data: Data) -> Any:
     return DataLoader(Stream(data, None), batch_size=None)
 
 
+class Buffered(IterableDataset):
+    """Samples in an order that is drawn one by one, out of a buffer."""
+
+    def __init__(self, samples: Any) -> None:
+        self.samples, self.generator = samples, torch.Generator().manual_seed(10)
+
+    def __iter__(self) -> Iterator[Any]:
+        buffer: list[Any] = []
+        for index in range(len(self.samples)):
+            buffer.append(self.samples[index])
+            if len(buffer) == 2 * BATCH:
+                yield buffer.pop(self.draw(len(buffer)))
+        while buffer:
+            yield buffer.pop(self.draw(len(buffer)))
+
+    def draw(self, among: int) -> int:
+        return int(torch.randint(among, (), generator=self.generator))
+
+
+@loader(lacks="sized")
+def shuffle_buffer(data: Data) -> Any:
+    """an iterable data set that shuffles in a buffer, with a generator of its own"""
+    return DataLoader(Buffered(data.training), BATCH, collate_fn=data.collate)
+
+
 @loader()
 def workers(data: Data) -> Any:
     """a worker process, made anew for each epoch"""
