@@ -260,15 +260,15 @@ class Fit:
         """What a state does not hold, since it has no plain form: each with its owner and kind, and only once."""
         assert self._live is not None
         found = [*self._live.opaque(), *self._live.lost(), *self._stored_objects.names]
-        new = [name for name in dict.fromkeys(found) if name not in self._named]
-        self._named.update(new)
-        return new
+        return self._not_yet_named(found)
 
     def lost_orders(self) -> list[str]:
         """Data sets that are iterated and draw from torch's global stream as they go: in an epoch that is made again, they
         do not know what training has drawn in between. Only once."""
-        found, self._lost_orders = self._lost_orders, []
-        new = [name for name in found if name not in self._named]
+        return self._not_yet_named(self._lost_orders)
+
+    def _not_yet_named(self, found: list[str]) -> list[str]:
+        new = [name for name in dict.fromkeys(found) if name not in self._named]
         self._named.update(new)
         return new
 
@@ -552,9 +552,10 @@ class Fit:
             if "first" in origin:
                 self._restore_streams(origin["first"])
             drawn = []
-            for _ in range(given):
+            for number in range(given):
                 next(fetcher)
-                drawn.append(streams.fingerprint(streams.capture()))
+                if number in (0, given - 1):
+                    drawn.append(streams.fingerprint(streams.capture()))
             fetcher.fetched -= given  # the epoch loop adds them again
             if len(set(drawn)) > 1:
                 self._lost_orders = iterables_of(self._train_loaders())
