@@ -388,7 +388,7 @@ class Trial:
         saver = Saver(
             self.root / "checkpoints",
             save_top_k=-1,
-            every_n_train_steps=2,
+            every_n_train_steps=1,
             filename="{step}",
         )
         try:
