@@ -8,14 +8,17 @@ something makes a full weight of a pruned parameter, and a mask there prunes not
 from __future__ import annotations
 
 import inspect
+import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from lottery.masks import Masks
 from lottery.names import owner_of, uncompiled
 from lottery.scores import undisturbed
 from lottery.substitution import substituted
@@ -56,49 +59,163 @@ def check_maskable(module: nn.Module, parameters: Mapping[str, Tensor]) -> None:
         )
 
 
-def _filled_by(module: nn.Module, name: str) -> str | None:
-    """What makes other values of the zeros of a parameter, in words; None where they stay."""
+def norms_of(module: nn.Module, names: Iterable[str]) -> dict[str, int | None]:
+    """Parameters by whose norm their layer divides: to the dimension whose slices have a norm each, None for one of all.
+
+    A slice there that has no weight left makes no zeros but NaN.
+
+    Example:
+        >>> net = nn.utils.parametrizations.weight_norm(nn.Linear(4, 4))
+        >>> norms_of(net, ["parametrizations.weight.original1", "bias"])
+        {'parametrizations.weight.original1': 0}
+    """
+    found: dict[str, int | None] = {}
+    for name in names:
+        computed = _computed(module, name)
+        if computed is None:
+            continue
+        parameter = computed.parameter
+
+        def fails(
+            zeros: Tensor, computed: _Computed = computed, ones: Tensor = parameter
+        ) -> bool:
+            value = torch.ones_like(ones).masked_fill(zeros.to(ones.device), 0)
+            return any(bool(w.isnan().any()) for w in computed.weights(value))
+
+        if fails(torch.ones(parameter.shape, dtype=torch.bool)):
+            slices = range(parameter.ndim)
+            found[name] = next((d for d in slices if fails(_first(parameter, d))), None)
+    return found
+
+
+def kept_norms(
+    scores: Mapping[str, Tensor], masks: Masks, norms: Mapping[str, int | None]
+) -> dict[str, Tensor]:
+    """Scores by which each norm keeps its best weight: infinite ones there.
+
+    Example:
+        >>> scores = {"w": torch.tensor([[1.0, 2.0], [8.0, 9.0]])}
+        >>> kept_norms(scores, Masks.ones(scores), {"w": 0})["w"].tolist()
+        [[1.0, inf], [8.0, inf]]
+    """
+    found = dict(scores)
+    for name, dim in norms.items():
+        if name not in found:
+            continue
+        alive = masks[name].to(found[name].device)
+        rows = _rows(found[name].masked_fill(~alive, -math.inf), dim)
+        best = torch.zeros_like(rows, dtype=torch.bool)
+        best.scatter_(1, rows.argmax(1, keepdim=True), True)
+        best = _rows_back(best, alive.shape, dim) & alive
+        found[name] = found[name].masked_fill(best, math.inf)
+    return found
+
+
+def check_norms(masks: Masks, norms: Mapping[str, int | None]) -> None:
+    """Make sure that masks leave a weight to every norm.
+
+    Raises:
+        ValueError: they do not; the message names each parameter.
+    """
+    empty = {
+        name: int((~_rows(masks[name], dim).any(1)).sum())
+        for name, dim in norms.items()
+        if name in masks
+    }
+    if any(empty.values()):
+        raise ValueError(
+            "layers divide by norms of weights that are all pruned, which gives NaN: "
+            + ", ".join(f"{name} ({n} norms)" for name, n in empty.items() if n)
+            + ". Keep more weights, leave these parameters out with Pruning(exclude=[...]), or use layers without weight"
+            " norm."
+        )
+
+
+def _rows(values: Tensor, dim: int | None) -> Tensor:
+    """A row for each norm."""
+    return values.reshape(1, -1) if dim is None else values.movedim(dim, 0).flatten(1)
+
+
+def _rows_back(rows: Tensor, shape: torch.Size, dim: int | None) -> Tensor:
+    if dim is None:
+        return rows.reshape(shape)
+    moved = torch.empty(shape, device="meta").movedim(dim, 0).shape
+    return rows.reshape(moved).movedim(0, dim)
+
+
+def _first(parameter: Tensor, dim: int) -> Tensor:
+    """True in the first slice along a dimension."""
+    where = torch.zeros(parameter.shape, dtype=torch.bool)
+    where.select(dim, 0).fill_(True)
+    return where
+
+
+@dataclass(frozen=True)
+class _Computed:
+    """How a layer comes from a parameter to the weights that it computes with."""
+
+    layer: Any
+    own: str
+    how: str
+    used: Callable[[], list[Tensor]]
+
+    @property
+    def parameter(self) -> Tensor:
+        return dict(uncompiled(self.layer).named_parameters())[self.own]
+
+    def weights(self, value: Tensor) -> list[Tensor]:
+        """What the layer computes with where the parameter has a value; nothing where it cannot be tried out."""
+        attributes = dict(vars(self.layer))
+        try:
+            with (
+                undisturbed(self.layer, {}),
+                substituted(self.layer, {self.own: value}),
+                torch.no_grad(),
+            ):
+                return [w for w in self.used() if w.shape == value.shape]
+        except Exception:  # noqa: BLE001 (a layer that cannot be tried out shows nothing)
+            return []
+        finally:
+            vars(self.layer).update(attributes)
+
+
+def _computed(module: nn.Module, name: str) -> _Computed | None:
+    """How the layer of a parameter makes its weight of it; None where the parameter is the weight."""
     if found := _PARAMETRIZED.fullmatch(name):
         path, weight = found["of"] or "", found["weight"]
         layer: Any = owner_of(module, f"{path}.weight" if path else "weight")
-        own = name[len(path) + 1 :] if path else name
-        if _fills(layer, own, lambda: [getattr(layer, weight)]):
-            steps = layer.parametrizations[weight]
-            by = ", ".join(type(step).__name__ for step in steps)
-            return f"{type(layer).__name__} computes {weight!r} from it by {by}"
-        return None
+        steps = ", ".join(type(s).__name__ for s in layer.parametrizations[weight])
+        return _Computed(
+            layer,
+            name[len(path) + 1 :] if path else name,
+            f"{type(layer).__name__} computes {weight!r} from it by {steps}",
+            lambda: [getattr(layer, weight)],
+        )
     layer, own = owner_of(module, name), name.rpartition(".")[2]
     kind, computed = type(layer), _COMPUTED.fullmatch(own)
     if computed and isinstance(vars(layer).get(computed["weight"]), Tensor):
         weight = computed["weight"]
-        if _fills(layer, own, lambda: _after_hooks(layer, weight)):
-            return f"{kind.__name__} computes {weight!r} from it in a hook"
-        return None
+        how = f"{kind.__name__} computes {weight!r} from it in a hook"
+        return _Computed(layer, own, how, lambda: _after_hooks(layer, weight))
     forward = inspect.getattr_static(kind, "forward")
-    of_users = inspect.isfunction(forward) and not forward.__module__.startswith(
-        "torch."
-    )
-    if of_users and _fills(layer, own, lambda: _reaching_products(layer)):
-        return f"the forward of {kind.__name__} computes another weight from it"
+    if inspect.isfunction(forward) and not forward.__module__.startswith("torch."):
+        how = f"the forward of {kind.__name__} computes another weight from it"
+        return _Computed(layer, own, how, lambda: _reaching_products(layer))
     return None
 
 
-def _fills(layer: nn.Module, own: str, used: Callable[[], list[Tensor]]) -> bool:
-    """Whether half of a parameter's weights, at zero, are other values in a weight that is used."""
-    parameter = dict(uncompiled(layer).named_parameters())[own]
+def _filled_by(module: nn.Module, name: str) -> str | None:
+    """What makes other values of the zeros of a parameter, in words; None where they stay."""
+    computed = _computed(module, name)
+    if computed is None:
+        return None
+    parameter = computed.parameter
     draws = torch.rand(parameter.shape, generator=torch.Generator().manual_seed(0))
     zeros = (draws < 0.5).to(parameter.device)
-    attributes = dict(vars(layer))
-    values = {own: parameter.detach().masked_fill(zeros, 0)}
-    try:
-        with undisturbed(layer, {}), substituted(layer, values), torch.no_grad():
-            weights = [w for w in used() if w.shape == zeros.shape]
-        # a row of zeros has no norm, and what comes of it is no number
-        return any(bool(((w != 0) & ~w.isnan() & zeros).any()) for w in weights)
-    except Exception:  # noqa: BLE001 (a layer that cannot be tried out shows nothing)
-        return False
-    finally:
-        vars(layer).update(attributes)
+    weights = computed.weights(parameter.detach().masked_fill(zeros, 0))
+    # a row of zeros has no norm, and what comes of it is no number
+    filled = any(bool(((w != 0) & ~w.isnan() & zeros).any()) for w in weights)
+    return computed.how if filled else None
 
 
 def _after_hooks(layer: nn.Module, weight: str) -> list[Tensor]:

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from lottery import maskable, structures
 from lottery import scores as scoring
-from lottery import structures
 from lottery.amounts import Amounts, Scope, check_choice
 from lottery.masks import Masks
 from lottery.registry import described
@@ -191,9 +191,11 @@ class Pruning:
         pools = self.amounts.pools(masks, round)
         left = [sum(int(masks[n].sum()) for n in names) for names, _ in pools]
         current, planned = masks, left
+        norms = {} if module is None else maskable.norms_of(module, masks)
         for step in range(1, self.steps + 1):
             found = scores(current) if callable(scores) else scores
             found = scoring.check_scores(found, current, name)
+            found = maskable.kept_norms(found, current, norms)
             following = [
                 _on_the_way(count, final, step / self.steps)
                 for count, (_, final) in zip(left, pools, strict=True)

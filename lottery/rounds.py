@@ -10,7 +10,7 @@ from lottery import console, decision, moving, settings, storage, streams
 from lottery.environment import changes, environment, versions
 from lottery.lightning import Fit, Position
 from lottery.mask_history import MaskHistory
-from lottery.maskable import check_maskable
+from lottery.maskable import check_maskable, check_norms, norms_of
 from lottery.masks import Masks
 from lottery.names import load_weights
 from lottery.options import Options
@@ -195,6 +195,7 @@ class Rounds:
         self.fit.data_round = number if place is None else place.data_round
         round = Round(self.active, number, self._masks_of(number))
         if number > 0:
+            check_norms(round.masks, norms_of(self.fit.module, round.masks))
             self._check_paths(round)
         saved = self._saved_state(number)
         if saved is None:
