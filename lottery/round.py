@@ -11,6 +11,7 @@ from lottery import console, streams
 from lottery.enforcement import Enforcement, RegrowthError, regrown
 from lottery.lightning import STATE_KEY, Fit, Position, scalars
 from lottery.lightning.hooks import (
+    before_checkpoints,
     before_clipping,
     before_validations,
     checked_saves,
@@ -127,7 +128,7 @@ class Round:
         assert own is not None
         self._take(own)
         self.run.fit.begin(saved)
-        self._see_all_but(own["fresh"])
+        self.see_all_but(own["fresh"])
 
     def adopt(self, own: dict[str, Any] | None) -> None:
         """Go on from a checkpoint of the user's, which Lightning has restored."""
@@ -135,7 +136,7 @@ class Round:
             return
         self._take(own)
         epoch_is_over = self.run.fit.adopt(own["streams"], own["metrics"])
-        self._see_all_but(own["fresh"])
+        self.see_all_but(own["fresh"])
         if epoch_is_over:
             self._note_epoch()
         if REWIND in self._reached():
@@ -164,6 +165,7 @@ class Round:
         with (
             checked_saves(trainer, self._check_saved),
             before_validations(trainer, self._mask_copies),
+            before_checkpoints(trainer, self._mask_copies),
             before_clipping(trainer, self.mask_gradients),
             Enforcement(
                 self.masks,
@@ -321,7 +323,7 @@ class Round:
         if best and self.run.options.test_each_round:
             self.record.best_test = self.run.fit.evaluate("test")
 
-    def _see_all_but(self, fresh: Collection[str]) -> None:
+    def see_all_but(self, fresh: Collection[str]) -> None:
         """Take the metrics for noted, but for those that were logged since."""
         metrics = self.run.fit.metrics()
         self._seen = {k: v for k, v in metrics.items() if k not in fresh}

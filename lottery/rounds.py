@@ -208,6 +208,7 @@ class Rounds:
                     seed=self.active.seed_of(number),
                     seconds=self._spent(),
                 )
+            round.see_all_but(())
         elif STATE in saved:
             round.go_on(saved)
             console.round_goes_on(number, self.fit.global_step)

@@ -194,6 +194,55 @@ def test_a_round_on_endless_data_equals_a_plain_fit(tmp_path: Any) -> None:
     assert_rounds_equal_plain_fits(tmp_path, make, list, zoo.endless_loader, **settings)
 
 
+class Notes(pl.Callback):
+    """Notes, over all rounds, an epoch's training losses and the metrics that Lightning knows at its end."""
+
+    def __init__(self, notes: list[tuple[list[float], dict[str, float]]]) -> None:
+        self.losses: list[float] = []
+
+        def note(trainer: Any, module: Any) -> None:
+            metrics = {n: float(v) for n, v in trainer.callback_metrics.items()}
+            notes.append((self.losses, metrics))
+
+        self.on_train_epoch_end = note  # type: ignore[method-assign]
+
+    def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
+        self.losses = []
+
+    def on_train_batch_end(self, trainer: Any, module: Any, out: Any, *_: Any) -> None:
+        self.losses = [*self.losses, float(out["loss"])]
+
+
+@pytest.mark.parametrize("rewind", ["5it", "11it"])
+def test_an_epoch_that_a_round_enters_counts_whole(rewind: str, tmp_path: Any) -> None:
+    """As in a plain fit, what comes before the rewind point has a part in the epoch's mean."""
+    notes: list[Any] = []
+    ticket = LotteryTicket(rounds=2, dirpath=tmp_path, rewind=rewind)
+    zoo.fit(zoo.Net, ticket, Notes(notes), max_epochs=2)
+    assert len(notes) == (6 if rewind == "5it" else 4)
+    for losses, metrics in notes:
+        assert len(losses) == 8
+        mean = sum(losses) / len(losses)
+        assert metrics["train_loss_epoch"] == pytest.approx(mean, rel=1e-5)
+
+
+def test_a_round_knows_the_metrics_that_were_there_at_the_rewind_point(
+    tmp_path: Any,
+) -> None:
+    """As schedules and callbacks do in a plain fit that validates every other epoch."""
+    notes: list[Any] = []
+    ticket = LotteryTicket(rounds=1, dirpath=tmp_path, rewind="2ep")
+    settings = {"max_epochs": 4, "check_val_every_n_epoch": 2}
+    zoo.fit(zoo.Net, ticket, Notes(notes), **settings)
+    losses = [metrics.get("val_loss") for _, metrics in notes]
+    assert losses[0] is None and len(losses) == 6
+    assert losses[1] == losses[2] == losses[4] and losses[5] != losses[4]
+    # what a round has not logged itself is no record of it
+    assert [
+        row for row in Run(tmp_path).records(1) if row.get("val_loss") == losses[1]
+    ] == []
+
+
 def bare_rounds(
     net: nn.Module,
     optimizer_of: Callable[..., Any],

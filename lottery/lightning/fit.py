@@ -457,13 +457,9 @@ class Fit:
         self._drop_loaders()
         self._reset_logged()
         self._restore(checkpoint, left_out)
-        if resuming:
-            for name in _LOGGED:
-                setattr(
-                    self.trainer._logger_connector,
-                    name,
-                    copy.copy(state["logged"][name]),
-                )
+        for name in _LOGGED:
+            known = copy.copy(state["logged"][name])
+            setattr(self.trainer._logger_connector, name, known)
         for timer in self._timers():
             start_timer(timer, seconds if not resuming else timer._offset)
         self.trainer.should_stop = resuming and state["should_stop"]
@@ -591,8 +587,7 @@ class Fit:
             self._make_iterator_again(origin, given, reorder=True)
         else:
             self._make_iterator_again(state["iterator"], given, state["loaders"])
-        if seed is None:
-            self.trainer.fit_loop.epoch_loop._results.refill(state["results"])
+        self.trainer.fit_loop.epoch_loop._results.refill(state["results"])
         if "gradients" in state:
             for name, parameter in self.module.named_parameters():
                 gradient = state["gradients"].get(name)

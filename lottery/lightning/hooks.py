@@ -45,6 +45,15 @@ def checked_saves(
     )
 
 
+def before_checkpoints(
+    trainer: Any, action: Callable[[], None]
+) -> AbstractContextManager[None]:
+    """Have `action` called before the state of anything is taken into a checkpoint."""
+    return _before(
+        trainer._checkpoint_connector, "dump_checkpoint", lambda *_, **__: action()
+    )
+
+
 def before_validations(
     trainer: Any, action: Callable[[], None]
 ) -> AbstractContextManager[None]:
