@@ -523,7 +523,7 @@ class Trial:
                 checkpoint = torch.load(path, weights_only=False)
                 own = checkpoint.get("callbacks", {}).get(STATE_KEY)
                 if own is not None:  # what a callback remembers of old weights
-                    del own["streams"]["live"]["objects"]
+                    del own["streams"]
                 assert_zero(checkpoint, masks[round], f"round {round}, {path.name}")
         assert_zero(self.whole["module"].state_dict(), masks[-1], "the fitted module")
 

@@ -94,7 +94,7 @@ def reloaded_loaders() -> dict[str, Any]:
     return {"max_epochs": 2, "reload_dataloaders_every_n_epochs": 1}
 
 
-@setting(needs="length")
+@setting(needs="many-batches length")
 def overfit() -> dict[str, Any]:
     """`overfit_batches=3`"""
     return {"max_epochs": 2, "overfit_batches": 3}
