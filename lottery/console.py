@@ -116,6 +116,13 @@ def not_stored(names: Sequence[str]) -> None:
         )
 
 
+def no_metrics_at_first(error: Exception) -> None:
+    show(
+        "the module was not evaluated before its training, since its validation failed there:"
+        f" {type(error).__name__}: {error}"
+    )
+
+
 def lost_orders(names: Sequence[str]) -> None:
     """Data whose order in an epoch that was cut cannot be known, and the way out."""
     if names:

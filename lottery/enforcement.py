@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -44,6 +44,7 @@ class Enforcement:
             are seen to change: what stays as it is may be another network.
         going_on: whether a training goes on in which the masks have been at work: then the optimizers' state is as it was,
             also where it is not zero at pruned weights, as in optimizers that rotate it.
+        unmoved: of copies, those that had not changed yet where a training goes on, by path; None for all.
 
     Example:
         >>> layer = torch.nn.Linear(2, 1)
@@ -62,11 +63,13 @@ class Enforcement:
         optimizers: Iterable[Optimizer],
         keepers: Iterable[object] = (),
         going_on: bool = False,
+        unmoved: Collection[str] | None = None,
     ) -> None:
         self._of = {name: parameters[name] for name in masks}
         self._optimizers = list(optimizers)
         self._keepers = list(keepers)
         self._going_on = going_on
+        self._may_move = unmoved
         self._copies = Copies(parameters)
         self._unmoved: dict[str, int] = {}
         self._undo = ExitStack()
@@ -223,8 +226,15 @@ class Enforcement:
             for copy in self._copies.kept_by(keeper):
                 if copy.averaged:
                     self._mask_copy(copy.name, copy.values)
-                elif copy.name in self._parameters:
+                elif copy.name in self._parameters and (
+                    self._may_move is None or copy.path in self._may_move
+                ):
                     self._unmoved[copy.path] = _fingerprint(copy.values)
+
+    @property
+    def unmoved(self) -> list[str]:
+        """The copies that have not changed since the masks came to work."""
+        return list(self._unmoved)
 
     def mask_copies(self) -> None:
         """Set pruned weights to zero in the copies that have changed since the masks came to work."""

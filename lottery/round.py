@@ -26,7 +26,7 @@ from lottery.record import Record
 from lottery.run import REWIND, snapshot_file
 from lottery.scores.movement import MovementAccumulator
 from lottery.steps import Step
-from lottery.storage import LAST, Directory, StorageError
+from lottery.storage import LAST, STATE, Directory, StorageError
 
 # where others read gradients before an optimizer does, and where they may write weights
 _READING = ("on_before_optimizer_step",)
@@ -115,6 +115,8 @@ class Round:
         self.connectivity: Connectivity | None = None
         self._enforcement: Enforcement | None = None
         self._goes_on = False
+        self._unmoved: list[str] | None = None
+        self._first_batch = True
         self._gradients_are_read = True
         self._pending = self._states_to_store()
         self._seen: dict[str, Any] = {}
@@ -127,6 +129,7 @@ class Round:
         own = self.run.own(saved)
         assert own is not None
         self._take(own)
+        self._first_batch = saved[STATE]["position"] == "start"
         self.run.fit.begin(saved)
         self.see_all_but(own["fresh"])
 
@@ -147,6 +150,8 @@ class Round:
 
     def _take(self, own: dict[str, Any]) -> None:
         self._goes_on = True
+        self._unmoved = own.get("unmoved")
+        self._first_batch = False
         self.record = Record(**own["record"])
         if self.mover is not None:
             self.masks = Masks.unpack(own["masks"], own["shapes"])
@@ -165,7 +170,7 @@ class Round:
         with (
             checked_saves(trainer, self._check_saved),
             before_validations(trainer, self._mask_copies),
-            before_checkpoints(trainer, self._mask_copies),
+            before_checkpoints(trainer, self._mask_for_checkpoint),
             before_clipping(trainer, self.mask_gradients),
             Enforcement(
                 self.masks,
@@ -173,10 +178,11 @@ class Round:
                 trainer.optimizers,
                 [*trainer.callbacks, module],
                 going_on=self._goes_on,
+                unmoved=self._unmoved,
             ) as self._enforcement,
         ):
-            if not self.record.start:
-                self.record.start = self.run.fit.evaluate("validate")
+            if self._first_batch and not self.record.start:
+                self.record.start = self._metrics_at_first()
             if self.run.options.rounds or self.mover is not None:
                 of = f"{self.number}/{self.run.options.rounds}"
                 self.run.fit.show(round=of, density=self.masks.density)
@@ -222,6 +228,13 @@ class Round:
         if self._gradients_are_read:
             self.mask_gradients()
 
+    def _metrics_at_first(self) -> dict[str, float]:
+        try:
+            return self.run.fit.evaluate("validate")
+        except Exception as error:  # noqa: BLE001 (of the user's: it may need what training makes)
+            console.no_metrics_at_first(error)
+            return {}
+
     def restored(self) -> None:
         """Mask what was put back since the masks came to work."""
         if self._enforcement is not None:
@@ -231,6 +244,16 @@ class Round:
         """Set pruned weights to zero in averages of the weights and other copies of them."""
         if self._enforcement is not None:
             self._enforcement.mask_copies()
+
+    def _mask_for_checkpoint(self) -> None:
+        if not self.run.fit.is_capturing:  # how often that is has no part in anything
+            self._mask_copies()
+
+    def after_batch(self) -> None:
+        """Mask the copies that follow the weights from the first step on."""
+        if self._first_batch:
+            self._first_batch = False
+            self._mask_copies()
 
     def check(self, moment: str) -> None:
         """Make sure that every pruned weight is zero.
@@ -273,8 +296,8 @@ class Round:
     def at_boundary(self, position: Position | Literal["end"]) -> None:
         """Note metrics, store the rewind point when it comes, and save the state from time to time."""
         self.check(f"after step {self.run.fit.global_step}")
-        self._mask_copies()
         if position != "batch":
+            self._mask_copies()
             self._note_epoch()
         elif self.validated:
             self._note_metrics()
@@ -305,6 +328,7 @@ class Round:
             "gathered": {} if self.gathered is None else self.gathered.sums,
             "moving": {} if self.mover is None else self.mover.state(),
             "epoch_starts": list(self._epoch_starts),
+            "unmoved": None if self._enforcement is None else self._enforcement.unmoved,
             "metrics": self.run.fit.metrics(),
             "fresh": list(self._fresh()),
             "streams": self.run.fit.state(),

@@ -506,6 +506,10 @@ class Rounds:
             masks = self.round.masks
             decision.try_out(options.pruning, self.fit, masks, options.rounds, seed)
 
+    def after_batch(self) -> None:
+        if self.round is not None:
+            self.round.after_batch()
+
     def wants_boundary(self) -> bool:
         return self.round is not None and self.round.wants_boundary()
 

@@ -713,3 +713,92 @@ def test_evaluations_of_our_own_leave_nothing_in_tensors(
     ticket = LotteryTicket(0, dirpath=tmp_path, test_each_round=test_each_round)
     ours = zoo.fit(Renormed, ticket, max_epochs=2).lightning_module
     zoo.assert_equal(ours.state_dict(), plain.state_dict())
+
+
+class NeedsTraining(zoo.Net):
+    """Its validation cannot run before a training: it compares with what a training step has kept."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        self.seen = batch[0].mean(0)
+        return super().training_step(batch, batch_idx)
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("distance", (batch[0] - self.seen).norm())
+        super().validation_step(batch, batch_idx)
+
+
+class SetInForward(zoo.Net):
+    """A buffer that is None until the first batch comes, in whatever pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", None, persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.mean is None:
+            self.mean = x.mean(0)
+        return super().forward(x - self.mean)
+
+
+@pytest.mark.parametrize("make", [NeedsTraining, SetInForward])
+def test_an_evaluation_before_training_fails_and_leaves_nothing(
+    make: Any, tmp_path: Path
+) -> None:
+    plain = zoo.fit(make, max_epochs=2).lightning_module
+    ours = zoo.fit(make, LotteryTicket(0, dirpath=tmp_path / "none"), max_epochs=2)
+    zoo.assert_equal(ours.lightning_module.state_dict(), plain.state_dict())
+
+
+def test_a_run_without_an_evaluation_before_training_resumes(tmp_path: Path) -> None:
+    whole = train(tmp_path / "whole", NeedsTraining, [])
+    assert "distance" in whole.records(1)[-1] and not whole.summary(0)["start"]
+    train(tmp_path / "cut", NeedsTraining, [], kill=PER_EPOCH + 4)
+    assert_equal_rounds(train(tmp_path / "cut", NeedsTraining, []), whole)
+
+
+class Timer(pl.Callback):
+    """A user's own, called as one of Lightning's."""
+
+
+class EarlyStopping(pl.Callback):
+    """Another."""
+
+
+@pytest.mark.parametrize("kind", [Timer, EarlyStopping])
+def test_callbacks_that_are_called_like_lightnings_are_not_taken_for_them(
+    kind: Any, tmp_path: Path
+) -> None:
+    assert train(tmp_path, zoo.Net, [kind()]).rounds == [0, 1]
+
+
+class Taught(zoo.Net):
+    """Learns from an average of itself, kept by name in a plain attribute."""
+
+    def on_fit_start(self) -> None:
+        self.teacher = {n: p.detach().clone() for n, p in self.named_parameters()}
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        taught = torch.func.functional_call(self, self.teacher, batch[0]).detach()
+        loss = super().training_step(batch, batch_idx)
+        return loss + (self(batch[0]) - taught).square().mean()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        for name, parameter in self.named_parameters():
+            self.teacher[name].lerp_(parameter.detach(), 0.3)
+
+
+def test_how_often_it_is_saved_has_no_part_in_copies_that_are_masked(
+    tmp_path: Path,
+) -> None:
+    runs = []
+    for every in ("1it", "3it", 3600):
+        ticket = LotteryTicket(
+            2, 0.4, rewind="3it", dirpath=tmp_path / f"{every}", save_every=every, keep="all"
+        )  # fmt: skip
+        zoo.fit(Taught, ticket, max_epochs=2)
+        runs.append(Run(tmp_path / f"{every}"))
+    assert_equal_rounds(runs[1], runs[0])
+    assert_equal_rounds(runs[2], runs[0])
+    train(tmp_path / "cut", Taught, [], kill=(EPOCHS + 1) * PER_EPOCH + 2)
+    cut = train(tmp_path / "cut", Taught, [])
+    assert_equal_rounds(cut, train(tmp_path / "whole", Taught, []))

@@ -51,6 +51,9 @@ class Driver(Protocol):
     def run(self) -> None:
         """Called in place of the training; calls `Fit.train` once per round."""
 
+    def after_batch(self) -> None:
+        """Called after the hooks of a batch and before its validation."""
+
     def wants_boundary(self) -> bool:
         """Asked after every batch whether `at_boundary` has anything to do."""
 
@@ -363,6 +366,11 @@ class Fit:
                 }
         self._state = None
         return self._stored_objects.encode({**checkpoint, STATE: state})
+
+    @property
+    def is_capturing(self) -> bool:
+        """Whether a checkpoint is being taken for the run, rather than for the user."""
+        return self._state is not None
 
     def _dump(self) -> dict[str, Any]:
         return self.trainer._checkpoint_connector.dump_checkpoint(weights_only=False)

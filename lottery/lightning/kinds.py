@@ -9,7 +9,11 @@ from typing import Any
 
 def is_a(callback: Any, *names: str) -> bool:
     """Recognise a callback by class name: the same class exists in `pytorch_lightning` and in `lightning`."""
-    return any(base.__name__ in names for base in type(callback).__mro__)
+    homes = ("lightning", "pytorch_lightning", "lottery")
+    return any(
+        base.__name__ in names and base.__module__.partition(".")[0] in homes
+        for base in type(callback).__mro__
+    )
 
 
 def silent_logger(trainer: Any) -> Any:

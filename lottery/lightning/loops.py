@@ -92,6 +92,7 @@ class EpochLoop:
     def on_advance_end(self, data_fetcher: Any) -> None:
         loop: Any = self
         self.lottery.stop_watching()
+        self.lottery.driver.after_batch()
         super().on_advance_end(data_fetcher)  # type: ignore[misc]
         if not self.lottery.driver.wants_boundary():
             return

@@ -26,7 +26,7 @@ def tensors_kept(module: nn.Module) -> Iterator[None]:
     buffers = [
         (part, name, buffer)
         for part in module.modules()
-        for name, buffer in part.named_buffers(recurse=False)
+        for name, buffer in part._buffers.items()
     ]
     values = [
         (tensor, tensor.detach().clone())

@@ -31,7 +31,7 @@ _CONTAINERS = (list, tuple, set, frozenset, collections.deque)
 _BUILT: dict[str, Any] = {
     f"{kind.__module__}:{kind.__qualname__}": kind
     for kind in (
-        *(list, tuple, set, frozenset, dict),
+        *(list, tuple, set, frozenset, dict, int, float, str),
         *(collections.OrderedDict, collections.Counter, collections.deque),
     )
 }
@@ -91,6 +91,8 @@ def encode(
         return {TAG: "scalar", **_numbers(np.asarray(value))}
     if is_generator(value):
         return {TAG: "generator", **_generator_state(value)}
+    if isinstance(value, enum.Flag):
+        return {TAG: "enum", "class": _name(kind), "value": value.value}
     if isinstance(value, enum.Enum):
         return {TAG: "enum", "class": _name(kind), "name": value.name}
     if isinstance(value, pathlib.PurePath):
@@ -283,8 +285,12 @@ def _encode_mapping(
     if named and type(value) in _MAPPINGS:
         return type(value)(items)
     keys = [encode(k, f"{where} key", other) for k in value]
+    if any("opaque" in tags(key) for key in keys):
+        return other(value, where)
     pairs = [[key, v] for key, (_, v) in zip(keys, items, strict=True)]
-    return {TAG: "mapping", "class": _name(type(value)), "items": pairs}
+    factory = getattr(value, "default_factory", None)
+    made = {"factory": _name(factory)} if factory in _BUILT.values() else {}
+    return {TAG: "mapping", "class": _name(type(value)), "items": pairs, **made}
 
 
 def _encode_container(value: Any, where: str, other: Other, copies: bool) -> Any:
@@ -314,6 +320,8 @@ def _decode_mapping(plain: Any, live: Any, at: Any) -> Any:
     items = [(_key(decode(k, None, at)), v) for k, v in plain["items"]]
     if _name(type(live)) == plain["class"]:
         return _fill_mapping(items, live, type(live), at)
+    if "factory" in plain:
+        return collections.defaultdict(_BUILT[plain["factory"]], items)
     kind = _BUILT[plain["class"]]
     return _fill_mapping(items, kind(), kind, at)
 
@@ -361,7 +369,7 @@ def _decode_enum(plain: Any, live: Any, _: Any) -> Any:
     kind = type(live) if _name(type(live)) == plain["class"] else _find(plain["class"])
     if not (isinstance(kind, type) and issubclass(kind, enum.Enum)):
         raise KeyError(f"{plain['class']} is no enumeration")
-    return kind[plain["name"]]
+    return kind[plain["name"]] if "name" in plain else kind(plain["value"])
 
 
 def encode_metric(metric: Metric | MetricCollection, where: str) -> Any:
