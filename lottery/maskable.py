@@ -72,19 +72,12 @@ def norms_of(module: nn.Module, names: Iterable[str]) -> dict[str, int | None]:
     found: dict[str, int | None] = {}
     for name in names:
         computed = _computed(module, name)
-        if computed is None:
+        if computed is None or not computed.breaks(slice(None)):
             continue
-        parameter = computed.parameter
-
-        def fails(
-            zeros: Tensor, computed: _Computed = computed, ones: Tensor = parameter
-        ) -> bool:
-            value = torch.ones_like(ones).masked_fill(zeros.to(ones.device), 0)
-            return any(bool(w.isnan().any()) for w in computed.weights(value))
-
-        if fails(torch.ones(parameter.shape, dtype=torch.bool)):
-            slices = range(parameter.ndim)
-            found[name] = next((d for d in slices if fails(_first(parameter, d))), None)
+        slices = range(computed.parameter.ndim)
+        found[name] = next(
+            (d for d in slices if computed.breaks((slice(None),) * d + (0,))), None
+        )
     return found
 
 
@@ -103,11 +96,13 @@ def kept_norms(
         if name not in found:
             continue
         alive = masks[name].to(found[name].device)
-        rows = _rows(found[name].masked_fill(~alive, -math.inf), dim)
-        best = torch.zeros_like(rows, dtype=torch.bool)
-        best.scatter_(1, rows.argmax(1, keepdim=True), True)
-        best = _rows_back(best, alive.shape, dim) & alive
-        found[name] = found[name].masked_fill(best, math.inf)
+        norms_first = _norms_first(found[name].masked_fill(~alive, -math.inf), dim)
+        best = torch.zeros(norms_first.shape, dtype=torch.bool, device=alive.device)
+        best.flatten(1).scatter_(
+            1, norms_first.flatten(1).argmax(1, keepdim=True), True
+        )
+        best = best[0] if dim is None else best.movedim(0, dim)
+        found[name] = found[name].masked_fill(best & alive, math.inf)
     return found
 
 
@@ -118,7 +113,7 @@ def check_norms(masks: Masks, norms: Mapping[str, int | None]) -> None:
         ValueError: they do not; the message names each parameter.
     """
     empty = {
-        name: int((~_rows(masks[name], dim).any(1)).sum())
+        name: int((~_norms_first(masks[name], dim).flatten(1).any(1)).sum())
         for name, dim in norms.items()
         if name in masks
     }
@@ -131,23 +126,9 @@ def check_norms(masks: Masks, norms: Mapping[str, int | None]) -> None:
         )
 
 
-def _rows(values: Tensor, dim: int | None) -> Tensor:
-    """A row for each norm."""
-    return values.reshape(1, -1) if dim is None else values.movedim(dim, 0).flatten(1)
-
-
-def _rows_back(rows: Tensor, shape: torch.Size, dim: int | None) -> Tensor:
-    if dim is None:
-        return rows.reshape(shape)
-    moved = torch.empty(shape, device="meta").movedim(dim, 0).shape
-    return rows.reshape(moved).movedim(0, dim)
-
-
-def _first(parameter: Tensor, dim: int) -> Tensor:
-    """True in the first slice along a dimension."""
-    where = torch.zeros(parameter.shape, dtype=torch.bool)
-    where.select(dim, 0).fill_(True)
-    return where
+def _norms_first(values: Tensor, dim: int | None) -> Tensor:
+    """The values with a first dimension that goes over norms."""
+    return values[None] if dim is None else values.movedim(dim, 0)
 
 
 @dataclass(frozen=True)
@@ -177,6 +158,12 @@ class _Computed:
             return []
         finally:
             vars(self.layer).update(attributes)
+
+    def breaks(self, where: Any) -> bool:
+        """Whether zeros at an index, among ones, give weights that are no numbers."""
+        value = torch.ones_like(self.parameter)
+        value[where] = 0
+        return any(bool(w.isnan().any()) for w in self.weights(value))
 
 
 def _computed(module: nn.Module, name: str) -> _Computed | None:

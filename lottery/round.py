@@ -114,7 +114,6 @@ class Round:
         )
         self.connectivity: Connectivity | None = None
         self._enforcement: Enforcement | None = None
-        self._goes_on = False
         self._unmoved: list[str] | None = None
         self._first_batch = True
         self._gradients_are_read = True
@@ -149,7 +148,6 @@ class Round:
             )
 
     def _take(self, own: dict[str, Any]) -> None:
-        self._goes_on = True
         self._unmoved = own.get("unmoved")
         self._first_batch = False
         self.record = Record(**own["record"])
@@ -177,7 +175,7 @@ class Round:
                 parameters,
                 trainer.optimizers,
                 [*trainer.callbacks, module],
-                going_on=self._goes_on,
+                going_on=not self._first_batch,
                 unmoved=self._unmoved,
             ) as self._enforcement,
         ):

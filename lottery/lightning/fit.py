@@ -555,15 +555,17 @@ class Fit:
                 iter(fetcher)
             if "first" in origin:
                 self._restore_streams(origin["first"])
-            drawn = []
-            for number in range(given):
-                next(fetcher)
-                if number in (0, given - 1):
-                    drawn.append(streams.fingerprint(streams.capture()))
-            fetcher.fetched -= given  # the epoch loop adds them again
-            if len(set(drawn)) > 1:
-                self._lost_orders = iterables_of(self._train_loaders())
+            self._pass_over(given)
         self._iterator_origin = dict(origin)
+
+    def _pass_over(self, given: int) -> None:
+        fetcher, after_first = self.trainer.fit_loop._data_fetcher, None
+        for _ in range(given):
+            next(fetcher)
+            after_first = after_first or streams.fingerprint(streams.capture())
+        fetcher.fetched -= given  # the epoch loop adds them again
+        if given and streams.fingerprint(streams.capture()) != after_first:
+            self._lost_orders = iterables_of(self._train_loaders())
 
     def _begin_epoch(self, state: Mapping[str, Any], seed: int) -> None:
         """Start a round at the beginning of an epoch, on random streams of its own."""

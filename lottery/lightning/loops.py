@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -27,15 +26,15 @@ class FitLoop:
 
     def setup_data(self) -> None:
         loop: Any = self
-        building = loop._combined_loader is None or loop._should_reload_train_dl
-        if building:
-            self.lottery._before_build()
-            self.lottery._note_iterator("build")
-        with self.lottery.beforehand() if building else contextlib.nullcontext():
+        if loop._combined_loader is not None and not loop._should_reload_train_dl:
             super().setup_data()  # type: ignore[misc]
-        if building:
-            self.lottery._after_build()
-            self.lottery._tell_round()
+            return
+        self.lottery._before_build()
+        self.lottery._note_iterator("build")
+        with self.lottery.beforehand():
+            super().setup_data()  # type: ignore[misc]
+        self.lottery._after_build()
+        self.lottery._tell_round()
 
     def _load_combined_loader_states(self) -> None:
         """Called when the loaders are there and their iterator is not."""
@@ -116,6 +115,9 @@ class Checkpoints:
     def _restore_modules_and_callbacks(
         self, checkpoint_path: Any = None, *args: Any, **kwargs: Any
     ) -> None:
+        if checkpoint_path is None:
+            super()._restore_modules_and_callbacks(None, *args, **kwargs)  # type: ignore[misc]
+            return
         self.lottery._restored_from = checkpoint_path
         with self.lottery.beforehand():
             super()._restore_modules_and_callbacks(checkpoint_path, *args, **kwargs)  # type: ignore[misc]
