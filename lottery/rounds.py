@@ -410,7 +410,7 @@ class Rounds:
         self.fit.barrier()  # every process has read before one writes
         if number == len(history):
             history = history.followed_by(self._decide(number, history[-1]))
-            if not self.fit.agrees(lambda: storage.encode_masks(history)):
+            if not self.fit.agrees(lambda: history.pack().numpy().tobytes()):
                 raise ValueError(
                     f"the processes of this fit decided on different masks for round {number}: what the score"
                     f" {name_of(resolve(self.options.pruning.score))} sees differs from process to process. Use a score without"

@@ -48,10 +48,6 @@ def two_processes(tmp_path: Path, score: str) -> tuple[int, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    strict=False,
-    reason="at times the weights of two processes differ, for a reason not known yet; the fit is refused by name then",
-)
 def test_two_processes_prune_by_magnitude_alike(tmp_path: Path) -> None:
     status, said = two_processes(tmp_path, "magnitude")
     assert status == 0, said
