@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
@@ -135,6 +136,35 @@ def load_weights(
     nn.Module.load_state_dict(
         plain, {name: values.get(id(t), t) for name, t in state.items()}
     )
+
+
+def shape_buffers(module: nn.Module, values: Mapping[str, Tensor]) -> None:
+    """Give the buffers that a state dict holds the shapes that they have there: banks and caches grow while training.
+
+    Args:
+        module: the module, whose buffers are replaced where they have another shape.
+        values: what `weights_of` gave; buffers that it leaves out become None.
+
+    Example:
+        >>> import torch
+        >>> module = nn.Module()
+        >>> module.register_buffer("bank", torch.zeros(5, 2))
+        >>> shape_buffers(module, {"bank": torch.zeros(0, 2)})
+        >>> module.bank.shape
+        torch.Size([0, 2])
+    """
+    for prefix, part in module.named_modules():
+        if type(part)._save_to_state_dict is not nn.Module._save_to_state_dict:
+            continue
+        for name, buffer in part._buffers.items():
+            if name in part._non_persistent_buffers_set or is_lazy(buffer):
+                continue
+            value = values.get(canonical(f"{prefix}.{name}").lstrip("."))
+            if value is None:
+                part._buffers[name] = None
+            elif buffer is None or buffer.shape != value.shape:
+                device = value.device if buffer is None else buffer.device
+                part._buffers[name] = torch.empty_like(value, device=device)
 
 
 def _state(module: nn.Module) -> dict[str, Any]:

@@ -173,7 +173,7 @@ class Round:
             Enforcement(
                 self.masks,
                 parameters,
-                trainer.optimizers,
+                self.run.fit.optimizers(),
                 [*trainer.callbacks, module],
                 going_on=not self._first_batch,
                 unmoved=self._unmoved,

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
+import array
 import collections
+import dataclasses
 import datetime
 import enum
 import io
+import queue
 import random
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given
@@ -22,7 +27,16 @@ from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
 from torchmetrics import MaxMetric, MeanMetric, MetricTracker
 from torchmetrics.classification import MulticlassAccuracy
 
-from lottery.state import Objects, Unstorable, decode, encode, is_plain, reseed, same
+from lottery.state import (
+    Objects,
+    Unstorable,
+    decode,
+    describe,
+    encode,
+    is_plain,
+    reseed,
+    same,
+)
 
 
 class Phase(enum.Enum):
@@ -262,6 +276,129 @@ def test_objects_stay_the_ones_that_were_there() -> None:
     objects.restore({})
     assert module.history is history == [] and module.best is best
     assert module.shadow["layer.weight"] is shadow and not shadow.any()
+
+
+class Tail(list):
+    """A list with an attribute."""
+
+    seen = 0
+
+
+class Counting:
+    """Its class counts."""
+
+    made: ClassVar[list[int]] = []
+    total = 0
+
+    def __init__(self) -> None:
+        self.parts = [Step(torch.zeros(1), 0)]
+        self.tail, self.namespace = Tail(), argparse.Namespace(level=0)
+        self.queue, self.user = queue.Queue(), collections.UserDict()
+        self.bytes, self.numbers = bytearray(b"a"), array.array("d", [0.5])
+        self.layer = nn.Linear(2, 2)
+        self.optimizer = torch.optim.Adam(self.layer.parameters())
+        self.schedule = torch.optim.lr_scheduler.ExponentialLR(self.optimizer, 0.5)
+        self.current = self.best = [0.0]
+
+    def train_a_little(self) -> None:
+        step = len(self.parts)
+        self.parts.append(Step(torch.ones(1) * step, step, previous=self.parts[0]))
+        self.tail.append(step)
+        self.tail.seen = step
+        self.namespace.level += 1
+        self.namespace.late = argparse.Namespace(step=step)
+        self.queue.put(step)
+        self.user[step] = step
+        self.bytes.append(step)
+        self.numbers.append(step)
+        for parameter in self.layer.parameters():
+            parameter.grad = torch.full_like(parameter, float(step))
+        self.optimizer.step()
+        self.schedule.step()
+        self.current = self.best = [*self.best, float(step)]
+        Counting.total += step
+        Counting.made.append(step)
+
+    def looked_at(self) -> Any:
+        optimizer = self.optimizer.state_dict()
+        return encode(
+            [
+                [(part.value, part.number) for part in self.parts],
+                [list(self.tail), self.tail.seen, vars(self.namespace)["level"]],
+                [list(self.queue.queue), self.queue.unfinished_tasks, self.user.data],
+                [self.bytes, self.numbers, self.schedule.get_last_lr(), optimizer],
+                [self.current, Counting.total, list(Counting.made)],
+            ]
+        )
+
+
+@dataclasses.dataclass
+class Step:
+    """What a replay buffer holds."""
+
+    value: torch.Tensor
+    number: int
+    previous: Step | None = None
+
+
+@given(st.integers(0, 3), st.integers(0, 3))
+def test_objects_of_the_users_and_of_the_standard_library_are_put_back(
+    before: int, after: int
+) -> None:
+    Counting.total, Counting.made = 0, []
+    owner = Counting()
+    objects = Objects({"module": owner})
+    for _ in range(before):
+        owner.train_a_little()
+    changes, expected = stored(objects.changes()), owner.looked_at()
+    for _ in range(after):
+        owner.train_a_little()
+    objects.restore(changes)
+    assert same(owner.looked_at(), expected)
+    assert owner.current is owner.best
+
+    Counting.total, Counting.made = 0, []
+    another = Counting()
+    Objects({"module": another}).restore(changes)
+    assert same(another.looked_at(), expected)
+    assert another.current is another.best
+    assert type(another.parts[-1]) is Step and type(another.tail) is Tail
+    assert objects.lost() == []
+
+
+def test_what_has_no_plain_form_inside_of_a_container_is_named_and_not_made_none() -> (
+    None
+):
+    owner = SimpleNamespace(jobs=[1], frame=pd.DataFrame({"x": [1.0]}))
+    objects = Objects({"module": owner})
+    owner.jobs.append(object())
+    owner.frame["x"] += 1
+    changes = stored(objects.changes())
+    assert objects.lost() == [
+        "module.jobs (list)",
+        f"module.frame ({describe(owner.frame)})",
+    ]
+    another = SimpleNamespace(jobs=[1], frame=pd.DataFrame({"x": [1.0]}))
+    Objects({"module": another}).restore(changes)
+    assert another.jobs == [1]
+
+
+class Closing:
+    """Its objects do something when they go."""
+
+    def __del__(self) -> None:
+        pass
+
+
+def test_no_object_is_made_of_a_class_that_would_run_code() -> None:
+    owner = SimpleNamespace(held=[])
+    objects = Objects({"module": owner})
+    owner.held.append(Closing())
+    assert objects.lost() == ["module.held (list)"]
+    tag = next(iter(encode(Phase.WARM)))
+    for name in (f"{__name__}:Closing", "subprocess:Popen", "os:system"):
+        with pytest.raises(KeyError, match="only have attributes"):
+            decode({tag: "made", "class": name, "attributes": {}})
 
 
 def test_what_holds_state_and_cannot_be_stored_is_named() -> None:

@@ -715,6 +715,86 @@ def test_evaluations_of_our_own_leave_nothing_in_tensors(
     zoo.assert_equal(ours.state_dict(), plain.state_dict())
 
 
+class Bank(zoo.Net):
+    """A buffer that grows with every batch, and one that the first batch makes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("bank", torch.zeros(0, zoo.CLASSES))
+        self.register_buffer("mean", None)
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        if self.mean is None:
+            self.mean = batch[0].mean().detach()
+        self.bank = torch.cat([self.bank, self(batch[0]).detach()])
+        return super().training_step(batch, batch_idx) + self.bank.mean() * self.mean
+
+
+class HeldOptimizer(zoo.Net):
+    """A part with an optimizer and a schedule that the module steps by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(zoo.CLASSES, zoo.CLASSES)
+        self.aux = torch.optim.SGD(self.head.parameters(), 0.05, momentum=0.9)
+        self.schedule = torch.optim.lr_scheduler.ExponentialLR(self.aux, 0.9)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(super().forward(x))
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.aux.step()
+        self.aux.zero_grad()
+        self.schedule.step()
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.net.parameters(), 0.05, momentum=0.9)
+
+
+class Hooked(zoo.Net):
+    """Registers a hook when a training starts, and never takes it back."""
+
+    def on_train_start(self) -> None:
+        self.net[0].register_forward_hook(lambda module, args, out: out * 1.1)
+
+
+class CountsSavings(zoo.Net):
+    """Trains by how often it was asked what to save."""
+
+    asked = 0
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.asked += 1
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        return super().training_step(batch, batch_idx) * (1 + 0.1 * self.asked)
+
+
+@pytest.mark.parametrize("make", [Bank, HeldOptimizer, Hooked, CountsSavings])
+def test_what_training_adds_to_a_module_is_gone_when_a_round_begins(
+    make: Any, tmp_path: Path
+) -> None:
+    whole = train(tmp_path / "whole", make, [])
+    for place, kill in (("first", 5), ("second", EPOCHS * PER_EPOCH + 11)):
+        train(tmp_path / place, make, [], kill=kill)
+        assert_equal_rounds(train(tmp_path / place, make, []), whole)
+
+
+def test_an_optimizer_that_takes_the_place_of_another_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Swaps(zoo.Net):
+        def on_train_epoch_start(self) -> None:
+            if self.current_epoch == 1:
+                adam = torch.optim.Adam(self.parameters(), 1e-2)
+                self.trainer.strategy._optimizers = [adam]
+
+    train(tmp_path, Swaps, [])
+    assert "trainer.optimizers[0] (torch.optim.adam.Adam)" in " ".join(
+        capsys.readouterr().out.split()
+    )
+
+
 class NeedsTraining(zoo.Net):
     """Its validation cannot run before a training: it compares with what a training step has kept."""
 

@@ -28,7 +28,7 @@ from lottery.lightning.loops import Checkpoints, EpochLoop, FitLoop, Results
 from lottery.lightning.param_groups import restore_precision
 from lottery.lightning.schedules import final_rates
 from lottery.lightning.stored_objects import StoredObjects
-from lottery.names import load_weights, weights_of
+from lottery.names import load_weights, shape_buffers, weights_of
 from lottery.nested import with_tensors
 from lottery.state import Objects, is_plain, tensors_kept
 from lottery.storage import STATE
@@ -206,6 +206,18 @@ class Fit:
         """The module's own state dict by canonical names, tensors only."""
         return weights_of(self.module)
 
+    def optimizers(self) -> list[Any]:
+        """The Trainer's, and those that the module holds and steps by itself."""
+        held = [
+            value
+            for value in vars(self.module).values()
+            if isinstance(value, torch.optim.Optimizer)
+        ]
+        known = {
+            id(optimizer): optimizer for optimizer in (*self.trainer.optimizers, *held)
+        }
+        return list(known.values())
+
     def settings(self) -> dict[str, Any]:
         """What defines a round besides the callback's own arguments, as plain data."""
         return settings_of(self.trainer)
@@ -340,7 +352,8 @@ class Fit:
         loop = trainer.fit_loop
         logger = trainer._logger_connector
         self._state = self.state()
-        checkpoint = self._dump()
+        with streams.isolated(), self.undisturbed():  # by hooks of a saving
+            checkpoint = self._dump()
         for key in ("hyper_parameters", "datamodule_hyper_parameters"):
             if key in checkpoint:
                 checkpoint[key] = {
@@ -651,6 +664,8 @@ class Fit:
         connector = self.trainer._checkpoint_connector
         connector._loaded_checkpoint = {**checkpoint, "callbacks": callbacks}
         connector.restore_datamodule()
+        if "weights" in state:
+            shape_buffers(self.module, state["weights"])
         connector.restore_model()
         connector.restore_callbacks()
         connector.restore_training_state()

@@ -12,7 +12,7 @@ from lottery import streams
 from lottery.lightning.kinds import bare_module, is_a
 from lottery.lightning.loaders import generators_of
 from lottery.lightning.param_groups import ParamGroups
-from lottery.state import Changes, Objects, Root, reseed
+from lottery.state import Changes, Objects, Root, describe, reseed
 
 _TRAINER = (
     "accumulate_grad_batches",
@@ -56,7 +56,10 @@ class Live:
         self, trainer: Any, beforehand: Sequence[tuple[Objects, Objects]] = ()
     ) -> None:
         self._trainer = trainer
-        self._schedulers = list(trainer.lr_scheduler_configs)
+        self._optimizers = list(trainer.optimizers)
+        self._configs = list(trainer.lr_scheduler_configs)
+        self._schedulers = [config.scheduler for config in self._configs]
+        self._hooks = [(hooks, dict(hooks)) for hooks in _hooks(trainer)]
         self._groups = ParamGroups(trainer)
         self.objects = look(trainer)
         for before, after in reversed(beforehand):
@@ -77,7 +80,14 @@ class Live:
         """
         trainer = self._trainer
         trainer.fit_loop._skip_backward = False
-        trainer.strategy.lr_scheduler_configs = list(self._schedulers)
+        trainer.strategy._optimizers = list(self._optimizers)
+        trainer.strategy.lr_scheduler_configs = list(self._configs)
+        for config, scheduler in zip(self._configs, self._schedulers, strict=True):
+            config.scheduler = scheduler
+        for hooks, first in self._hooks:
+            if hooks != first:
+                hooks.clear()
+                hooks.update(first)
         self._groups.restore(changes.get("groups", {}))
         objects, left_out = changes.get("objects", {}), {*without, *SETTINGS}
         self.objects.restore({k: v for k, v in objects.items() if k not in left_out})
@@ -102,7 +112,18 @@ class Live:
 
     def lost(self) -> list[str]:
         """What training has put in the place of something else, and cannot be captured."""
-        return self.objects.lost()
+        trainer = self._trainer
+        now = [config.scheduler for config in trainer.lr_scheduler_configs]
+        replaced = [
+            f"trainer.{name}[{index}] ({describe(new)})"
+            for name, first, new_ones in (
+                ("optimizers", self._optimizers, trainer.optimizers),
+                ("lr_scheduler_configs", self._schedulers, now),
+            )
+            for index, new in enumerate(new_ones)
+            if not any(new is known for known in first)
+        ]
+        return [*self.objects.lost(), *replaced]
 
 
 class LoaderStates:
@@ -148,6 +169,14 @@ class LoaderStates:
         objects = Objects(roots, earlier=earlier)
         self._known.append((list(loaders), objects))
         return objects
+
+
+def _hooks(trainer: Any) -> Iterator[dict[int, Any]]:
+    """The hooks that are registered in the module's parts, by what adds them."""
+    for part in trainer.lightning_module.modules():
+        for name in ("_forward_pre_hooks", "_forward_hooks", "_backward_hooks"):
+            yield getattr(part, name)
+        yield part._backward_pre_hooks
 
 
 def _roots(trainer: Any) -> Iterator[tuple[str, Root]]:

@@ -2,7 +2,16 @@
 
 from lottery.state.objects import Changes, Objects, Root
 from lottery.state.tensors import tensors_kept
-from lottery.state.values import TAG, Unstorable, decode, encode, is_plain, reseed, same
+from lottery.state.values import (
+    TAG,
+    Unstorable,
+    decode,
+    describe,
+    encode,
+    is_plain,
+    reseed,
+    same,
+)
 
 __all__ = [
     "TAG",
@@ -11,6 +20,7 @@ __all__ = [
     "Root",
     "Unstorable",
     "decode",
+    "describe",
     "encode",
     "is_plain",
     "reseed",

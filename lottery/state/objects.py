@@ -9,6 +9,7 @@ puts objects back: those of this process, or those that the same script makes in
 from __future__ import annotations
 
 import collections
+import contextlib
 import io
 import multiprocessing.process
 import socket
@@ -27,13 +28,19 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from lottery.state.values import (
     METRICS,
     TAG,
+    Missing,
     Unstorable,
     decode,
     describe,
     encode,
+    encode_made,
     encode_metric,
+    encode_state,
     is_generator,
+    is_of_the_user,
+    keeps_its_state,
     same,
+    slots_of,
     tags,
 )
 
@@ -46,27 +53,6 @@ _DATA_BYTES = 2**20  # so are larger arrays and tensors
 _LOADER = ("dataset", "sampler", "batch_sampler", "generator", "collate_fn")
 _MODULE = frozenset(vars(nn.Module())) - {"training"} | {"_compiled_call_impl"}
 _FILLED = (list, dict, set, Tensor, np.ndarray)  # `decode` fills what stands there
-# objects of these packages have no attributes of the user's
-_INFRASTRUCTURE = sys.stdlib_module_names | frozenset(
-    [
-        "torch",
-        "numpy",
-        "pandas",
-        "pytorch_lightning",
-        "lightning",
-        "lightning_fabric",
-        "lightning_utilities",
-        "torchmetrics",
-        "lottery",
-        "rich",
-        "tqdm",
-        "tensorboard",
-        "wandb",
-        "mlflow",
-        "PIL",
-        "matplotlib",
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -93,7 +79,7 @@ class _Object:
     def take_values_of(self, earlier: _Object) -> None:
         """Take what attributes were earlier, but for references to objects, whose names are other ones there."""
         for attribute, plain in earlier.plain.items():
-            if attribute in self.plain and "object" not in tags(plain):
+            if attribute in self.plain and not _refers(plain):
                 self.plain[attribute] = plain
                 self.live[attribute] = earlier.live[attribute]
 
@@ -103,7 +89,7 @@ class _Object:
             if (
                 same(plain, before.plain.get(attribute, _GONE))
                 or not same(plain, self.plain.get(attribute, _GONE))
-                or "object" in tags(before.plain.get(attribute))
+                or _refers(before.plain.get(attribute))
             ):
                 continue
             if attribute in before.plain:
@@ -183,6 +169,7 @@ class Objects:
     ) -> None:
         """Put every object back to how it was first, and then to `changes`; those of the names in `without` stay as they are."""
         now = self._look()
+        shared = []  # attributes that are what another one is, which is put back before them
         for name, first in self._first.items():
             if name in without:
                 continue
@@ -190,7 +177,14 @@ class Objects:
             if there is None or there.owner is not first.owner:
                 there = _Object(first.owner, {}, {})
             for attribute in {**first.plain, **changed, **there.plain}:
-                self._put(first, there, attribute, changed)
+                if "attribute" in tags(
+                    changed.get(attribute, first.plain.get(attribute))
+                ):
+                    shared.append((first, there, attribute, changed))
+                else:
+                    self._put(first, there, attribute, changed)
+        for one in shared:
+            self._put(*one)
 
     def generators(self) -> dict[str, Any]:
         """The generators of random numbers among attributes, by name."""
@@ -211,13 +205,13 @@ class Objects:
         ]
 
     def lost(self) -> list[str]:
-        """What training has put where something else was, and that has no plain form."""
+        """What training has put where something else was, or has changed, and that has no plain form."""
         return [
             f"{name}.{attribute} ({describe(now.live[attribute])})"
             for name, now in self._look().items()
             for attribute, plain in now.plain.items()
-            if _is_opaque(plain)
-            and self._first[name].live.get(attribute) is not now.live[attribute]
+            if "opaque" in tags(plain)
+            and not _is_unchanged(self._first[name], now, attribute)
         ]
 
     def _look(self) -> dict[str, _Object]:
@@ -238,12 +232,16 @@ class Objects:
         if attribute not in changed and live is not kept:
             live, plain = kept, None  # the very object that was there
             _set(owner, attribute, live)
-        if _is_opaque(wanted) or same(wanted, plain):
+        is_shared = attribute in changed and "attribute" in tags(wanted)
+        if _is_opaque(wanted) or (same(wanted, plain) and not is_shared):
             return
         if wanted == _GONE:
             _delete(owner, attribute)
             return
-        value = decode(wanted, live, lambda name: self._first[name].owner)
+        try:
+            value = decode(wanted, live, lambda name: self._first[name].owner)
+        except Missing:
+            return  # named as lost
         if value is not live or attribute == _FROZEN:
             _set(owner, attribute, value)
 
@@ -276,6 +274,8 @@ class _Walk:
         }
         self._queue: collections.deque[tuple[str, Root, bool]] = collections.deque()
         self._seen: set[int] = set()
+        self._inside: set[int] = set()
+        self._filled: dict[int, tuple[str, str]] = {}
         for name, root in roots.items():
             self._enter(name, root, isinstance(root.owner, _DATA))
         while self._queue:
@@ -288,28 +288,63 @@ class _Walk:
             self._queue.append((name, root, is_data))
 
     def _look_at(self, name: str, root: Root, is_data: bool) -> None:
-        def other(value: Any, where: str) -> Any:
-            return self._of_object(value, where, is_data)
-
         live = dict(self._attributes(root))
         plain = {
-            attribute: _opaque(value)
-            if _is_large(value, is_data)
-            else encode(value, f"{name}.{attribute}", other)
+            attribute: self._plain(value, name, attribute, is_data)
             for attribute, value in live.items()
         }
         self.found[name] = _Object(root.owner, live, plain)
+        for kind in type(root.owner).__mro__[:-1]:
+            if is_of_the_user(kind) and root.only is None:
+                self._enter(
+                    f"class {kind.__module__}.{kind.__qualname__}", Root(kind), is_data
+                )
+
+    def _plain(self, value: Any, name: str, attribute: str, is_data: bool) -> Any:
+        def other(value: Any, where: str) -> Any:
+            return self._of_object(value, where, is_data)
+
+        if _is_large(value, is_data):
+            return _opaque(value)
+        if type(value) in _FILLED:
+            at, first = self._filled.setdefault(id(value), (name, attribute))
+            if (at, first) != (name, attribute):
+                return {TAG: "attribute", "at": at, "name": first}
+        return encode(value, f"{name}.{attribute}", other)
 
     def _of_object(self, value: Any, where: str, is_data: bool) -> Any:
-        if id(value) in self._beyond or not _has_attributes(value):
+        def other(value: Any, where: str) -> Any:
+            return self._of_object(value, where, is_data)
+
+        if id(value) in self._beyond:
             return _opaque(value)
         name = self._names.get(id(value), where)
+        if id(value) not in self._seen and not _has_attributes(value):
+            return (
+                encode_state(value, where, other)
+                if keeps_its_state(value)
+                else _opaque(value, is_data)
+            )
         if self._first:
             there = self._first.get(name)
             if there is None or type(there.owner) is not type(value):
-                return _whole(value, where)
+                return self._whole(value, where, other)
         self._enter(name, Root(value), is_data or isinstance(value, _DATA))
         return {TAG: "object", "at": name}
+
+    def _whole(self, value: Any, where: str, other: Any) -> Any:
+        """The plain form of an object that was not there first."""
+        if id(value) in self._inside:  # it is a part of itself
+            return _opaque(value)
+        self._inside.add(id(value))
+        try:
+            if isinstance(value, METRICS):
+                return encode_metric(value, where)
+            return encode_made(value, where, other)
+        except Unstorable:
+            return _opaque(value)
+        finally:
+            self._inside.discard(id(value))
 
     def _attributes(self, root: Root) -> Iterator[tuple[str, Any]]:
         owner = root.owner
@@ -319,11 +354,12 @@ class _Walk:
         if isinstance(owner, DataLoader):
             yield from ((name, getattr(owner, name)) for name in _LOADER)
             return
-        for kind in type(owner).__mro__:
-            slots = vars(kind).get("__slots__", ())
-            for name in (slots,) if isinstance(slots, str) else slots:
-                if name not in ("__dict__", "__weakref__") and hasattr(owner, name):
-                    yield name, getattr(owner, name)
+        if isinstance(owner, type):
+            yield from (
+                (k, v) for k, v in vars(owner).items() if _is_data_of_class(k, v)
+            )
+            return
+        yield from slots_of(owner)
         left_out = {*root.without, *(_MODULE if isinstance(owner, nn.Module) else ())}
         attributes = getattr(owner, "__dict__", {})
         yield from ((k, v) for k, v in attributes.items() if k not in left_out)
@@ -352,25 +388,30 @@ def _has_attributes(value: Any) -> bool:
         return True
     kind = type(value)
     called = (type, types.FunctionType, types.MethodType, types.ModuleType, Tensor)
-    package = kind.__module__.partition(".")[0]
-    if isinstance(value, called) or package in _INFRASTRUCTURE:
+    if isinstance(value, called) or not is_of_the_user(kind):
         return False
     slots = any("__slots__" in vars(base) for base in kind.__mro__)
     return hasattr(value, "__dict__") or slots
 
 
-def _whole(value: Any, where: str) -> Any:
-    """The plain form of an object that was not there first."""
-    if isinstance(value, METRICS):
-        try:
-            return encode_metric(value, where)
-        except Unstorable:
-            pass
-    return _opaque(value)
+def _is_data_of_class(name: str, value: Any) -> bool:
+    special = name.startswith("__") or name == "_abc_impl"
+    return not special and not isinstance(value, type) and not hasattr(value, "__get__")
 
 
-def _opaque(value: Any) -> Any:
-    return {TAG: "opaque", "is": describe(value)}
+def _refers(plain: Any) -> bool:
+    """Whether a plain form names objects."""
+    return bool({"object", "attribute"} & tags(plain))
+
+
+def _opaque(value: Any, is_data: bool = True) -> Any:
+    """What stands for a value without a plain form; a table that is state has a digest, so that changes are named."""
+    digest = {}
+    if type(value).__module__.partition(".")[0] == "pandas" and not is_data:
+        with contextlib.suppress(TypeError):
+            hashes = sys.modules["pandas"].util.hash_pandas_object(value)
+            digest = {"digest": hashes.to_numpy().tobytes().hex()}
+    return {TAG: "opaque", "is": describe(value), **digest}
 
 
 def _is_opaque(plain: Any) -> bool:
@@ -388,8 +429,9 @@ def _is_unchanged(first: _Object, now: _Object, attribute: str) -> bool:
     if attribute not in first.plain or attribute not in now.plain:
         return False
     before, after = first.plain[attribute], now.plain[attribute]
-    if _is_opaque(before) and _is_opaque(after):
-        return first.live[attribute] is now.live[attribute]
+    is_one = first.live[attribute] is now.live[attribute]
+    if not is_one and (_is_opaque(before) or "attribute" in tags(before)):
+        return False
     return same(before, after)
 
 
@@ -404,7 +446,8 @@ def _change(first: _Object, now: _Object, attribute: str) -> Any:
         and isinstance(there, Tensor)
         and value.data_ptr() == there.data_ptr()
     )
-    if is_one or type(value) not in _FILLED or "opaque" in tags(plain):
+    refers = {"opaque", "attribute"} & tags(plain)
+    if is_one or type(value) not in _FILLED or refers:
         return plain
     return {TAG: "new", "value": plain}
 
@@ -441,7 +484,9 @@ def _set(owner: Any, attribute: str, value: Any) -> None:
         if attribute in owner._modules or isinstance(value, nn.Module):
             owner._modules[attribute] = value
             return
-    if attribute in getattr(owner, "__dict__", ()):
+    if isinstance(owner, type):
+        setattr(owner, attribute, value)
+    elif attribute in getattr(owner, "__dict__", ()):
         vars(owner)[attribute] = value
     else:
         object.__setattr__(owner, attribute, value)
@@ -450,6 +495,8 @@ def _set(owner: Any, attribute: str, value: Any) -> None:
 def _delete(owner: Any, attribute: str) -> None:
     if isinstance(owner, nn.Module) and attribute in owner._modules:
         del owner._modules[attribute]
+    elif isinstance(owner, type):
+        delattr(owner, attribute)
     elif attribute in getattr(owner, "__dict__", ()):
         del vars(owner)[attribute]
     else:

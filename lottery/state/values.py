@@ -7,6 +7,7 @@ is called: classes are looked up among those that are imported already, and only
 
 from __future__ import annotations
 
+import array
 import collections
 import datetime
 import enum
@@ -14,7 +15,7 @@ import pathlib
 import random
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,29 @@ _BUILT: dict[str, Any] = {
     )
 }
 
+# objects of these packages have no attributes of the user's, but for some that are containers
+_INFRASTRUCTURE = sys.stdlib_module_names | frozenset(
+    [
+        "torch",
+        "numpy",
+        "pandas",
+        "pytorch_lightning",
+        "lightning",
+        "lightning_fabric",
+        "lightning_utilities",
+        "torchmetrics",
+        "lottery",
+        "rich",
+        "tqdm",
+        "tensorboard",
+        "wandb",
+        "mlflow",
+        "PIL",
+        "matplotlib",
+    ]
+)
+_OF_CONTAINERS = ("argparse", "collections", "queue")
+
 Other = Callable[[Any, str], Any]
 
 
@@ -45,6 +69,10 @@ class Unstorable(TypeError):
     def __init__(self, value: Any, where: str) -> None:
         self.value, self.where = value, where
         super().__init__(f"{where} ({describe(value)})")
+
+
+class Missing(LookupError):
+    """What a plain form only names is not there."""
 
 
 def describe(value: Any) -> str:
@@ -85,10 +113,18 @@ def encode(
         return _encode_tensor(value) if copies else value
     if kind is bytes:
         return {TAG: "bytes", **_numbers(np.frombuffer(value, np.uint8))}
-    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+    if kind is bytearray:
+        return {TAG: "bytearray", **_numbers(np.frombuffer(bytes(value), np.uint8))}
+    if kind is array.array and value.typecode not in "uw":
+        numbers = _numbers(np.frombuffer(value.tobytes(), np.uint8))
+        return {TAG: "typed", "code": value.typecode, **numbers}
+    if kind is np.ndarray and not value.dtype.hasobject:
         return {TAG: "array", "shape": list(value.shape), **_numbers(value)}
     if isinstance(value, np.generic) and not value.dtype.hasobject:
         return {TAG: "scalar", **_numbers(np.asarray(value))}
+    if isinstance(value, (Tensor, np.ndarray)) and _is_subclass_of_numbers(value):
+        data = np.asarray(value) if isinstance(value, np.ndarray) else _as_tensor(value)
+        return {TAG: "numbers", "class": _name(kind), "data": encode(data)}
     if is_generator(value):
         return {TAG: "generator", **_generator_state(value)}
     if isinstance(value, enum.Flag):
@@ -113,6 +149,9 @@ def decode(plain: Any, live: Any = None, at: Callable[[str], Any] | None = None)
         plain: what `encode` gave, also after it was read from a file.
         live: what stands in its place now. A container, array, tensor or generator of the same kind is filled in place.
         at: gives the live object of a name that `encode`'s `other` wrote as ``{TAG: "object", "at": name}``.
+
+    Raises:
+        Missing: what has no plain form stood there, and nothing stands in its place now.
     """
     kind = type(plain)
     if kind is Tensor:
@@ -212,8 +251,44 @@ def _decode_array(plain: Any, live: Any, _: Any) -> Any:
     return array.copy()
 
 
+def _is_subclass_of_numbers(value: Any) -> bool:
+    """Whether it is an array or tensor of a class of the user's, which is filled in place."""
+    array = isinstance(value, np.ndarray) and not value.dtype.hasobject
+    return is_of_the_user(type(value)) and (array or isinstance(value, Tensor))
+
+
+def _as_tensor(value: Tensor) -> Tensor:
+    with torch._C.DisableTorchFunctionSubclass():
+        return value.detach().as_subclass(Tensor)
+
+
+def _decode_numbers(plain: Any, live: Any, _: Any) -> Any:
+    if _name(type(live)) != plain["class"]:
+        raise Missing(plain["class"])
+    there = np.asarray(live) if isinstance(live, np.ndarray) else _as_tensor(live)
+    if decode(plain["data"], there) is not there:
+        raise Missing(plain["class"])  # of another shape
+    return live
+
+
 def _decode_scalar(plain: Any, *_: Any) -> Any:
     return np.frombuffer(plain["data"].numpy().tobytes(), np.dtype(plain["dtype"]))[0]
+
+
+def _decode_bytearray(plain: Any, live: Any, _: Any) -> Any:
+    found = bytearray(plain["data"].numpy().tobytes())
+    if type(live) is bytearray:
+        live[:] = found
+        return live
+    return found
+
+
+def _decode_typed(plain: Any, live: Any, _: Any) -> Any:
+    found = array.array(plain["code"], plain["data"].numpy().tobytes())
+    if type(live) is array.array and live.typecode == plain["code"]:
+        live[:] = found
+        return live
+    return found
 
 
 # generators of random numbers
@@ -290,7 +365,9 @@ def _encode_mapping(
     pairs = [[key, v] for key, (_, v) in zip(keys, items, strict=True)]
     factory = getattr(value, "default_factory", None)
     made = {"factory": _name(factory)} if factory in _BUILT.values() else {}
-    return {TAG: "mapping", "class": _name(type(value)), "items": pairs, **made}
+    own = _attributes_of_container(value, where, other)
+    kind = _name(type(value))
+    return {TAG: "mapping", "class": kind, "items": pairs, **made, **own}
 
 
 def _encode_container(value: Any, where: str, other: Other, copies: bool) -> Any:
@@ -302,7 +379,14 @@ def _encode_container(value: Any, where: str, other: Other, copies: bool) -> Any
     if type(value) in (list, tuple):
         return type(value)(items)
     length = {"maxlen": value.maxlen} if isinstance(value, collections.deque) else {}
-    return {TAG: "container", "class": _name(type(value)), "items": items, **length}
+    own = _attributes_of_container(value, where, other)
+    kind = _name(type(value))
+    return {TAG: "container", "class": kind, "items": items, **length, **own}
+
+
+def _attributes_of_container(value: Any, where: str, other: Other) -> dict[str, Any]:
+    attributes = getattr(value, "__dict__", None)
+    return {"attributes": encode(attributes, where, other)} if attributes else {}
 
 
 def _fill_mapping(items: Any, live: Any, kind: Any, at: Any) -> Any:
@@ -319,26 +403,55 @@ def _fill_mapping(items: Any, live: Any, kind: Any, at: Any) -> Any:
 def _decode_mapping(plain: Any, live: Any, at: Any) -> Any:
     items = [(_key(decode(k, None, at)), v) for k, v in plain["items"]]
     if _name(type(live)) == plain["class"]:
-        return _fill_mapping(items, live, type(live), at)
-    if "factory" in plain:
-        return collections.defaultdict(_BUILT[plain["factory"]], items)
-    kind = _BUILT[plain["class"]]
-    return _fill_mapping(items, kind(), kind, at)
+        found = live
+    elif "factory" in plain:
+        found = collections.defaultdict(_BUILT[plain["factory"]])
+    else:
+        found = _empty(plain["class"], collections.OrderedDict, dict)
+    base = next(k for k in (collections.OrderedDict, dict) if isinstance(found, k))
+    values = [(k, decode(v, dict.get(found, k), at)) for k, v in items]
+    base.clear(found)
+    for key, value in values:
+        base.__setitem__(found, key, value)
+    return _with_attributes(found, plain, at)
 
 
 def _decode_container(plain: Any, live: Any, at: Any) -> Any:
-    items = [decode(p, None, at) for p in plain["items"]]
     alike = _name(type(live)) == plain["class"]
-    if alike and isinstance(live, (set, list, collections.deque)):
-        live.clear()
-        (live.update if isinstance(live, set) else live.extend)(items)
-        return live
+    there = list(live) if alike and isinstance(live, (list, collections.deque)) else ()
+    items = [decode(p, _item(there, i), at) for i, p in enumerate(plain["items"])]
     kind = _BUILT.get(plain["class"]) or _find(plain["class"])
     if isinstance(kind, type) and issubclass(kind, tuple):  # a named one
         return tuple.__new__(kind, items)
-    if kind not in _BUILT.values():
-        raise KeyError(f"{plain['class']} is no container")
-    return kind(items, plain["maxlen"]) if kind is collections.deque else kind(items)
+    if kind is frozenset:
+        return frozenset(items)
+    if kind is collections.deque and not alike:
+        return collections.deque(items, plain["maxlen"])
+    found = live if alike else _empty(plain["class"], list, set, collections.deque)
+    base: Any = next(k for k in (list, set, collections.deque) if isinstance(found, k))
+    base.clear(found)
+    (set.update if base is set else base.extend)(found, items)
+    return _with_attributes(found, plain, at)
+
+
+def _empty(name: str, *bases: Any) -> Any:
+    """A new container of a class that is one of the user's, or Python's own; no code of the class is run."""
+    kind = _BUILT.get(name) or _find(name)
+    base = next(
+        (b for b in bases if isinstance(kind, type) and issubclass(kind, b)), None
+    )
+    if base is None or not (kind in _BUILT.values() or is_of_the_user(kind)):
+        raise KeyError(f"{name} is no container")
+    return kind() if kind in _BUILT.values() else base.__new__(kind)
+
+
+def _with_attributes(container: Any, plain: Any, at: Any) -> Any:
+    if hasattr(container, "__dict__"):
+        live = dict(vars(container))
+        vars(container).clear()
+        for name, value in plain.get("attributes", {}).items():
+            vars(container)[name] = decode(value, live.get(name), at)
+    return container
 
 
 def _item(values: Any, index: int) -> Any:
@@ -391,6 +504,93 @@ def encode_metric(metric: Metric | MetricCollection, where: str) -> Any:
     return {TAG: "metric", "class": _name(type(metric)), "state": state}
 
 
+def is_of_the_user(kind: Any) -> bool:
+    """Whether there may be state of the user's in the attributes of a class's objects."""
+    package = kind.__module__.partition(".")[0]
+    return package not in _INFRASTRUCTURE or kind.__module__ in _OF_CONTAINERS
+
+
+def encode_made(value: Any, where: str, other: Other) -> Any:
+    """The plain form of a whole object of the user's, for one that was made while training: class and attributes.
+
+    Raises:
+        Unstorable: no such object can be made without running code of its class.
+    """
+    kind = type(value)
+    if not _can_be_made(kind):
+        raise Unstorable(value, where)
+    attributes = {
+        name: encode(attribute, f"{where}.{name}", other)
+        for name, attribute in (
+            *slots_of(value),
+            *getattr(value, "__dict__", {}).items(),
+        )
+    }
+    return {TAG: "made", "class": _name(kind), "attributes": attributes}
+
+
+def slots_of(value: Any) -> Iterator[tuple[str, Any]]:
+    """The attributes that an object keeps in slots."""
+    for kind in type(value).__mro__:
+        slots = vars(kind).get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if name not in ("__dict__", "__weakref__") and hasattr(value, name):
+                yield name, getattr(value, name)
+
+
+def _can_be_made(kind: Any) -> bool:
+    try:
+        found = _find(_name(kind))
+    except (AttributeError, KeyError):
+        return False
+    plain = all(
+        b is object or is_of_the_user(b) or b.__module__ == "typing"
+        for b in kind.__mro__
+    )
+    return found is kind and plain and not hasattr(kind, "__del__")
+
+
+def _decode_made(plain: Any, _: Any, at: Any) -> Any:
+    kind = _find(plain["class"])
+    if not (isinstance(kind, type) and _can_be_made(kind)):
+        raise KeyError(
+            f"{plain['class']} is no class of objects that only have attributes"
+        )
+    made: Any = object.__new__(kind)
+    for name, value in plain["attributes"].items():
+        object.__setattr__(made, name, decode(value, None, at))
+    return made
+
+
+def keeps_its_state(value: Any) -> bool:
+    """Whether an object gives its state, and takes it: optimizers, schedulers, scalers; but not loaders, whose state is
+    that of the epoch."""
+    kind = type(value)
+    given = all(
+        callable(getattr(kind, n, None)) for n in ("state_dict", "load_state_dict")
+    )
+    return given and not hasattr(kind, "__iter__")
+
+
+def encode_state(value: Any, where: str, other: Other) -> Any:
+    """The plain form of an object by its `state_dict`."""
+    state = encode(dict(value.state_dict()), where, other)
+    return {TAG: "state", "class": _name(type(value)), "state": state}
+
+
+def _decode_state(plain: Any, live: Any, at: Any) -> Any:
+    if _name(type(live)) != plain["class"]:
+        raise Missing(plain["class"])
+    live.load_state_dict(decode(plain["state"], dict(live.state_dict()), at))
+    return live
+
+
+def _decode_opaque(plain: Any, live: Any, _: Any) -> Any:
+    if live is None:
+        raise Missing(plain["is"])
+    return live
+
+
 def _decode_metric(plain: Any, *_: Any) -> Any:
     kind = _find(plain["class"])
     if not (isinstance(kind, type) and issubclass(kind, METRICS)):
@@ -427,5 +627,11 @@ _DECODERS: dict[str, Callable[[Any, Any, Any], Any]] = {
     "duration": lambda plain, *_: datetime.timedelta(*plain["of"]),
     "new": lambda plain, _, at: decode(plain["value"], None, at),
     "object": lambda plain, _, at: at(plain["at"]),
-    "opaque": lambda _, live, __: live,
+    "attribute": lambda plain, _, at: getattr(at(plain["at"]), plain["name"]),
+    "opaque": _decode_opaque,
+    "made": _decode_made,
+    "state": _decode_state,
+    "bytearray": _decode_bytearray,
+    "typed": _decode_typed,
+    "numbers": _decode_numbers,
 }
