@@ -5,7 +5,6 @@ import json
 import math
 import shutil
 import threading
-from typing import ClassVar
 
 import pandas
 import pytest
@@ -71,22 +70,23 @@ class Net(LightningModule):
         return self.loader(3, 16)
 
 
+NOTES = {}  # by path; of the module, since a round puts back what objects and classes have
+
+
 class Reader(Callback):
     """Reads the run while it is being written: at every batch, from another thread too."""
 
-    notes: ClassVar = {}  # by path; of the class, since a round puts back what an object has
-
     def __init__(self, path):
         self.path = path
-        self.notes[path] = [], []
+        NOTES[path] = [], []
 
     @property
     def seen(self):
-        return self.notes[self.path][0]
+        return NOTES[self.path][0]
 
     @property
     def tables(self):
-        return self.notes[self.path][1]
+        return NOTES[self.path][1]
 
     def on_train_batch_end(self, trainer, *_):
         run = Run(self.path)
