@@ -275,7 +275,7 @@ class Round:
         where = ", ".join(f"{n} ({a:,} of {b:,})" for n, (a, b) in found.items())
         causes = overridden(trainer, _WRITING) + [
             f"the optimizer {type(optimizer).__name__}"
-            for optimizer in trainer.optimizers
+            for optimizer in self.run.fit.optimizers()
             if not type(optimizer).__module__.startswith("torch.optim")
         ]
         if not self.run.fit.module.automatic_optimization:

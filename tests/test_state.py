@@ -401,6 +401,15 @@ def test_no_object_is_made_of_a_class_that_would_run_code() -> None:
             decode({tag: "made", "class": name, "attributes": {}})
 
 
+def test_what_is_as_it_was_stays_the_object_that_it_is() -> None:
+    owner = SimpleNamespace(current=[1], rows=[])
+    objects = Objects({"module": owner})
+    owner.current = current = [2]
+    owner.rows.append(owner.current)
+    objects.restore(objects.changes())
+    assert owner.current is current and owner.rows[0] is current
+
+
 def test_what_holds_state_and_cannot_be_stored_is_named() -> None:
     owner = SimpleNamespace(
         schedule=lambda epoch: epoch, file=io.StringIO(), stream=iter([1]), size=3

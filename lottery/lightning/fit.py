@@ -208,15 +208,10 @@ class Fit:
 
     def optimizers(self) -> list[Any]:
         """The Trainer's, and those that the module holds and steps by itself."""
-        held = [
-            value
-            for value in vars(self.module).values()
-            if isinstance(value, torch.optim.Optimizer)
-        ]
-        known = {
-            id(optimizer): optimizer for optimizer in (*self.trainer.optimizers, *held)
-        }
-        return list(known.values())
+        own = list(self.trainer.optimizers)
+        values = vars(self.module).values()
+        held = [v for v in values if isinstance(v, torch.optim.Optimizer)]
+        return [*own, *(optimizer for optimizer in held if optimizer not in own)]
 
     def settings(self) -> dict[str, Any]:
         """What defines a round besides the callback's own arguments, as plain data."""
@@ -352,8 +347,10 @@ class Fit:
         loop = trainer.fit_loop
         logger = trainer._logger_connector
         self._state = self.state()
-        with streams.isolated(), self.undisturbed():  # by hooks of a saving
+        assert self._live is not None
+        with streams.isolated():
             checkpoint = self._dump()
+        self._live.enter(self._state["live"])  # what hooks of a saving have changed
         for key in ("hyper_parameters", "datamodule_hyper_parameters"):
             if key in checkpoint:
                 checkpoint[key] = {

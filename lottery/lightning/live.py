@@ -36,6 +36,12 @@ _OPTIMIZER = (
     "defaults",
     "step",
 )  # are in its state, or torch's
+_HOOKS = (
+    "_forward_pre_hooks",
+    "_forward_hooks",
+    "_backward_pre_hooks",
+    "_backward_hooks",
+)
 _WITHOUT_STATE = ("ProgressBar", "Timer", "LotteryTicket")
 
 
@@ -172,11 +178,9 @@ class LoaderStates:
 
 
 def _hooks(trainer: Any) -> Iterator[dict[int, Any]]:
-    """The hooks that are registered in the module's parts, by what adds them."""
+    """The hooks that are registered in the parts of the module."""
     for part in trainer.lightning_module.modules():
-        for name in ("_forward_pre_hooks", "_forward_hooks", "_backward_hooks"):
-            yield getattr(part, name)
-        yield part._backward_pre_hooks
+        yield from (getattr(part, name) for name in _HOOKS)
 
 
 def _roots(trainer: Any) -> Iterator[tuple[str, Root]]:

@@ -1,12 +1,12 @@
 """The state of live objects: what training changes outside of any `state_dict`, captured as plain data and put back."""
 
+from lottery.state.classes import describe
+from lottery.state.numbers import TAG
 from lottery.state.objects import Changes, Objects, Root
 from lottery.state.tensors import tensors_kept
 from lottery.state.values import (
-    TAG,
     Unstorable,
     decode,
-    describe,
     encode,
     is_plain,
     reseed,

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
+import hashlib
 import io
 import multiprocessing.process
 import socket
@@ -25,22 +27,24 @@ import numpy as np
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from lottery.state.classes import (
+    Missing,
+    describe,
+    is_of_the_user,
+    keeps_its_state,
+    slots_of,
+)
+from lottery.state.numbers import TAG
 from lottery.state.values import (
     METRICS,
-    TAG,
-    Missing,
     Unstorable,
     decode,
-    describe,
     encode,
     encode_made,
     encode_metric,
     encode_state,
     is_generator,
-    is_of_the_user,
-    keeps_its_state,
     same,
-    slots_of,
     tags,
 )
 
@@ -169,7 +173,7 @@ class Objects:
     ) -> None:
         """Put every object back to how it was first, and then to `changes`; those of the names in `without` stay as they are."""
         now = self._look()
-        shared = []  # attributes that are what another one is, which is put back before them
+        shared = []  # attributes that are another one's value, which is put back before them
         for name, first in self._first.items():
             if name in without:
                 continue
@@ -177,9 +181,7 @@ class Objects:
             if there is None or there.owner is not first.owner:
                 there = _Object(first.owner, {}, {})
             for attribute in {**first.plain, **changed, **there.plain}:
-                if "attribute" in tags(
-                    changed.get(attribute, first.plain.get(attribute))
-                ):
+                if _is("attribute", changed.get(attribute, first.plain.get(attribute))):
                     shared.append((first, there, attribute, changed))
                 else:
                     self._put(first, there, attribute, changed)
@@ -201,7 +203,7 @@ class Objects:
             f"{name}.{attribute} ({describe(value)})"
             for name, first in self._first.items()
             for attribute, value in first.live.items()
-            if _is_opaque(first.plain[attribute]) and _holds_state(value)
+            if _is("opaque", first.plain[attribute]) and _holds_state(value)
         ]
 
     def lost(self) -> list[str]:
@@ -232,9 +234,12 @@ class Objects:
         if attribute not in changed and live is not kept:
             live, plain = kept, None  # the very object that was there
             _set(owner, attribute, live)
-        is_shared = attribute in changed and "attribute" in tags(wanted)
-        if _is_opaque(wanted) or (same(wanted, plain) and not is_shared):
+        is_shared = attribute in changed and _is("attribute", wanted)
+        if _is("opaque", wanted) or (same(wanted, plain) and not is_shared):
             return
+        another = _is("new", wanted) and live is not first.live.get(attribute)
+        if another and same(wanted["value"], plain):
+            return  # the new one is there already
         if wanted == _GONE:
             _delete(owner, attribute)
             return
@@ -301,23 +306,19 @@ class _Walk:
                 )
 
     def _plain(self, value: Any, name: str, attribute: str, is_data: bool) -> Any:
-        def other(value: Any, where: str) -> Any:
-            return self._of_object(value, where, is_data)
-
         if _is_large(value, is_data):
             return _opaque(value)
         if type(value) in _FILLED:
             at, first = self._filled.setdefault(id(value), (name, attribute))
             if (at, first) != (name, attribute):
                 return {TAG: "attribute", "at": at, "name": first}
+        other = functools.partial(self._of_object, is_data=is_data)
         return encode(value, f"{name}.{attribute}", other)
 
     def _of_object(self, value: Any, where: str, is_data: bool) -> Any:
-        def other(value: Any, where: str) -> Any:
-            return self._of_object(value, where, is_data)
-
         if id(value) in self._beyond:
             return _opaque(value)
+        other = functools.partial(self._of_object, is_data=is_data)
         name = self._names.get(id(value), where)
         if id(value) not in self._seen and not _has_attributes(value):
             return (
@@ -410,12 +411,13 @@ def _opaque(value: Any, is_data: bool = True) -> Any:
     if type(value).__module__.partition(".")[0] == "pandas" and not is_data:
         with contextlib.suppress(TypeError):
             hashes = sys.modules["pandas"].util.hash_pandas_object(value)
-            digest = {"digest": hashes.to_numpy().tobytes().hex()}
+            found = hashlib.sha256(hashes.to_numpy().tobytes()).hexdigest()
+            digest = {"digest": found}
     return {TAG: "opaque", "is": describe(value), **digest}
 
 
-def _is_opaque(plain: Any) -> bool:
-    return type(plain) is dict and plain.get(TAG) == "opaque"
+def _is(tag: str, plain: Any) -> bool:
+    return type(plain) is dict and plain.get(TAG) == tag
 
 
 def _holds_state(value: Any) -> bool:
@@ -430,7 +432,7 @@ def _is_unchanged(first: _Object, now: _Object, attribute: str) -> bool:
         return False
     before, after = first.plain[attribute], now.plain[attribute]
     is_one = first.live[attribute] is now.live[attribute]
-    if not is_one and (_is_opaque(before) or "attribute" in tags(before)):
+    if not is_one and (_is("opaque", before) or _is("attribute", before)):
         return False
     return same(before, after)
 
@@ -446,8 +448,8 @@ def _change(first: _Object, now: _Object, attribute: str) -> Any:
         and isinstance(there, Tensor)
         and value.data_ptr() == there.data_ptr()
     )
-    refers = {"opaque", "attribute"} & tags(plain)
-    if is_one or type(value) not in _FILLED or refers:
+    shared = _is("attribute", plain)
+    if is_one or shared or type(value) not in _FILLED or "opaque" in tags(plain):
         return plain
     return {TAG: "new", "value": plain}
 

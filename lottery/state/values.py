@@ -7,15 +7,13 @@ is called: classes are looked up among those that are imported already, and only
 
 from __future__ import annotations
 
-import array
 import collections
 import datetime
 import enum
 import pathlib
 import random
-import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,7 +21,23 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 
-TAG = "__lottery__"
+from lottery.state.classes import (
+    Missing,
+    can_be_made,
+    describe,
+    find,
+    is_of_the_user,
+    name_of,
+    slots_of,
+)
+from lottery.state.numbers import (
+    DECODERS,
+    TAG,
+    decode_tensor,
+    encode_numbers,
+    equal_bits,
+)
+
 METRICS = (Metric, MetricCollection)
 _PLAIN = (type(None), bool, int, float, complex, str)
 _TORCH = (torch.dtype, torch.device, torch.Size)
@@ -37,29 +51,6 @@ _BUILT: dict[str, Any] = {
     )
 }
 
-# objects of these packages have no attributes of the user's, but for some that are containers
-_INFRASTRUCTURE = sys.stdlib_module_names | frozenset(
-    [
-        "torch",
-        "numpy",
-        "pandas",
-        "pytorch_lightning",
-        "lightning",
-        "lightning_fabric",
-        "lightning_utilities",
-        "torchmetrics",
-        "lottery",
-        "rich",
-        "tqdm",
-        "tensorboard",
-        "wandb",
-        "mlflow",
-        "PIL",
-        "matplotlib",
-    ]
-)
-_OF_CONTAINERS = ("argparse", "collections", "queue")
-
 Other = Callable[[Any, str], Any]
 
 
@@ -69,18 +60,6 @@ class Unstorable(TypeError):
     def __init__(self, value: Any, where: str) -> None:
         self.value, self.where = value, where
         super().__init__(f"{where} ({describe(value)})")
-
-
-class Missing(LookupError):
-    """What a plain form only names is not there."""
-
-
-def describe(value: Any) -> str:
-    """The kind of a value in words."""
-    if isinstance(value, types.FunctionType) and value.__name__ == "<lambda>":
-        return "a lambda"
-    kind = type(value)
-    return f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
 
 
 def refuse(value: Any, where: str) -> Any:
@@ -109,28 +88,17 @@ def encode(
     kind = type(value)
     if kind in _PLAIN or kind in _TORCH:
         return value
-    if kind is Tensor:
-        return _encode_tensor(value) if copies else value
-    if kind is bytes:
-        return {TAG: "bytes", **_numbers(np.frombuffer(value, np.uint8))}
-    if kind is bytearray:
-        return {TAG: "bytearray", **_numbers(np.frombuffer(bytes(value), np.uint8))}
-    if kind is array.array and value.typecode not in "uw":
-        numbers = _numbers(np.frombuffer(value.tobytes(), np.uint8))
-        return {TAG: "typed", "code": value.typecode, **numbers}
-    if kind is np.ndarray and not value.dtype.hasobject:
-        return {TAG: "array", "shape": list(value.shape), **_numbers(value)}
-    if isinstance(value, np.generic) and not value.dtype.hasobject:
-        return {TAG: "scalar", **_numbers(np.asarray(value))}
-    if isinstance(value, (Tensor, np.ndarray)) and _is_subclass_of_numbers(value):
-        data = np.asarray(value) if isinstance(value, np.ndarray) else _as_tensor(value)
-        return {TAG: "numbers", "class": _name(kind), "data": encode(data)}
+    if kind is Tensor and not copies:
+        return value
+    numbers = encode_numbers(value)
+    if numbers is not None:
+        return numbers
     if is_generator(value):
         return {TAG: "generator", **_generator_state(value)}
     if isinstance(value, enum.Flag):
-        return {TAG: "enum", "class": _name(kind), "value": value.value}
+        return {TAG: "enum", "class": name_of(kind), "value": value.value}
     if isinstance(value, enum.Enum):
-        return {TAG: "enum", "class": _name(kind), "name": value.name}
+        return {TAG: "enum", "class": name_of(kind), "name": value.name}
     if isinstance(value, pathlib.PurePath):
         return {TAG: "path", "path": str(value)}
     if kind is datetime.timedelta:
@@ -155,7 +123,7 @@ def decode(plain: Any, live: Any = None, at: Callable[[str], Any] | None = None)
     """
     kind = type(plain)
     if kind is Tensor:
-        return _decode_tensor({"data": plain, "device": None, "leaf": False}, live, at)
+        return decode_tensor({"data": plain, "device": None, "leaf": False}, live, at)
     if kind in (list, tuple):
         there = live if type(live) is kind else ()
         items = [decode(p, _item(there, i), at) for i, p in enumerate(plain)]
@@ -176,7 +144,7 @@ def same(a: Any, b: Any) -> bool:
         return False
     if isinstance(a, Tensor):
         kinds = [(t.shape, t.dtype, t.device, t.layout) for t in (a, b)]
-        return kinds[0] == kinds[1] and _equal_bits(a, b)
+        return kinds[0] == kinds[1] and equal_bits(a, b)
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(same(v, b[k]) for k, v in a.items())
     if isinstance(a, (list, tuple)):
@@ -197,98 +165,6 @@ def tags(plain: Any) -> set[str]:
 def is_plain(value: Any) -> bool:
     """Whether `torch.load(weights_only=True)` reads a value back as it is."""
     return not tags(encode(value, other=lambda *_: {TAG: "opaque"}, copies=False))
-
-
-# tensors and arrays
-
-
-def _encode_tensor(value: Tensor) -> Any:
-    copied = value.detach().clone()
-    if value.device.type == "cpu" and not value.requires_grad:
-        return copied
-    marks = {"device": str(value.device), "leaf": value.requires_grad}
-    return {TAG: "tensor", "data": copied, **marks}
-
-
-def _decode_tensor(plain: Any, live: Any, _: Any) -> Any:
-    data: Tensor = plain["data"]
-    fits = (
-        type(live) is Tensor
-        and live.is_leaf
-        and not live.is_inference()
-        and live.layout == data.layout == torch.strided
-        and (live.shape, live.dtype) == (data.shape, data.dtype)
-        and live.requires_grad == plain["leaf"]
-    )
-    if fits:
-        with torch.no_grad():
-            return live.copy_(data)
-    made = data.clone()
-    made = made.to(plain["device"]) if plain["device"] else made
-    return made.requires_grad_() if plain["leaf"] else made
-
-
-def _equal_bits(a: Tensor, b: Tensor) -> bool:
-    if a.layout != torch.strided:
-        a, b = a.to_dense(), b.to_dense()
-    if not (a.is_floating_point() or a.is_complex()):
-        return torch.equal(a, b)
-    return bool(((a == b) | (a.isnan() & b.isnan())).all())
-
-
-def _numbers(array: np.ndarray) -> dict[str, Any]:
-    data = torch.from_numpy(np.frombuffer(array.tobytes(), np.uint8).copy())
-    return {"dtype": array.dtype.str, "data": data}
-
-
-def _decode_array(plain: Any, live: Any, _: Any) -> Any:
-    data = plain["data"].numpy().tobytes()
-    array = np.frombuffer(data, dtype=np.dtype(plain["dtype"])).reshape(plain["shape"])
-    alike = isinstance(live, np.ndarray) and live.flags.writeable
-    if alike and (live.shape, live.dtype) == (array.shape, array.dtype):
-        live[...] = array
-        return live
-    return array.copy()
-
-
-def _is_subclass_of_numbers(value: Any) -> bool:
-    """Whether it is an array or tensor of a class of the user's, which is filled in place."""
-    array = isinstance(value, np.ndarray) and not value.dtype.hasobject
-    return is_of_the_user(type(value)) and (array or isinstance(value, Tensor))
-
-
-def _as_tensor(value: Tensor) -> Tensor:
-    with torch._C.DisableTorchFunctionSubclass():
-        return value.detach().as_subclass(Tensor)
-
-
-def _decode_numbers(plain: Any, live: Any, _: Any) -> Any:
-    if _name(type(live)) != plain["class"]:
-        raise Missing(plain["class"])
-    there = np.asarray(live) if isinstance(live, np.ndarray) else _as_tensor(live)
-    if decode(plain["data"], there) is not there:
-        raise Missing(plain["class"])  # of another shape
-    return live
-
-
-def _decode_scalar(plain: Any, *_: Any) -> Any:
-    return np.frombuffer(plain["data"].numpy().tobytes(), np.dtype(plain["dtype"]))[0]
-
-
-def _decode_bytearray(plain: Any, live: Any, _: Any) -> Any:
-    found = bytearray(plain["data"].numpy().tobytes())
-    if type(live) is bytearray:
-        live[:] = found
-        return live
-    return found
-
-
-def _decode_typed(plain: Any, live: Any, _: Any) -> Any:
-    found = array.array(plain["code"], plain["data"].numpy().tobytes())
-    if type(live) is array.array and live.typecode == plain["code"]:
-        live[:] = found
-        return live
-    return found
 
 
 # generators of random numbers
@@ -364,9 +240,9 @@ def _encode_mapping(
         return other(value, where)
     pairs = [[key, v] for key, (_, v) in zip(keys, items, strict=True)]
     factory = getattr(value, "default_factory", None)
-    made = {"factory": _name(factory)} if factory in _BUILT.values() else {}
+    made = {"factory": name_of(factory)} if factory in _BUILT.values() else {}
     own = _attributes_of_container(value, where, other)
-    kind = _name(type(value))
+    kind = name_of(type(value))
     return {TAG: "mapping", "class": kind, "items": pairs, **made, **own}
 
 
@@ -380,7 +256,7 @@ def _encode_container(value: Any, where: str, other: Other, copies: bool) -> Any
         return type(value)(items)
     length = {"maxlen": value.maxlen} if isinstance(value, collections.deque) else {}
     own = _attributes_of_container(value, where, other)
-    kind = _name(type(value))
+    kind = name_of(type(value))
     return {TAG: "container", "class": kind, "items": items, **length, **own}
 
 
@@ -402,7 +278,7 @@ def _fill_mapping(items: Any, live: Any, kind: Any, at: Any) -> Any:
 
 def _decode_mapping(plain: Any, live: Any, at: Any) -> Any:
     items = [(_key(decode(k, None, at)), v) for k, v in plain["items"]]
-    if _name(type(live)) == plain["class"]:
+    if name_of(type(live)) == plain["class"]:
         found = live
     elif "factory" in plain:
         found = collections.defaultdict(_BUILT[plain["factory"]])
@@ -417,10 +293,10 @@ def _decode_mapping(plain: Any, live: Any, at: Any) -> Any:
 
 
 def _decode_container(plain: Any, live: Any, at: Any) -> Any:
-    alike = _name(type(live)) == plain["class"]
+    alike = name_of(type(live)) == plain["class"]
     there = list(live) if alike and isinstance(live, (list, collections.deque)) else ()
     items = [decode(p, _item(there, i), at) for i, p in enumerate(plain["items"])]
-    kind = _BUILT.get(plain["class"]) or _find(plain["class"])
+    kind = _BUILT.get(plain["class"]) or find(plain["class"])
     if isinstance(kind, type) and issubclass(kind, tuple):  # a named one
         return tuple.__new__(kind, items)
     if kind is frozenset:
@@ -436,7 +312,7 @@ def _decode_container(plain: Any, live: Any, at: Any) -> Any:
 
 def _empty(name: str, *bases: Any) -> Any:
     """A new container of a class that is one of the user's, or Python's own; no code of the class is run."""
-    kind = _BUILT.get(name) or _find(name)
+    kind = _BUILT.get(name) or find(name)
     base = next(
         (b for b in bases if isinstance(kind, type) and issubclass(kind, b)), None
     )
@@ -465,21 +341,8 @@ def _key(value: Any) -> Any:
 # what is looked up
 
 
-def _name(kind: Any) -> str:
-    return f"{kind.__module__}:{kind.__qualname__}"
-
-
-def _find(name: str) -> Any:
-    """What a name stands for in a module that is imported already."""
-    module, _, path = name.partition(":")
-    found: Any = sys.modules[module]
-    for part in path.split("."):
-        found = getattr(found, part)
-    return found
-
-
 def _decode_enum(plain: Any, live: Any, _: Any) -> Any:
-    kind = type(live) if _name(type(live)) == plain["class"] else _find(plain["class"])
+    kind = type(live) if name_of(type(live)) == plain["class"] else find(plain["class"])
     if not (isinstance(kind, type) and issubclass(kind, enum.Enum)):
         raise KeyError(f"{plain['class']} is no enumeration")
     return kind[plain["name"]] if "name" in plain else kind(plain["value"])
@@ -496,18 +359,12 @@ def encode_metric(metric: Metric | MetricCollection, where: str) -> Any:
         if isinstance(value, METRICS):
             return encode_metric(value, where)
         if isinstance(value, types.FunctionType) and _is_torchmetrics(value):
-            return {TAG: "function", "name": _name(value)}
+            return {TAG: "function", "name": name_of(value)}
         raise Unstorable(value, where)
 
     state = metric.__getstate__() if isinstance(metric, Metric) else vars(metric)
     state = encode(dict(state), where, other)
-    return {TAG: "metric", "class": _name(type(metric)), "state": state}
-
-
-def is_of_the_user(kind: Any) -> bool:
-    """Whether there may be state of the user's in the attributes of a class's objects."""
-    package = kind.__module__.partition(".")[0]
-    return package not in _INFRASTRUCTURE or kind.__module__ in _OF_CONTAINERS
+    return {TAG: "metric", "class": name_of(type(metric)), "state": state}
 
 
 def encode_made(value: Any, where: str, other: Other) -> Any:
@@ -517,7 +374,7 @@ def encode_made(value: Any, where: str, other: Other) -> Any:
         Unstorable: no such object can be made without running code of its class.
     """
     kind = type(value)
-    if not _can_be_made(kind):
+    if not can_be_made(kind):
         raise Unstorable(value, where)
     attributes = {
         name: encode(attribute, f"{where}.{name}", other)
@@ -526,33 +383,12 @@ def encode_made(value: Any, where: str, other: Other) -> Any:
             *getattr(value, "__dict__", {}).items(),
         )
     }
-    return {TAG: "made", "class": _name(kind), "attributes": attributes}
-
-
-def slots_of(value: Any) -> Iterator[tuple[str, Any]]:
-    """The attributes that an object keeps in slots."""
-    for kind in type(value).__mro__:
-        slots = vars(kind).get("__slots__", ())
-        for name in (slots,) if isinstance(slots, str) else slots:
-            if name not in ("__dict__", "__weakref__") and hasattr(value, name):
-                yield name, getattr(value, name)
-
-
-def _can_be_made(kind: Any) -> bool:
-    try:
-        found = _find(_name(kind))
-    except (AttributeError, KeyError):
-        return False
-    plain = all(
-        b is object or is_of_the_user(b) or b.__module__ == "typing"
-        for b in kind.__mro__
-    )
-    return found is kind and plain and not hasattr(kind, "__del__")
+    return {TAG: "made", "class": name_of(kind), "attributes": attributes}
 
 
 def _decode_made(plain: Any, _: Any, at: Any) -> Any:
-    kind = _find(plain["class"])
-    if not (isinstance(kind, type) and _can_be_made(kind)):
+    kind = find(plain["class"])
+    if not (isinstance(kind, type) and can_be_made(kind)):
         raise KeyError(
             f"{plain['class']} is no class of objects that only have attributes"
         )
@@ -562,24 +398,14 @@ def _decode_made(plain: Any, _: Any, at: Any) -> Any:
     return made
 
 
-def keeps_its_state(value: Any) -> bool:
-    """Whether an object gives its state, and takes it: optimizers, schedulers, scalers; but not loaders, whose state is
-    that of the epoch."""
-    kind = type(value)
-    given = all(
-        callable(getattr(kind, n, None)) for n in ("state_dict", "load_state_dict")
-    )
-    return given and not hasattr(kind, "__iter__")
-
-
 def encode_state(value: Any, where: str, other: Other) -> Any:
     """The plain form of an object by its `state_dict`."""
     state = encode(dict(value.state_dict()), where, other)
-    return {TAG: "state", "class": _name(type(value)), "state": state}
+    return {TAG: "state", "class": name_of(type(value)), "state": state}
 
 
 def _decode_state(plain: Any, live: Any, at: Any) -> Any:
-    if _name(type(live)) != plain["class"]:
+    if name_of(type(live)) != plain["class"]:
         raise Missing(plain["class"])
     live.load_state_dict(decode(plain["state"], dict(live.state_dict()), at))
     return live
@@ -592,7 +418,7 @@ def _decode_opaque(plain: Any, live: Any, _: Any) -> Any:
 
 
 def _decode_metric(plain: Any, *_: Any) -> Any:
-    kind = _find(plain["class"])
+    kind = find(plain["class"])
     if not (isinstance(kind, type) and issubclass(kind, METRICS)):
         raise KeyError(f"{plain['class']} is no metric")
     metric = kind.__new__(kind)
@@ -602,7 +428,7 @@ def _decode_metric(plain: Any, *_: Any) -> Any:
 
 
 def _decode_function(plain: Any, *_: Any) -> Any:
-    found = _find(plain["name"])
+    found = find(plain["name"])
     if not (isinstance(found, types.FunctionType) and _is_torchmetrics(found)):
         raise KeyError(f"{plain['name']} is not a function of torchmetrics")
     return found
@@ -613,10 +439,7 @@ def _is_torchmetrics(function: Any) -> bool:
 
 
 _DECODERS: dict[str, Callable[[Any, Any, Any], Any]] = {
-    "tensor": _decode_tensor,
-    "bytes": lambda plain, *_: plain["data"].numpy().tobytes(),
-    "array": _decode_array,
-    "scalar": _decode_scalar,
+    **DECODERS,
     "generator": _decode_generator,
     "mapping": _decode_mapping,
     "container": _decode_container,
@@ -631,7 +454,4 @@ _DECODERS: dict[str, Callable[[Any, Any, Any], Any]] = {
     "opaque": _decode_opaque,
     "made": _decode_made,
     "state": _decode_state,
-    "bytearray": _decode_bytearray,
-    "typed": _decode_typed,
-    "numbers": _decode_numbers,
 }
