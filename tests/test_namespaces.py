@@ -94,12 +94,12 @@ def test_a_fit_and_copies_of_its_callback_work_in_either_order_of_import(
     namespace: str, lottery_first: bool, tmp_path: Path
 ) -> None:
     code = """
-    class Copies(Callback):
-        made = []
+    copies = []  # a round puts back what is the callback's, or its class's
 
+    class Copies(Callback):
         def on_train_epoch_end(self, trainer, module):
-            self.made.append(copy.deepcopy(trainer.callbacks)[trainer.callbacks.index(ticket)])
-            self.made.append(pickle.loads(pickle.dumps(ticket)))
+            copies.append(copy.deepcopy(trainer.callbacks)[trainer.callbacks.index(ticket)])
+            copies.append(pickle.loads(pickle.dumps(ticket)))
 
     def contents(path):
         run = Run(path)
@@ -119,8 +119,8 @@ def test_a_fit_and_copies_of_its_callback_work_in_either_order_of_import(
     assert [run.summary(r)["kept"] for r in run.rounds] == [8, 6, 5]
     assert checkpoints.best_model_path.startswith(f"{dirpath}/best/")
 
-    assert len(Copies.made) >= 6
-    for number, made in enumerate(Copies.made[-2:]):  # they start without a fit
+    assert len(copies) >= 6
+    for number, made in enumerate(copies[-2:]):  # they start without a fit
         assert type(made) is LotteryTicket and settings(made) == settings(original)
         made.dirpath = f"{dirpath}/{number}"
         fit(made, EarlyStopping("val_loss", patience=1))
