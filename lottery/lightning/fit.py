@@ -30,12 +30,13 @@ from lottery.lightning.schedules import final_rates
 from lottery.lightning.stored_objects import StoredObjects
 from lottery.names import load_weights, shape_buffers, weights_of
 from lottery.nested import with_tensors
-from lottery.state import Objects, is_plain, tensors_kept
+from lottery.state import Objects, Snapshot, is_plain, tensors_kept
 from lottery.storage import STATE
 
 Position = Literal["start", "epoch", "batch"]
 STATE_KEY = "LotteryTicket"  # the key of the callback's state in checkpoints
 _UNSUPPORTED = ("FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy")
+_WRITTEN = ("now", "iterator", "live")  # of a state: are plain forms already
 _LOGGED = (
     "_progress_bar_metrics",
     "_logged_metrics",
@@ -346,11 +347,11 @@ class Fit:
         trainer = self.trainer
         loop = trainer.fit_loop
         logger = trainer._logger_connector
-        self._state = self.state()
         assert self._live is not None
-        with streams.isolated():
-            checkpoint = self._dump()
-        self._live.enter(self._state["live"])  # what hooks of a saving have changed
+        with self._live.undisturbed() as now:
+            self._state = self.state(now)
+            with streams.isolated():
+                checkpoint = self._dump()
         for key in ("hyper_parameters", "datamodule_hyper_parameters"):
             if key in checkpoint:
                 checkpoint[key] = {
@@ -375,7 +376,10 @@ class Fit:
                     if p.grad is not None
                 }
         self._state = None
-        return self._stored_objects.encode({**checkpoint, STATE: state})
+        written = {key: state.pop(key) for key in _WRITTEN}
+        checkpoint = self._stored_objects.encode({**checkpoint, STATE: state})
+        checkpoint[STATE] |= written
+        return checkpoint
 
     @property
     def is_capturing(self) -> bool:
@@ -393,9 +397,9 @@ class Fit:
         )
         return not averaging
 
-    def state(self) -> dict[str, Any]:
+    def state(self, now: Snapshot | None = None) -> dict[str, Any]:
         """What Lightning's checkpoints leave out: the random streams now, and those from which the current epoch's
-        iterator was made; what training has changed in live objects."""
+        iterator was made; what training has changed in live objects, `now` or by another look."""
         if self._state is not None:
             return (
                 self._state
@@ -404,7 +408,7 @@ class Fit:
         return {
             "now": self._capture_streams(),
             "iterator": self._iterator_origin,
-            "live": self._live.changes(),
+            "live": self._live.changes(now),
         }
 
     def _capture_streams(self) -> dict[str, Any]:
@@ -467,8 +471,10 @@ class Fit:
                 begun anew in one, and as many batches left out as were given.
         """
         resuming = seed is None
-        checkpoint = self._stored_objects.decode(checkpoint)
-        state = checkpoint[STATE]
+        state = dict(checkpoint[STATE])
+        written = {key: state.pop(key) for key in _WRITTEN}
+        checkpoint = self._stored_objects.decode({**checkpoint, STATE: state})
+        state = checkpoint[STATE] = {**checkpoint[STATE], **written}
         # records of files and of time belong to the round that made them
         own = () if resuming else ("ModelCheckpoint", "Timer")
         left_out = {c.state_key for c in self.trainer.callbacks if is_a(c, *own)}
@@ -716,7 +722,7 @@ class Fit:
         """Keep the learning rate as it is for this round."""
         self.trainer.strategy.lr_scheduler_configs = []
 
-    def undisturbed(self) -> contextlib.AbstractContextManager[None]:
+    def undisturbed(self) -> contextlib.AbstractContextManager[object]:
         """A block after which attributes, metrics, modes and loaders are as they were before it."""
         assert self._live is not None
         return self._live.undisturbed()

@@ -12,7 +12,7 @@ from lottery import streams
 from lottery.lightning.kinds import bare_module, is_a
 from lottery.lightning.loaders import generators_of
 from lottery.lightning.param_groups import ParamGroups
-from lottery.state import Changes, Objects, Root, describe, reseed
+from lottery.state import Changes, Objects, Root, Snapshot, describe, reseed
 
 _TRAINER = (
     "accumulate_grad_batches",
@@ -71,9 +71,10 @@ class Live:
         for before, after in reversed(beforehand):
             self.objects.undo(before, after)
 
-    def changes(self) -> dict[str, Any]:
-        """What has changed since, as plain data."""
-        return {"objects": self.objects.changes(), "groups": self._groups.changes()}
+    def changes(self, snapshot: Snapshot | None = None) -> dict[str, Any]:
+        """What has changed since, as plain data; by a snapshot that was taken just now, or by another look."""
+        changes = (snapshot or self.objects.snapshot()).changes
+        return {"objects": changes, "groups": self._groups.changes()}
 
     def restore(
         self, changes: Mapping[str, Any], without: Collection[str] = ()
@@ -104,13 +105,13 @@ class Live:
         self.objects.restore(changes.get("objects", {}), without)
 
     @contextmanager
-    def undisturbed(self) -> Iterator[None]:
-        """Leave every live object, after the block, as it was before it."""
-        before = self.objects.changes()
+    def undisturbed(self) -> Iterator[Snapshot]:
+        """Leave every live object, after the block, as it was before it: as in the snapshot that is given."""
+        before = self.objects.snapshot()
         try:
-            yield
+            yield before
         finally:
-            self.objects.restore(before)
+            self.objects.restore(before.changes, made=before.made)
 
     def opaque(self) -> list[str]:
         """What holds state and cannot be captured."""
@@ -212,7 +213,10 @@ def _roots(trainer: Any) -> Iterator[tuple[str, Root]]:
             yield kind, Root(SimpleNamespace(given=loaders))
 
 
-def _beyond(trainer: Any) -> list[Any]:
+def _beyond(trainer: Any) -> dict[str, Any]:
+    """What is a part of the fit, and is no state of the user's."""
     schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
     silent = [c for c in trainer.callbacks if is_a(c, *_WITHOUT_STATE)]
-    return [trainer, *trainer.loggers, *schedulers, *silent]
+    parts = {"logger": trainer.loggers, "scheduler": schedulers, "callback": silent}
+    named = {f"{kind} {i}": p for kind, ps in parts.items() for i, p in enumerate(ps)}
+    return {"the Trainer": trainer, **named}

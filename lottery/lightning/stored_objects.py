@@ -64,4 +64,4 @@ class StoredObjects:
                 self.encode(self._dump())
             return (self._objects or {})[where]
 
-        return decode(checkpoint, None, at)
+        return decode(checkpoint, at)

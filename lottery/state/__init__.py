@@ -1,13 +1,15 @@
 """The state of live objects: what training changes outside of any `state_dict`, captured as plain data and put back."""
 
 from lottery.state.classes import describe
+from lottery.state.graph import Root
 from lottery.state.numbers import TAG
-from lottery.state.objects import Changes, Objects, Root
+from lottery.state.objects import Changes, Objects, Snapshot
 from lottery.state.tensors import tensors_kept
 from lottery.state.values import (
     Unstorable,
     decode,
     encode,
+    fill,
     is_plain,
     reseed,
     same,
@@ -18,10 +20,12 @@ __all__ = [
     "Changes",
     "Objects",
     "Root",
+    "Snapshot",
     "Unstorable",
     "decode",
     "describe",
     "encode",
+    "fill",
     "is_plain",
     "reseed",
     "same",

@@ -5,10 +5,11 @@ Nothing that is looked up is called: classes are found among those that are impo
 
 from __future__ import annotations
 
+import abc
 import sys
 import types
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Generic, Protocol
 
 # objects of these packages have no attributes of the user's, but for some that are containers
 _INFRASTRUCTURE = sys.stdlib_module_names | frozenset(
@@ -32,6 +33,11 @@ _INFRASTRUCTURE = sys.stdlib_module_names | frozenset(
     ]
 )
 _OF_CONTAINERS = ("argparse", "collections", "queue")
+_MADE = (object, types.SimpleNamespace, abc.ABC, Generic, Protocol)
+_MODULES = (
+    *("torch.nn.", "torch.optim.swa_utils", "torch.utils.data.", "torchmetrics."),
+    *("pytorch_lightning.", "lightning.", "lightning_fabric.", "lightning_utilities."),
+)
 
 
 class Missing(LookupError):
@@ -65,25 +71,50 @@ def is_of_the_user(kind: Any) -> bool:
     return package not in _INFRASTRUCTURE or kind.__module__ in _OF_CONTAINERS
 
 
+def is_harmless(kind: Any) -> bool:
+    """Whether a class may be looked up: one of the user's, or of modules and data."""
+    return is_of_the_user(kind) or kind.__module__.startswith(_MODULES)
+
+
 def slots_of(value: Any) -> Iterator[tuple[str, Any]]:
     """The attributes that an object keeps in slots."""
     for kind in type(value).__mro__:
         slots = vars(kind).get("__slots__", ())
-        for name in (slots,) if isinstance(slots, str) else slots:
+        for slot in (slots,) if isinstance(slots, str) else slots:
+            private = slot.startswith("__") and not slot.endswith("__")
+            name = f"_{kind.__name__.lstrip('_')}{slot}" if private else slot
             if name not in ("__dict__", "__weakref__") and hasattr(value, name):
                 yield name, getattr(value, name)
 
 
-def can_be_made(kind: Any) -> bool:
+def is_known(kind: Any) -> bool:
+    """Whether its name leads to a class or function."""
     try:
-        found = find(name_of(kind))
+        return find(name_of(kind)) is kind
     except (AttributeError, KeyError):
         return False
-    plain = all(
-        b is object or is_of_the_user(b) or b.__module__ == "typing"
-        for b in kind.__mro__
-    )
-    return found is kind and plain and not hasattr(kind, "__del__")
+
+
+def can_be_made(kind: Any) -> bool:
+    """Whether objects of a class can be made without running code of its own: they are what their attributes are."""
+    plain = all(base in _MADE or is_harmless(base) for base in kind.__mro__)
+    return plain and not hasattr(kind, "__del__") and is_known(kind)
+
+
+def make(name: str) -> Any:
+    """A new object of a class, without attributes.
+
+    Raises:
+        Missing: no such object can be made without running code of its class.
+    """
+    try:
+        kind = find(name)
+    except (AttributeError, KeyError):
+        raise Missing(name) from None
+    if not (isinstance(kind, type) and can_be_made(kind)):
+        raise Missing(f"{name} is no class of objects that only have attributes")
+    base = types.SimpleNamespace if issubclass(kind, types.SimpleNamespace) else object
+    return base.__new__(kind)
 
 
 def keeps_its_state(value: Any) -> bool:

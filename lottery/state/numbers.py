@@ -1,4 +1,4 @@
-"""Numbers as plain data: tensors, NumPy arrays and scalars, bytes, and what is filled in place of them."""
+"""Numbers as plain data: tensors, NumPy arrays and scalars, bytes, and how they are written where others stand."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lottery.state.classes import Missing, is_of_the_user, name_of
 
@@ -18,9 +18,9 @@ TAG = "__lottery__"
 def encode_numbers(value: Any) -> Any:
     """The plain form of a value that is nothing but numbers; None of any other."""
     kind = type(value)
-    if kind is Tensor:
+    if kind in (Tensor, nn.Parameter):
         plain = value.device.type == "cpu" and not value.requires_grad
-        return value.detach().clone() if plain else _marked(value)
+        return value.detach().clone() if plain and kind is Tensor else _marked(value)
     if kind is bytes:
         return {TAG: "bytes", **_raw(np.frombuffer(value, np.uint8))}
     if kind is bytearray:
@@ -40,27 +40,21 @@ def encode_numbers(value: Any) -> Any:
     return None
 
 
-def _marked(value: Tensor) -> Any:
-    marks = {"device": str(value.device), "leaf": value.requires_grad}
-    return {TAG: "tensor", "data": value.detach().clone(), **marks}
+def fill_numbers(live: Any, found: Any) -> None:
+    """Write numbers where others stand.
 
-
-def decode_tensor(plain: Any, live: Any, _: Any) -> Any:
-    data: Tensor = plain["data"]
-    fits = (
-        type(live) is Tensor
-        and live.is_leaf
-        and not live.is_inference()
-        and live.layout == data.layout == torch.strided
-        and (live.shape, live.dtype) == (data.shape, data.dtype)
-        and live.requires_grad == plain["leaf"]
-    )
-    if fits:
-        with torch.no_grad():
-            return live.copy_(data)
-    made = data.clone()
-    made = made.to(plain["device"]) if plain["device"] else made
-    return made.requires_grad_() if plain["leaf"] else made
+    Raises:
+        Missing: they do not fit there.
+    """
+    if isinstance(live, (bytearray, array.array)):
+        live[:] = found
+    elif isinstance(live, np.ndarray):
+        base = _base(live)
+        if (base.shape, base.dtype) != (found.shape, found.dtype):
+            raise Missing(name_of(type(live)))
+        base[...] = found
+    else:
+        _fill_tensor(live, found)
 
 
 def equal_bits(a: Tensor, b: Tensor) -> bool:
@@ -71,19 +65,31 @@ def equal_bits(a: Tensor, b: Tensor) -> bool:
     return bool(((a == b) | (a.isnan() & b.isnan())).all())
 
 
-def _raw(array: np.ndarray) -> dict[str, Any]:
-    data = torch.from_numpy(np.frombuffer(array.tobytes(), np.uint8).copy())
-    return {"dtype": array.dtype.str, "data": data}
+def _marked(value: Tensor) -> Any:
+    marks = {"device": str(value.device), "leaf": value.requires_grad}
+    is_parameter = {"parameter": True} if isinstance(value, nn.Parameter) else {}
+    return {TAG: "tensor", "data": value.detach().clone(), **marks, **is_parameter}
 
 
-def _decode_array(plain: Any, live: Any, _: Any) -> Any:
-    data = plain["data"].numpy().tobytes()
-    array = np.frombuffer(data, dtype=np.dtype(plain["dtype"])).reshape(plain["shape"])
-    alike = isinstance(live, np.ndarray) and live.flags.writeable
-    if alike and (live.shape, live.dtype) == (array.shape, array.dtype):
-        live[...] = array
-        return live
-    return array.copy()
+def _decode_tensor(plain: Any) -> Tensor:
+    made: Tensor = plain["data"].clone().to(plain["device"])
+    if "parameter" in plain:
+        return nn.Parameter(made, plain["leaf"])
+    return made.requires_grad_() if plain["leaf"] else made
+
+
+def _fill_tensor(live: Tensor, found: Tensor) -> None:
+    base = live if type(live) is nn.Parameter else _base(live)
+    kinds = [(t.shape, t.dtype, t.layout) for t in (base, found)]
+    with torch.inference_mode(live.is_inference()), torch.no_grad():
+        if kinds[0] == kinds[1] and found.layout == torch.strided:
+            base.copy_(found)
+        elif type(live) in (Tensor, nn.Parameter):
+            live.data = found.detach()
+        else:
+            raise Missing(name_of(type(live)))  # of another shape
+    if live.is_leaf and live.requires_grad != found.requires_grad:
+        live.requires_grad_(found.requires_grad)
 
 
 def _base(value: Any) -> Any:
@@ -94,35 +100,48 @@ def _base(value: Any) -> Any:
         return value.detach().as_subclass(Tensor)
 
 
-def _decode_subclass(plain: Any, live: Any, _: Any) -> Any:
-    if name_of(type(live)) != plain["class"]:
-        raise Missing(plain["class"])
-    there, data = _base(live), plain["data"]
-    filled = DECODERS[data[TAG]](data, there, None)
-    if filled is not there:
-        raise Missing(plain["class"])  # of another shape
-    return live
+def _raw(array: np.ndarray) -> dict[str, Any]:
+    data = torch.from_numpy(np.frombuffer(array.tobytes(), np.uint8).copy())
+    return {"dtype": _type_of(array.dtype), "data": data}
 
 
-def _decode_scalar(plain: Any, *_: Any) -> Any:
-    return np.frombuffer(plain["data"].numpy().tobytes(), np.dtype(plain["dtype"]))[0]
+def _type_of(dtype: np.dtype[Any]) -> Any:
+    """Its name; of a structured one, what it is made of."""
+    return dtype.str if dtype.names is None else _listed(dtype.descr)
 
 
-def _decode_bytes(plain: Any, live: Any, _: Any) -> Any:
+def _listed(described: Any) -> Any:
+    kinds = (list, tuple)
+    return [_listed(d) if isinstance(d, kinds) else d for d in described]
+
+
+def _typed(plain: Any) -> np.dtype[Any]:
+    if isinstance(plain, str):
+        return np.dtype(plain)
+    return np.dtype([(n, _typed(k), *map(tuple, shape)) for n, k, *shape in plain])
+
+
+def _decode_array(plain: Any) -> Any:
+    data = plain["data"].numpy().tobytes()
+    array = np.frombuffer(data, dtype=_typed(plain["dtype"]))
+    return array.reshape(plain["shape"]).copy()
+
+
+def _decode_scalar(plain: Any) -> Any:
+    return np.frombuffer(plain["data"].numpy().tobytes(), _typed(plain["dtype"]))[0]
+
+
+def _decode_bytes(plain: Any) -> Any:
     data, code = plain["data"].numpy().tobytes(), plain.get("code")
-    found: Any = bytearray(data) if code is None else array.array(code, data)
-    if type(live) is type(found) and getattr(live, "typecode", None) == code:
-        live[:] = found
-        return live
-    return found
+    return bytearray(data) if code is None else array.array(code, data)
 
 
-DECODERS: dict[str, Callable[[Any, Any, Any], Any]] = {
-    "tensor": decode_tensor,
-    "bytes": lambda plain, *_: plain["data"].numpy().tobytes(),
+DECODERS: dict[str, Callable[[Any], Any]] = {
+    "tensor": _decode_tensor,
+    "bytes": lambda plain: plain["data"].numpy().tobytes(),
     "bytearray": _decode_bytes,
     "typed": _decode_bytes,
     "array": _decode_array,
     "scalar": _decode_scalar,
-    "subclass": _decode_subclass,
+    "subclass": lambda plain: DECODERS[plain["data"][TAG]](plain["data"]),
 }

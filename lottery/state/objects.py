@@ -8,99 +8,48 @@ puts objects back: those of this process, or those that the same script makes in
 
 from __future__ import annotations
 
-import collections
-import contextlib
-import functools
-import hashlib
 import io
 import multiprocessing.process
 import socket
 import subprocess
-import sys
 import threading
 import types
-from collections.abc import Collection, Iterator, Mapping
+import weakref
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch import nn
+from torchmetrics import Metric
 
-from lottery.state.classes import (
-    Missing,
-    describe,
-    is_of_the_user,
-    keeps_its_state,
-    slots_of,
-)
+from lottery.state.classes import Missing, describe, make
+from lottery.state.graph import FLAGS, NEW, NOW, PARTS, WHOLE, Node, Root, Walk
 from lottery.state.numbers import TAG
 from lottery.state.values import (
-    METRICS,
-    Unstorable,
     decode,
-    encode,
-    encode_made,
-    encode_metric,
-    encode_state,
+    empty,
+    fill,
     is_generator,
+    is_whole,
     same,
-    tags,
+    tagged,
 )
 
 Changes = dict[str, dict[str, Any]]  # name of an object: attribute: plain form
 _GONE = {TAG: "gone"}
-_FROZEN = "requires_grad"  # stands among a module's attributes
-_DATA = (Dataset, DataLoader, Sampler)
-_DATA_ITEMS = 1000  # longer containers in data are data, not state
-_DATA_BYTES = 2**20  # so are larger arrays and tensors
-_LOADER = ("dataset", "sampler", "batch_sampler", "generator", "collate_fn")
-_MODULE = frozenset(vars(nn.Module())) - {"training"} | {"_compiled_call_impl"}
-_FILLED = (list, dict, set, Tensor, np.ndarray)  # `decode` fills what stands there
-
-
-@dataclass(frozen=True)
-class Root:
-    """Where to start looking.
-
-    Args:
-        owner: the object.
-        only: its attributes to look at; None for all.
-        without: attributes to leave out.
-    """
-
-    owner: Any
-    only: Collection[str] | None = None
-    without: Collection[str] = ()
 
 
 @dataclass
-class _Object:
-    owner: Any
-    live: dict[str, Any]  # the values themselves, by attribute
-    plain: dict[str, Any]  # their plain forms
+class Snapshot:
+    """How live objects are at a moment.
 
-    def take_values_of(self, earlier: _Object) -> None:
-        """Take what attributes were earlier, but for references to objects, whose names are other ones there."""
-        for attribute, plain in earlier.plain.items():
-            if attribute in self.plain and not _refers(plain):
-                self.plain[attribute] = plain
-                self.live[attribute] = earlier.live[attribute]
+    Args:
+        changes: what differs from how they were first, as plain data.
+        made: the objects that were not there first, by name, to put them back themselves in the same process.
+    """
 
-    def undo(self, before: _Object, after: _Object) -> None:
-        """Take what attributes were `before`, where they were another `after` and are that still."""
-        for attribute, plain in after.plain.items():
-            if (
-                same(plain, before.plain.get(attribute, _GONE))
-                or not same(plain, self.plain.get(attribute, _GONE))
-                or _refers(before.plain.get(attribute))
-            ):
-                continue
-            if attribute in before.plain:
-                self.plain[attribute] = before.plain[attribute]
-                self.live[attribute] = before.live[attribute]
-            else:
-                del self.plain[attribute], self.live[attribute]
+    changes: Changes
+    made: dict[str, Any]
 
 
 class Objects:
@@ -108,7 +57,7 @@ class Objects:
 
     Args:
         roots: objects by name, looked at in this order; what is reached from two belongs to the first.
-        beyond: objects that are never looked into.
+        beyond: objects by name that are never looked into.
         earlier: an earlier look, for what objects that it has seen already were at first.
 
     Example:
@@ -119,7 +68,7 @@ class Objects:
         >>> before = objects.changes()
         >>> module.seen.append(3)
         >>> objects.changes()
-        {'module': {'temperature': 0.5, 'seen': [3]}}
+        {'module': {'temperature': 0.5}, 'module.seen': {'': [3]}}
         >>> objects.restore(before)
         >>> module
         namespace(temperature=0.5, seen=[])
@@ -128,292 +77,296 @@ class Objects:
     def __init__(
         self,
         roots: Mapping[str, Any],
-        beyond: Collection[Any] = (),
+        beyond: Mapping[str, Any] | None = None,
         earlier: Objects | None = None,
     ) -> None:
         self._roots = {
             name: root if isinstance(root, Root) else Root(root)
             for name, root in roots.items()
         }
-        self._beyond = list(beyond)
-        self._first: dict[str, _Object] = {}
-        self._first = self._look()
+        self._beyond = beyond or {}
+        walk = Walk(self._roots, self._beyond, {})
+        self._first, self._state = walk.found, walk.beyond
+        self._names = {id(thing): name for name, thing in self._state.items()}
+        self._names |= {id(node.owner): name for name, node in self._first.items()}
         if earlier is not None:
-            known = {id(o.owner): o for o in earlier._first.values()}
-            for seen in self._first.values():
-                seen.take_values_of(known.get(id(seen.owner), seen))
+            for node in list(self._first.values()):
+                there = earlier._first.get(earlier._names.get(id(node.owner), ""))
+                for attribute, plain in there.plain.items() if there else ():
+                    if attribute in node.plain:
+                        node.plain[attribute] = self._taken(earlier, plain)
 
     def undo(self, before: Objects, after: Objects) -> None:
         """Take for how things were first what they were `before`, where nothing has changed them since `after`."""
-        earlier = {id(o.owner): o for o in before._first.values()}
-        later = {id(o.owner): o for o in after._first.values()}
-        for seen in self._first.values():
-            key = id(seen.owner)
-            if key in earlier and key in later:
-                seen.undo(earlier[key], later[key])
+        ids = [{name: i for i, name in o._names.items()} for o in (before, after, self)]
+
+        def by_identity(which: int, plain: Any) -> Any:
+            return _renamed(plain, ids[which].__getitem__)
+
+        for node in list(self._first.values()):
+            names = [o._names.get(id(node.owner), "") for o in (before, after)]
+            if names[0] not in before._first or names[1] not in after._first:
+                continue
+            old, new = before._first[names[0]].plain, after._first[names[1]].plain
+            for attribute, plain in new.items():
+                was = by_identity(0, old.get(attribute, _GONE))
+                then = by_identity(1, plain)
+                now = by_identity(2, node.plain.get(attribute, _GONE))
+                if same(was, then) or not same(then, now):
+                    continue
+                if attribute in old:
+                    node.plain[attribute] = self._taken(before, old[attribute])
+                else:
+                    del node.plain[attribute]
 
     def changes(self) -> Changes:
         """What differs from how it was first, as plain data."""
-        found: Changes = {}
-        for name, now in self._look().items():
-            first = self._first[name]
-            changed = {
-                attribute: _change(first, now, attribute)
-                for attribute in {**first.plain, **now.plain}
-                if not _is_unchanged(first, now, attribute)
-            }
+        return self.snapshot().changes
+
+    def snapshot(self) -> Snapshot:
+        """How everything is now."""
+        snapshot = Snapshot({}, {})
+        for name, node in self._look(NEW).found.items():
+            changed = node.plain
+            if name in self._first:
+                changed = dict(_differences(self._first[name].plain, node.plain))
+            else:
+                snapshot.made[name] = node.owner
             if changed:
-                found[name] = changed
-        return found
+                snapshot.changes[name] = changed
+        return snapshot
 
     def restore(
         self,
         changes: Mapping[str, Mapping[str, Any]],
         without: Collection[str] = (),
+        made: Mapping[str, Any] | None = None,
     ) -> None:
-        """Put every object back to how it was first, and then to `changes`; those of the names in `without` stay as they are."""
-        now = self._look()
-        shared = []  # attributes that are another one's value, which is put back before them
-        for name, first in self._first.items():
-            if name in without:
-                continue
-            changed, there = changes.get(name, {}), now.get(name)
-            if there is None or there.owner is not first.owner:
-                there = _Object(first.owner, {}, {})
-            for attribute in {**first.plain, **changed, **there.plain}:
-                if _is("attribute", changed.get(attribute, first.plain.get(attribute))):
-                    shared.append((first, there, attribute, changed))
-                else:
-                    self._put(first, there, attribute, changed)
-        for one in shared:
-            self._put(*one)
+        """Put every object back to how it was first, and then to `changes`.
+
+        Args:
+            changes: what `changes` gave, also in another process.
+            without: roots that stay as they are, with what belongs to them.
+            made: the objects that were not there first, of a snapshot of this process; by default, new ones.
+        """
+        made = made or {}
+        look = Walk(self._roots, self._beyond, {**self._owners(), **made}, NOW)
+        look.include(self._first)
+        look.include({name: Node(owner, {}) for name, owner in made.items()})
+        again = _Again({**look.beyond, **self._owners(), **made}, look.found, changes)
+        wanted = {n: {**f.plain, **changes.get(n, {})} for n, f in self._first.items()}
+        wanted |= {name: dict(changes[name]) for name in again.new}
+        # what hashes depend on comes first
+        for late in (False, True):
+            for name, plain in wanted.items():
+                if _has_hashes(plain) is late and not _belongs(name, without):
+                    again.put(name, plain)
 
     def generators(self) -> dict[str, Any]:
-        """The generators of random numbers among attributes, by name."""
-        return {
-            f"{name}.{attribute}": value
-            for name, now in self._look().items()
-            for attribute, value in now.live.items()
-            if is_generator(value)
-        }
+        """The generators of random numbers that are reached, by name."""
+        found = self._look(NEW).found
+        return {n: node.owner for n, node in found.items() if is_generator(node.owner)}
 
     def opaque(self) -> list[str]:
         """What holds state and has no plain form: open files, iterators, processes, lambdas."""
         return [
-            f"{name}.{attribute} ({describe(value)})"
-            for name, first in self._first.items()
-            for attribute, value in first.live.items()
-            if _is("opaque", first.plain[attribute]) and _holds_state(value)
+            f"{name} ({describe(node.owner)})"
+            for name, node in self._first.items()
+            if _is("opaque", node.plain[WHOLE]) and _holds_state(node.owner)
         ]
 
     def lost(self) -> list[str]:
-        """What training has put where something else was, or has changed, and that has no plain form."""
-        return [
-            f"{name}.{attribute} ({describe(now.live[attribute])})"
-            for name, now in self._look().items()
-            for attribute, plain in now.plain.items()
-            if "opaque" in tags(plain)
-            and not _is_unchanged(self._first[name], now, attribute)
-        ]
+        """What training has put where something else was, or has changed, and that has no plain form; one for each
+        attribute."""
+        found: dict[str, str] = {}
+        for name, node in self._look(NEW).found.items():
+            first = self._first.get(name)
+            plain = node.plain[WHOLE]
+            unknown = first is None and (_is("opaque", plain) or _is("subclass", plain))
+            if unknown or (
+                first and _is("opaque", plain) and plain != first.plain[WHOLE]
+            ):
+                where = name.removeprefix(NEW)
+                text = f"{where} ({describe(node.owner)})"
+                found.setdefault(where.partition("[")[0], text)
+        return list(found.values())
 
-    def _look(self) -> dict[str, _Object]:
-        return _Walk(self._roots, self._beyond, self._first).found
+    def _look(self, mark: str) -> Walk:
+        return Walk(self._roots, self._beyond, self._owners(), mark)
 
-    def _put(
-        self,
-        first: _Object,
-        there: _Object,
-        attribute: str,
-        changed: Mapping[str, Any],
-    ) -> None:
-        """Put back one attribute of an object, `there` as it is now."""
-        owner, live = first.owner, there.live.get(attribute)
-        plain = there.plain.get(attribute, _GONE)
-        wanted = changed.get(attribute, first.plain.get(attribute, _GONE))
-        kept = first.live.get(attribute, live)
-        if attribute not in changed and live is not kept:
-            live, plain = kept, None  # the very object that was there
-            _set(owner, attribute, live)
-        is_shared = attribute in changed and _is("attribute", wanted)
-        if _is("opaque", wanted) or (same(wanted, plain) and not is_shared):
-            return
-        another = _is("new", wanted) and live is not first.live.get(attribute)
-        if another and same(wanted["value"], plain):
-            return  # the new one is there already
-        if wanted == _GONE:
-            _delete(owner, attribute)
-            return
-        try:
-            value = decode(wanted, live, lambda name: self._first[name].owner)
-        except Missing:
-            return  # named as lost
-        if value is not live or attribute == _FROZEN:
-            _set(owner, attribute, value)
+    def _owners(self) -> dict[str, Any]:
+        return {name: node.owner for name, node in self._first.items()}
+
+    def _taken(self, earlier: Objects, plain: Any) -> Any:
+        """The plain form here of what has another one there; what is not known here is first what it was there."""
+
+        def name_here(name: str) -> str:
+            thing = earlier._owner(name)
+            if id(thing) not in self._names:
+                here = self._names[id(thing)] = f"{name} of before"
+                self._first[here] = Node(thing, {})
+                for attribute, held in earlier._first[name].plain.items():
+                    self._first[here].plain[attribute] = self._taken(earlier, held)
+            return self._names[id(thing)]
+
+        return _renamed(plain, name_here)
+
+    def _owner(self, name: str) -> Any:
+        return self._first[name].owner if name in self._first else self._state[name]
 
 
-class _Walk:
-    """One look at everything that is reachable.
+class _Again:
+    """The objects that a snapshot names: those that are there, and new ones where they are not.
 
     Args:
-        roots: where to start.
-        beyond: objects that are not looked into.
-        first: the first look, for a later one: objects that were not there then have no name, so metrics among them are
-            taken whole and others are opaque.
+        there: objects by name.
+        now: what is reached at present, by name.
+        changes: plain forms by name; what is not `there` is made.
+
+    Attributes:
+        new: names of those that were not there first and can be had.
     """
 
     def __init__(
         self,
-        roots: Mapping[str, Root],
-        beyond: Collection[Any],
-        first: Mapping[str, _Object],
+        there: dict[str, Any],
+        now: Mapping[str, Node],
+        changes: Mapping[str, Mapping[str, Any]],
     ) -> None:
-        self.found: dict[str, _Object] = {}
-        self._beyond = {id(thing) for thing in beyond}
-        self._first = first
-        self._names = {id(o.owner): name for name, o in first.items()}
-        self._registered = {
-            id(part)
-            for root in roots.values()
-            if isinstance(root.owner, nn.Module)
-            for part in root.owner.modules()
-        }
-        self._queue: collections.deque[tuple[str, Root, bool]] = collections.deque()
-        self._seen: set[int] = set()
-        self._inside: set[int] = set()
-        self._filled: dict[int, tuple[str, str]] = {}
-        for name, root in roots.items():
-            self._enter(name, root, isinstance(root.owner, _DATA))
-        while self._queue:
-            self._look_at(*self._queue.popleft())
+        self._there, self._now, self._changes = there, now, changes
+        self._fresh: set[str] = set()
+        self.new = [name for name in changes if name.startswith(NEW)]
+        for name in self.new:
+            try:
+                self.at(name)
+            except Missing:
+                self._take_what_stands_there(name)
+        self._leave_out()
 
-    def _enter(self, name: str, root: Root, is_data: bool) -> None:
-        if id(root.owner) not in self._seen:
-            self._seen.add(id(root.owner))
-            self._names.setdefault(id(root.owner), name)
-            self._queue.append((name, root, is_data))
+    def at(self, name: str) -> Any:
+        """The object of a name.
 
-    def _look_at(self, name: str, root: Root, is_data: bool) -> None:
-        live = dict(self._attributes(root))
-        plain = {
-            attribute: self._plain(value, name, attribute, is_data)
-            for attribute, value in live.items()
-        }
-        self.found[name] = _Object(root.owner, live, plain)
-        for kind in type(root.owner).__mro__[:-1]:
-            if is_of_the_user(kind) and root.only is None:
-                self._enter(
-                    f"class {kind.__module__}.{kind.__qualname__}", Root(kind), is_data
-                )
+        Raises:
+            Missing: there is none, and it cannot be made.
+        """
+        if name not in self._there:
+            if not name.startswith(NEW) or name not in self._changes:
+                raise Missing(name)
+            plain = self._changes[name][WHOLE]
+            self._there[name] = self._empty(plain)
+            self._fresh.add(name)
+        return self._there[name]
 
-    def _plain(self, value: Any, name: str, attribute: str, is_data: bool) -> Any:
-        if _is_large(value, is_data):
-            return _opaque(value)
-        if type(value) in _FILLED:
-            at, first = self._filled.setdefault(id(value), (name, attribute))
-            if (at, first) != (name, attribute):
-                return {TAG: "attribute", "at": at, "name": first}
-        other = functools.partial(self._of_object, is_data=is_data)
-        return encode(value, f"{name}.{attribute}", other)
+    def _empty(self, plain: Any) -> Any:
+        """A new object; what may hold another one is still empty."""
+        if isinstance(plain, (list, dict)) and TAG not in plain:
+            return empty(plain)
+        tag = plain[TAG] if isinstance(plain, dict) else ""
+        if tag == "made":
+            return make(plain["class"])
+        if tag in ("mapping", "container"):
+            return empty(plain)
+        if tag in ("opaque", "state", "subclass"):
+            raise Missing(tag)
+        return self.value(plain)
 
-    def _of_object(self, value: Any, where: str, is_data: bool) -> Any:
-        if id(value) in self._beyond:
-            return _opaque(value)
-        other = functools.partial(self._of_object, is_data=is_data)
-        name = self._names.get(id(value), where)
-        if id(value) not in self._seen and not _has_attributes(value):
-            return (
-                encode_state(value, where, other)
-                if keeps_its_state(value)
-                else _opaque(value, is_data)
-            )
-        if self._first:
-            there = self._first.get(name)
-            if there is None or type(there.owner) is not type(value):
-                return self._whole(value, where, other)
-        self._enter(name, Root(value), is_data or isinstance(value, _DATA))
-        return {TAG: "object", "at": name}
+    def value(self, plain: Any) -> Any:
+        """The value of a plain form.
 
-    def _whole(self, value: Any, where: str, other: Any) -> Any:
-        """The plain form of an object that was not there first."""
-        if id(value) in self._inside:  # it is a part of itself
-            return _opaque(value)
-        self._inside.add(id(value))
-        try:
-            if isinstance(value, METRICS):
-                return encode_metric(value, where)
-            return encode_made(value, where, other)
-        except Unstorable:
-            return _opaque(value)
-        finally:
-            self._inside.discard(id(value))
+        Raises:
+            Missing: it names what there is not.
+        """
+        return decode(plain, self.at)
 
-    def _attributes(self, root: Root) -> Iterator[tuple[str, Any]]:
-        owner = root.owner
-        if root.only is not None:
-            yield from ((name, getattr(owner, name)) for name in root.only)
+    def _take_what_stands_there(self, name: str) -> None:
+        """Take for an object that cannot be made the one of its kind that hooks have put in its place."""
+        wanted, where = self._changes[name][WHOLE], name.removeprefix(NEW)
+        node = self._now.get(NOW + where)
+        if node is None and _is("state", wanted):
+            node = self._now.get(where)
+        if node is not None and _is(wanted[TAG], there := node.plain[WHOLE]):
+            kinds = [[p.get(key) for key in ("class", "is")] for p in (wanted, there)]
+            if kinds[0] == kinds[1]:
+                self._there[name] = node.owner
+
+    def _leave_out(self) -> None:
+        """Forget what holds something that cannot be had: nothing is made in part."""
+        holders: dict[str, list[str]] = {}
+        for name in self.new:
+            for form in tagged(list(self._changes[name].values())):
+                if form[TAG] == "object":
+                    holders.setdefault(form["at"], []).append(name)
+        queue = [n for n in (*self.new, *holders) if n not in self._there]
+        gone = set(queue)
+        while queue:
+            for holder in holders.get(queue.pop(), ()):
+                if holder in self._fresh and holder not in gone:
+                    gone.add(holder)
+                    queue.append(holder)
+        for name in gone:
+            self._there.pop(name, None)
+        self.new = [name for name in self.new if name not in gone]
+
+    def put(self, name: str, wanted: Mapping[str, Any]) -> None:
+        """Have an object be what its plain form says; what cannot be had is left as it is."""
+        owner, node = self._there[name], self._now.get(name)
+        is_fresh = name in self._fresh
+        if is_fresh and isinstance(owner, Metric):
+            values = {k: self.value(v) for k, v in wanted.items() if k != WHOLE}
+            owner.__setstate__(values)
             return
-        if isinstance(owner, DataLoader):
-            yield from ((name, getattr(owner, name)) for name in _LOADER)
-            return
-        if isinstance(owner, type):
-            yield from (
-                (k, v) for k, v in vars(owner).items() if _is_data_of_class(k, v)
-            )
-            return
-        yield from slots_of(owner)
-        left_out = {*root.without, *(_MODULE if isinstance(owner, nn.Module) else ())}
-        attributes = getattr(owner, "__dict__", {})
-        yield from ((k, v) for k, v in attributes.items() if k not in left_out)
-        if isinstance(owner, nn.Module):
-            yield from self._parts(owner)
+        there = {} if node is None or is_fresh else node.plain
+        for attribute, plain in _differences(there, wanted):
+            try:
+                if attribute == WHOLE:
+                    self._fill(owner, plain, is_fresh)
+                elif plain == _GONE:
+                    _delete(owner, attribute)
+                elif isinstance(owner, nn.Module) and not name.startswith(NEW):
+                    _set_in_module(owner, attribute, self.value(plain))
+                else:
+                    _set(owner, attribute, self.value(plain))
+            except Missing:
+                continue  # named as lost
 
-    def _parts(self, module: nn.Module) -> Iterator[tuple[str, Any]]:
-        """What a module keeps apart from its attributes; weights only where no state dict has them."""
-        hidden = id(module) not in self._registered
-        for name, buffer in module._buffers.items():
-            if hidden or name in module._non_persistent_buffers_set:
-                yield name, buffer
-        yield from module._modules.items()
-        weights = {n: p for n, p in module._parameters.items() if p is not None}
-        if hidden:
-            yield from ((name, p.detach()) for name, p in weights.items())
-        elif weights:
-            yield _FROZEN, {name: p.requires_grad for name, p in weights.items()}
+    def _fill(self, owner: Any, plain: Any, is_fresh: bool) -> None:
+        tag = plain.get(TAG) if isinstance(plain, dict) else None
+        if tag == "state":
+            owner.load_state_dict(self.value(plain["state"]))
+        elif tag not in ("made", "opaque", "view") and not (
+            is_fresh and is_whole(owner)
+        ):
+            fill(owner, self.value(plain))
 
 
-def _has_attributes(value: Any) -> bool:
-    """Whether there may be state of the user's among the attributes of an object."""
-    if isinstance(value, DataLoader) and hasattr(value, "load_state_dict"):
-        return False  # it says itself what its state is
-    if isinstance(value, (nn.Module, *_DATA, types.SimpleNamespace)):
-        return True
-    kind = type(value)
-    called = (type, types.FunctionType, types.MethodType, types.ModuleType, Tensor)
-    if isinstance(value, called) or not is_of_the_user(kind):
-        return False
-    slots = any("__slots__" in vars(base) for base in kind.__mro__)
-    return hasattr(value, "__dict__") or slots
+def _differences(
+    before: Mapping[str, Any], after: Mapping[str, Any]
+) -> Iterator[tuple[str, Any]]:
+    """What attributes are after, where they were not that before."""
+    for attribute in {**before, **after}:
+        plain = after.get(attribute, _GONE)
+        if not same(before.get(attribute, _GONE), plain):
+            yield attribute, plain
 
 
-def _is_data_of_class(name: str, value: Any) -> bool:
-    special = name.startswith("__") or name == "_abc_impl"
-    return not special and not isinstance(value, type) and not hasattr(value, "__get__")
+def _renamed(plain: Any, name: Callable[[str], Any]) -> Any:
+    """A plain form with other names for objects."""
+    if isinstance(plain, (list, tuple)):
+        return type(plain)([_renamed(p, name) for p in plain])
+    if not isinstance(plain, dict):
+        return plain
+    if _is("object", plain):
+        return {TAG: "object", "at": name(plain["at"])}
+    return type(plain)([(k, _renamed(v, name)) for k, v in plain.items()])
 
 
-def _refers(plain: Any) -> bool:
-    """Whether a plain form names objects."""
-    return bool({"object", "attribute"} & tags(plain))
+def _has_hashes(plain: Mapping[str, Any]) -> bool:
+    """Whether a container looks at what it holds when that is put into it."""
+    return any(f[TAG] in ("mapping", "container") for f in tagged(list(plain.values())))
 
 
-def _opaque(value: Any, is_data: bool = True) -> Any:
-    """What stands for a value without a plain form; a table that is state has a digest, so that changes are named."""
-    digest = {}
-    if type(value).__module__.partition(".")[0] == "pandas" and not is_data:
-        with contextlib.suppress(TypeError):
-            hashes = sys.modules["pandas"].util.hash_pandas_object(value)
-            found = hashlib.sha256(hashes.to_numpy().tobytes()).hexdigest()
-            digest = {"digest": found}
-    return {TAG: "opaque", "is": describe(value), **digest}
+def _belongs(name: str, roots: Collection[str]) -> bool:
+    return any(name == r or name.startswith((f"{r}.", f"{r}[")) for r in roots)
 
 
 def _is(tag: str, plain: Any) -> bool:
@@ -424,81 +377,43 @@ def _holds_state(value: Any) -> bool:
     if isinstance(value, types.FunctionType):
         return value.__name__ == "<lambda>"
     kinds = (Iterator, io.IOBase, subprocess.Popen, threading.Thread, socket.socket)
-    return isinstance(value, (*kinds, multiprocessing.process.BaseProcess))
+    weak = (weakref.WeakValueDictionary, weakref.WeakKeyDictionary, weakref.WeakSet)
+    return isinstance(value, (*kinds, *weak, multiprocessing.process.BaseProcess))
 
 
-def _is_unchanged(first: _Object, now: _Object, attribute: str) -> bool:
-    if attribute not in first.plain or attribute not in now.plain:
-        return False
-    before, after = first.plain[attribute], now.plain[attribute]
-    is_one = first.live[attribute] is now.live[attribute]
-    if not is_one and (_is("opaque", before) or _is("attribute", before)):
-        return False
-    return same(before, after)
-
-
-def _change(first: _Object, now: _Object, attribute: str) -> Any:
-    """The plain form of a changed attribute, marked where it is not the object that was there first."""
-    if attribute not in now.plain:
-        return _GONE
-    plain, value = now.plain[attribute], now.live[attribute]
-    there = first.live.get(attribute)
-    is_one = value is there or (
-        isinstance(value, Tensor)
-        and isinstance(there, Tensor)
-        and value.data_ptr() == there.data_ptr()
-    )
-    shared = _is("attribute", plain)
-    if is_one or shared or type(value) not in _FILLED or "opaque" in tags(plain):
-        return plain
-    return {TAG: "new", "value": plain}
-
-
-def _is_large(value: Any, is_data: bool) -> bool:
-    """Whether a value is data rather than state: too large to be compared and kept."""
-    if isinstance(value, (Tensor, np.ndarray)):
-        return is_data and value.nbytes > _DATA_BYTES
-    return is_data and _count(value, _DATA_ITEMS) > _DATA_ITEMS
-
-
-def _count(value: Any, limit: int) -> int:
-    """The values in nested containers, counted as far as a limit."""
-    if not isinstance(value, (list, tuple, set, frozenset, dict, collections.deque)):
-        return 1
-    total = len(value)
-    if total <= limit:
-        for part in value.values() if isinstance(value, dict) else value:
-            total += _count(part, limit - total) if total <= limit else 0
-    return total
+def _set_in_module(owner: nn.Module, attribute: str, value: Any) -> None:
+    place, _, name = attribute.partition(".")
+    if attribute == FLAGS:
+        for weight, flag in value.items():
+            owner._parameters[weight].requires_grad_(flag)  # type: ignore[union-attr]
+    elif place in PARTS and name:
+        if place == "_buffers" and name not in owner._buffers:
+            owner._non_persistent_buffers_set.add(name)
+        vars(owner)[place][name] = value
+    else:
+        _set(owner, attribute, value)
 
 
 def _set(owner: Any, attribute: str, value: Any) -> None:
-    if isinstance(owner, nn.Module):
-        if attribute == _FROZEN and attribute not in vars(owner):
-            for name, flag in value.items():
-                owner._parameters[name].requires_grad_(flag)  # type: ignore[union-attr]
-            return
-        if attribute in owner._parameters:
-            return  # filled in place
-        if attribute in owner._buffers:
-            owner._buffers[attribute] = value
-            return
-        if attribute in owner._modules or isinstance(value, nn.Module):
-            owner._modules[attribute] = value
-            return
+    in_slot = isinstance(
+        getattr(type(owner), attribute, None), types.MemberDescriptorType
+    )
     if isinstance(owner, type):
-        setattr(owner, attribute, value)
-    elif attribute in getattr(owner, "__dict__", ()):
-        vars(owner)[attribute] = value
-    else:
+        type.__setattr__(owner, attribute, value)
+    elif in_slot or not hasattr(owner, "__dict__"):
         object.__setattr__(owner, attribute, value)
+    else:
+        vars(owner)[attribute] = value
 
 
 def _delete(owner: Any, attribute: str) -> None:
-    if isinstance(owner, nn.Module) and attribute in owner._modules:
-        del owner._modules[attribute]
+    place, _, name = attribute.partition(".")
+    if isinstance(owner, nn.Module) and place in PARTS and name:
+        vars(owner)[place].pop(name, None)
+        if place == "_buffers":
+            owner._non_persistent_buffers_set.discard(name)
     elif isinstance(owner, type):
-        delattr(owner, attribute)
+        type.__delattr__(owner, attribute)
     elif attribute in getattr(owner, "__dict__", ()):
         del vars(owner)[attribute]
     else:

@@ -1,44 +1,47 @@
 """Values as plain data: what `torch.load(weights_only=True)` reads back, with what is not plain under tags.
 
 Plain values (numbers, text, tensors, lists, dictionaries) stand for themselves. NumPy arrays and scalars, random
-generators, enumerations, other containers and metrics become dictionaries with the key `TAG`. Nothing that is read back
-is called: classes are looked up among those that are imported already, and only as far as they are harmless.
+generators, enumerations and other containers become dictionaries with the key `TAG`. Nothing that is read back is called:
+classes are looked up among those that are imported already, and only as far as they are harmless.
 """
 
 from __future__ import annotations
 
 import collections
 import datetime
+import decimal
 import enum
+import fractions
+import functools
 import pathlib
 import random
+import sys
 import types
-from collections.abc import Callable
+import uuid
+import weakref
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torchmetrics import Metric, MetricCollection
 
 from lottery.state.classes import (
     Missing,
-    can_be_made,
     describe,
     find,
-    is_of_the_user,
+    is_harmless,
+    is_known,
     name_of,
-    slots_of,
 )
 from lottery.state.numbers import (
     DECODERS,
     TAG,
-    decode_tensor,
     encode_numbers,
     equal_bits,
+    fill_numbers,
 )
 
-METRICS = (Metric, MetricCollection)
 _PLAIN = (type(None), bool, int, float, complex, str)
 _TORCH = (torch.dtype, torch.device, torch.Size)
 _MAPPINGS = (dict, collections.OrderedDict)  # that torch reads back
@@ -50,6 +53,25 @@ _BUILT: dict[str, Any] = {
         *(collections.OrderedDict, collections.Counter, collections.deque),
     )
 }
+# values that are what their arguments are
+_VALUES: dict[type, Callable[[Any], tuple[Any, ...]]] = {
+    datetime.timedelta: lambda v: (v.days, v.seconds, v.microseconds),
+    datetime.date: lambda v: (v.year, v.month, v.day),
+    datetime.datetime: lambda v: (*v.timetuple()[:6], v.microsecond),
+    fractions.Fraction: lambda v: (v.numerator, v.denominator),
+    decimal.Decimal: lambda v: (str(v),),
+    uuid.UUID: lambda v: (str(v),),
+    slice: lambda v: (v.start, v.stop, v.step),
+    range: lambda v: (v.start, v.stop, v.step),
+    type(...): lambda _: (),
+}
+_FIXED = (
+    *(*_PLAIN, *_TORCH, bytes, enum.Enum, pathlib.PurePath),
+    *(np.generic, tuple, frozenset, *_VALUES),
+)
+_NAMED = {name_of(kind): kind for kind in _VALUES}
+# packages whose functions may be looked up
+_FUNCTIONS = ("torchmetrics.", "torch.nn.functional")
 
 Other = Callable[[Any, str], Any]
 
@@ -68,7 +90,12 @@ def refuse(value: Any, where: str) -> Any:
 
 
 def encode(
-    value: Any, where: str = "", other: Other = refuse, *, copies: bool = True
+    value: Any,
+    where: str = "",
+    other: Other = refuse,
+    part: Other | None = None,
+    *,
+    copies: bool = True,
 ) -> Any:
     """The plain form of a value.
 
@@ -76,6 +103,7 @@ def encode(
         value: anything.
         where: its name, for errors.
         other: what gives the plain form of a value that has none of its own, from the value and its name.
+        part: what gives the plain form of what a container holds; by default, this function.
         copies: whether tensors are copied, with their devices; otherwise they are taken as they are.
 
     Raises:
@@ -88,54 +116,115 @@ def encode(
     kind = type(value)
     if kind in _PLAIN or kind in _TORCH:
         return value
-    if kind is Tensor and not copies:
+    if kind in (Tensor, nn.Parameter) and not copies:
         return value
     numbers = encode_numbers(value)
     if numbers is not None:
         return numbers
+    part = part or functools.partial(encode, other=other, copies=copies)
     if is_generator(value):
         return {TAG: "generator", **_generator_state(value)}
-    if isinstance(value, enum.Flag):
-        return {TAG: "enum", "class": name_of(kind), "value": value.value}
-    if isinstance(value, enum.Enum):
-        return {TAG: "enum", "class": name_of(kind), "name": value.name}
+    if isinstance(value, enum.Enum) and is_known(kind):
+        by = "value" if isinstance(value, enum.Flag) else "name"
+        return {TAG: "enum", "class": name_of(kind), by: getattr(value, by)}
     if isinstance(value, pathlib.PurePath):
         return {TAG: "path", "path": str(value)}
-    if kind is datetime.timedelta:
-        return {TAG: "duration", "of": [value.days, value.seconds, value.microseconds]}
+    if kind in _VALUES and getattr(value, "tzinfo", None) is None:
+        of = [part(argument, where) for argument in _VALUES[kind](value)]
+        return {TAG: "value", "class": name_of(kind), "of": of}
+    if isinstance(value, types.FunctionType) and _may_be_found(value):
+        return {TAG: "function", "name": name_of(value)}
     if isinstance(value, dict):
-        return _encode_mapping(value, where, other, copies)
-    if isinstance(value, _CONTAINERS):
-        return _encode_container(value, where, other, copies)
+        return _encode_mapping(value, where, other, part)
+    if isinstance(value, _CONTAINERS) and is_known(kind):
+        return _encode_container(value, where, part)
     return other(value, where)
 
 
-def decode(plain: Any, live: Any = None, at: Callable[[str], Any] | None = None) -> Any:
+def decode(plain: Any, at: Callable[[str], Any] | None = None) -> Any:
     """The value of a plain form.
 
     Args:
         plain: what `encode` gave, also after it was read from a file.
-        live: what stands in its place now. A container, array, tensor or generator of the same kind is filled in place.
-        at: gives the live object of a name that `encode`'s `other` wrote as ``{TAG: "object", "at": name}``.
+        at: gives the object of a name that `other` or `part` of `encode` wrote as ``{TAG: "object", "at": name}``.
 
     Raises:
-        Missing: what has no plain form stood there, and nothing stands in its place now.
+        Missing: what has no plain form stood there.
     """
     kind = type(plain)
     if kind is Tensor:
-        return decode_tensor({"data": plain, "device": None, "leaf": False}, live, at)
+        return plain.clone()
     if kind in (list, tuple):
-        there = live if type(live) is kind else ()
-        items = [decode(p, _item(there, i), at) for i, p in enumerate(plain)]
-        if kind is list and type(live) is list:
-            live[:] = items
-            return live
-        return kind(items)
+        return kind([decode(p, at) for p in plain])
     if kind not in _MAPPINGS:
         return plain
     if TAG not in plain:
-        return _fill_mapping(plain.items(), live, kind, at)
-    return _DECODERS[plain[TAG]](plain, live, at)
+        return kind([(k, decode(v, at)) for k, v in plain.items()])
+    tag = plain[TAG]
+    return (
+        DECODERS[tag](plain)
+        if tag in DECODERS
+        else _DECODERS_WITH_PARTS[tag](plain, at)
+    )
+
+
+def fill(live: Any, found: Any) -> None:
+    """Make a container, array, tensor or generator equal to another one of its kind, in place.
+
+    Raises:
+        Missing: it cannot be.
+    """
+    if is_generator(live):
+        _set_generator(live, _generator_state(found))
+        return
+    base = _base_of(type(live))
+    if base is None:
+        fill_numbers(live, found)
+        return
+    base.clear(live)
+    if issubclass(base, dict):
+        for key, value in found.items():
+            base.__setitem__(live, key, value)
+    else:
+        (set.update if base is set else base.extend)(live, found)
+    if hasattr(live, "__dict__"):
+        attributes = dict(vars(found))
+        vars(live).clear()
+        vars(live).update(attributes)
+
+
+def empty(plain: Any) -> Any:
+    """A new container of the kind of a plain form; no code of its class is run.
+
+    Raises:
+        Missing: there is no such class.
+    """
+    if isinstance(plain, list) or TAG not in plain:
+        return type(plain)()
+    if "factory" in plain:
+        return collections.defaultdict(_BUILT[plain["factory"]])
+    try:
+        kind = _BUILT.get(plain["class"]) or find(plain["class"])
+    except (AttributeError, KeyError):
+        raise Missing(plain["class"]) from None
+    base = _base_of(kind) if isinstance(kind, type) else None
+    if base is None or not (kind in _BUILT.values() or is_harmless(kind)):
+        raise Missing(f"{plain['class']} is no container")
+    if kind is collections.deque:
+        return kind(maxlen=plain["maxlen"])
+    return kind() if kind in _BUILT.values() else base.__new__(kind)
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value that changes in place holds no other one: numbers or a generator."""
+    return _base_of(type(value)) is None
+
+
+def changes_in_place(value: Any) -> bool:
+    """Whether a value may become another one and stay the same object."""
+    if isinstance(value, types.FunctionType):
+        return not _may_be_found(value)
+    return not isinstance(value, _FIXED)
 
 
 def same(a: Any, b: Any) -> bool:
@@ -152,19 +241,22 @@ def same(a: Any, b: Any) -> bool:
     return repr(a) == repr(b) if isinstance(a, (float, complex)) else bool(a == b)
 
 
-def tags(plain: Any) -> set[str]:
-    """The kinds of what is not plain in a plain form."""
+def tagged(plain: Any) -> Iterator[dict[str, Any]]:
+    """What is not plain in a plain form, also inside of other such forms."""
     if isinstance(plain, (list, tuple)):
-        return set().union(*map(tags, plain))
-    if not isinstance(plain, dict):
-        return set()
-    own = {plain[TAG]} if TAG in plain else set()
-    return own.union(*map(tags, plain.values()))
+        for p in plain:
+            yield from tagged(p)
+    elif isinstance(plain, dict):
+        if TAG in plain:
+            yield plain
+        for p in plain.values():
+            yield from tagged(p)
 
 
 def is_plain(value: Any) -> bool:
     """Whether `torch.load(weights_only=True)` reads a value back as it is."""
-    return not tags(encode(value, other=lambda *_: {TAG: "opaque"}, copies=False))
+    form = encode(value, other=lambda *_: {TAG: "opaque"}, copies=False)
+    return next(tagged(form), None) is None
 
 
 # generators of random numbers
@@ -199,139 +291,103 @@ def _generator_state(generator: Any) -> dict[str, Any]:
     return {"of": "python", "state": encode(generator.getstate())}
 
 
-def _decode_generator(plain: Any, live: Any, _: Any) -> Any:
-    state, of = decode(plain["state"]), plain["of"]
+def _decode_generator(plain: Any, _: Any) -> Any:
     found: Any
-    if of == "torch":
-        found = live if isinstance(live, torch.Generator) else torch.Generator()
-        found.set_state(state)
-    elif of == "numpy":
-        bits = getattr(np.random, state["bit_generator"])
-        fits = (
-            isinstance(live, np.random.Generator) and type(live.bit_generator) is bits
-        )
-        found = live if fits else np.random.Generator(bits())
-        found.bit_generator.state = state
-    elif of == "numpy legacy":
-        fits = isinstance(live, np.random.RandomState)
-        found = live if fits else np.random.RandomState()
-        found.set_state(state)
+    if plain["of"] == "torch":
+        found = torch.Generator()
+    elif plain["of"] == "numpy":
+        kind = getattr(np.random, decode(plain["state"])["bit_generator"])
+        found = np.random.Generator(kind())
+    elif plain["of"] == "numpy legacy":
+        found = np.random.RandomState()
     else:
-        found = live if isinstance(live, random.Random) else random.Random()
-        found.setstate(state)
+        found = random.Random()
+    _set_generator(found, plain)
     return found
+
+
+def _set_generator(generator: Any, plain: Any) -> None:
+    state = decode(plain["state"])
+    if isinstance(generator, (torch.Generator, np.random.RandomState)):
+        generator.set_state(state)
+    elif isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = state
+    else:
+        generator.setstate(state)
 
 
 # containers
 
 
 def _encode_mapping(
-    value: dict[Any, Any], where: str, other: Other, copies: bool
+    value: dict[Any, Any], where: str, other: Other, part: Other
 ) -> Any:
-    items = [
-        (k, encode(v, f"{where}[{k!r}]", other, copies=copies))
-        for k, v in value.items()
-    ]
+    items = [(k, part(v, f"{where}[{k!r}]")) for k, v in value.items()]
     named = TAG not in value and all(type(k) in _PLAIN for k in value)
     if named and type(value) in _MAPPINGS:
         return type(value)(items)
-    keys = [encode(k, f"{where} key", other) for k in value]
-    if any("opaque" in tags(key) for key in keys):
+    keys = [part(k, f"{where} key") for k in value]
+    if any(t[TAG] == "opaque" for t in tagged(keys)):
         return other(value, where)
     pairs = [[key, v] for key, (_, v) in zip(keys, items, strict=True)]
     factory = getattr(value, "default_factory", None)
     made = {"factory": name_of(factory)} if factory in _BUILT.values() else {}
-    own = _attributes_of_container(value, where, other)
+    own = _attributes_of_container(value, where, part)
     kind = name_of(type(value))
     return {TAG: "mapping", "class": kind, "items": pairs, **made, **own}
 
 
-def _encode_container(value: Any, where: str, other: Other, copies: bool) -> Any:
+def _encode_container(value: Any, where: str, part: Other) -> Any:
     unordered = isinstance(value, (set, frozenset))
     items = [
-        encode(v, f"{where}[{i}]", other, copies=copies)
+        part(v, f"{where}[{i}]")
         for i, v in enumerate(sorted(value, key=repr) if unordered else value)
     ]
     if type(value) in (list, tuple):
         return type(value)(items)
     length = {"maxlen": value.maxlen} if isinstance(value, collections.deque) else {}
-    own = _attributes_of_container(value, where, other)
+    own = _attributes_of_container(value, where, part)
     kind = name_of(type(value))
     return {TAG: "container", "class": kind, "items": items, **length, **own}
 
 
-def _attributes_of_container(value: Any, where: str, other: Other) -> dict[str, Any]:
-    attributes = getattr(value, "__dict__", None)
-    return {"attributes": encode(attributes, where, other)} if attributes else {}
+def _attributes_of_container(value: Any, where: str, part: Other) -> dict[str, Any]:
+    attributes = getattr(value, "__dict__", {})
+    plain = {k: part(v, f"{where}.{k}") for k, v in attributes.items()}
+    return {"attributes": [[k, v] for k, v in plain.items()]} if plain else {}
 
 
-def _fill_mapping(items: Any, live: Any, kind: Any, at: Any) -> Any:
-    there = live if isinstance(live, dict) else {}
-    found = [(k, decode(v, there.get(k), at)) for k, v in items]
-    if type(live) is not kind:
-        return kind(found)
-    live.clear()
-    for key, value in found:
-        live[key] = value
-    return live
-
-
-def _decode_mapping(plain: Any, live: Any, at: Any) -> Any:
-    items = [(_key(decode(k, None, at)), v) for k, v in plain["items"]]
-    if name_of(type(live)) == plain["class"]:
-        found = live
-    elif "factory" in plain:
-        found = collections.defaultdict(_BUILT[plain["factory"]])
-    else:
-        found = _empty(plain["class"], collections.OrderedDict, dict)
-    base = next(k for k in (collections.OrderedDict, dict) if isinstance(found, k))
-    values = [(k, decode(v, dict.get(found, k), at)) for k, v in items]
-    base.clear(found)
-    for key, value in values:
-        base.__setitem__(found, key, value)
+def _decode_mapping(plain: Any, at: Any) -> Any:
+    found = empty(plain)
+    base = _base_of(type(found))
+    for key, value in plain["items"]:
+        base.__setitem__(found, _key(decode(key, at)), decode(value, at))
     return _with_attributes(found, plain, at)
 
 
-def _decode_container(plain: Any, live: Any, at: Any) -> Any:
-    alike = name_of(type(live)) == plain["class"]
-    there = list(live) if alike and isinstance(live, (list, collections.deque)) else ()
-    items = [decode(p, _item(there, i), at) for i, p in enumerate(plain["items"])]
+def _decode_container(plain: Any, at: Any) -> Any:
+    items = [decode(p, at) for p in plain["items"]]
     kind = _BUILT.get(plain["class"]) or find(plain["class"])
     if isinstance(kind, type) and issubclass(kind, tuple):  # a named one
         return tuple.__new__(kind, items)
     if kind is frozenset:
         return frozenset(items)
-    if kind is collections.deque and not alike:
-        return collections.deque(items, plain["maxlen"])
-    found = live if alike else _empty(plain["class"], list, set, collections.deque)
-    base: Any = next(k for k in (list, set, collections.deque) if isinstance(found, k))
-    base.clear(found)
+    found = empty(plain)
+    base = _base_of(type(found))
     (set.update if base is set else base.extend)(found, items)
     return _with_attributes(found, plain, at)
 
 
-def _empty(name: str, *bases: Any) -> Any:
-    """A new container of a class that is one of the user's, or Python's own; no code of the class is run."""
-    kind = _BUILT.get(name) or find(name)
-    base = next(
-        (b for b in bases if isinstance(kind, type) and issubclass(kind, b)), None
-    )
-    if base is None or not (kind in _BUILT.values() or is_of_the_user(kind)):
-        raise KeyError(f"{name} is no container")
-    return kind() if kind in _BUILT.values() else base.__new__(kind)
-
-
 def _with_attributes(container: Any, plain: Any, at: Any) -> Any:
-    if hasattr(container, "__dict__"):
-        live = dict(vars(container))
-        vars(container).clear()
-        for name, value in plain.get("attributes", {}).items():
-            vars(container)[name] = decode(value, live.get(name), at)
+    for name, value in plain.get("attributes", ()):
+        vars(container)[name] = decode(value, at)
     return container
 
 
-def _item(values: Any, index: int) -> Any:
-    return values[index] if index < len(values) else None
+def _base_of(kind: type) -> Any:
+    """Python's own container that a class is one of."""
+    bases = (collections.OrderedDict, dict, list, set, collections.deque)
+    return next((base for base in bases if issubclass(kind, base)), None)
 
 
 def _key(value: Any) -> Any:
@@ -341,117 +397,72 @@ def _key(value: Any) -> Any:
 # what is looked up
 
 
-def _decode_enum(plain: Any, live: Any, _: Any) -> Any:
-    kind = type(live) if name_of(type(live)) == plain["class"] else find(plain["class"])
+def _decode_enum(plain: Any, _: Any) -> Any:
+    kind = find(plain["class"])
     if not (isinstance(kind, type) and issubclass(kind, enum.Enum)):
-        raise KeyError(f"{plain['class']} is no enumeration")
+        raise Missing(f"{plain['class']} is no enumeration")
     return kind[plain["name"]] if "name" in plain else kind(plain["value"])
 
 
-def encode_metric(metric: Metric | MetricCollection, where: str) -> Any:
-    """The plain form of a whole metric, for one that was made while training.
-
-    Raises:
-        Unstorable: it holds something that has none.
-    """
-
-    def other(value: Any, where: str) -> Any:
-        if isinstance(value, METRICS):
-            return encode_metric(value, where)
-        if isinstance(value, types.FunctionType) and _is_torchmetrics(value):
-            return {TAG: "function", "name": name_of(value)}
-        raise Unstorable(value, where)
-
-    state = metric.__getstate__() if isinstance(metric, Metric) else vars(metric)
-    state = encode(dict(state), where, other)
-    return {TAG: "metric", "class": name_of(type(metric)), "state": state}
-
-
-def encode_made(value: Any, where: str, other: Other) -> Any:
-    """The plain form of a whole object of the user's, for one that was made while training: class and attributes.
-
-    Raises:
-        Unstorable: no such object can be made without running code of its class.
-    """
-    kind = type(value)
-    if not can_be_made(kind):
-        raise Unstorable(value, where)
-    attributes = {
-        name: encode(attribute, f"{where}.{name}", other)
-        for name, attribute in (
-            *slots_of(value),
-            *getattr(value, "__dict__", {}).items(),
-        )
-    }
-    return {TAG: "made", "class": name_of(kind), "attributes": attributes}
-
-
-def _decode_made(plain: Any, _: Any, at: Any) -> Any:
-    kind = find(plain["class"])
-    if not (isinstance(kind, type) and can_be_made(kind)):
-        raise KeyError(
-            f"{plain['class']} is no class of objects that only have attributes"
-        )
-    made: Any = object.__new__(kind)
-    for name, value in plain["attributes"].items():
-        object.__setattr__(made, name, decode(value, None, at))
-    return made
-
-
-def encode_state(value: Any, where: str, other: Other) -> Any:
-    """The plain form of an object by its `state_dict`."""
-    state = encode(dict(value.state_dict()), where, other)
-    return {TAG: "state", "class": name_of(type(value)), "state": state}
-
-
-def _decode_state(plain: Any, live: Any, at: Any) -> Any:
-    if name_of(type(live)) != plain["class"]:
-        raise Missing(plain["class"])
-    live.load_state_dict(decode(plain["state"], dict(live.state_dict()), at))
-    return live
-
-
-def _decode_opaque(plain: Any, live: Any, _: Any) -> Any:
-    if live is None:
-        raise Missing(plain["is"])
-    return live
-
-
-def _decode_metric(plain: Any, *_: Any) -> Any:
-    kind = find(plain["class"])
-    if not (isinstance(kind, type) and issubclass(kind, METRICS)):
-        raise KeyError(f"{plain['class']} is no metric")
-    metric = kind.__new__(kind)
-    nn.Module.__init__(metric)
-    metric.__setstate__(decode(plain["state"]))
-    return metric
-
-
-def _decode_function(plain: Any, *_: Any) -> Any:
+def _decode_function(plain: Any, _: Any) -> Any:
     found = find(plain["name"])
-    if not (isinstance(found, types.FunctionType) and _is_torchmetrics(found)):
-        raise KeyError(f"{plain['name']} is not a function of torchmetrics")
+    if not (isinstance(found, types.FunctionType) and _may_be_found(found)):
+        raise Missing(f"{plain['name']} is not a function of torchmetrics or of torch")
     return found
 
 
-def _is_torchmetrics(function: Any) -> bool:
-    return function.__module__.partition(".")[0] == "torchmetrics"
+def _may_be_found(function: Any) -> bool:
+    """Whether a function is one that a name may stand for."""
+    return f"{function.__module__}.".startswith(_FUNCTIONS) and is_known(function)
 
 
-_DECODERS: dict[str, Callable[[Any, Any, Any], Any]] = {
-    **DECODERS,
+def _decode_opaque(plain: Any, _: Any) -> Any:
+    raise Missing(plain["is"])
+
+
+def _decode_class(plain: Any, _: Any) -> Any:
+    found = find(plain["name"]) if plain["name"].partition(":")[0] in sys.modules else 0
+    if not (isinstance(found, type) and is_harmless(found)):
+        raise Missing(plain["name"])
+    return found
+
+
+def _decode_method(plain: Any, at: Any) -> Any:
+    owner = decode(plain["of"], at)
+    kind = owner if isinstance(owner, type) else type(owner)
+    for base in kind.__mro__:
+        found = vars(base).get(plain["name"])
+        found = getattr(found, "__func__", found)
+        if isinstance(found, types.FunctionType):
+            return types.MethodType(found, owner)
+    raise Missing(plain["name"])
+
+
+def _decode_weak(plain: Any, at: Any) -> Any:
+    nothing = types.SimpleNamespace()  # a reference to what is there no more
+    return weakref.ref(nothing if plain["of"] is None else decode(plain["of"], at))
+
+
+def _decode_view(plain: Any, at: Any) -> Tensor:
+    whole: Tensor = decode(plain["of"], at)
+    return whole.detach().as_strided(*plain["as_strided"])
+
+
+_DECODERS_WITH_PARTS: dict[str, Callable[[Any, Any], Any]] = {
     "generator": _decode_generator,
     "mapping": _decode_mapping,
     "container": _decode_container,
     "enum": _decode_enum,
-    "metric": _decode_metric,
     "function": _decode_function,
-    "path": lambda plain, *_: pathlib.Path(plain["path"]),
-    "duration": lambda plain, *_: datetime.timedelta(*plain["of"]),
-    "new": lambda plain, _, at: decode(plain["value"], None, at),
-    "object": lambda plain, _, at: at(plain["at"]),
-    "attribute": lambda plain, _, at: getattr(at(plain["at"]), plain["name"]),
+    "path": lambda plain, _: pathlib.Path(plain["path"]),
+    "value": lambda plain, at: _NAMED[plain["class"]](
+        *(decode(argument, at) for argument in plain["of"])
+    ),
+    # of graphs
+    "object": lambda plain, at: at(plain["at"]),
     "opaque": _decode_opaque,
-    "made": _decode_made,
-    "state": _decode_state,
+    "class": _decode_class,
+    "method": _decode_method,
+    "weak": _decode_weak,
+    "view": _decode_view,
 }

@@ -1,0 +1,369 @@
+"""Everything that is reachable from a few objects, as a graph: what can change in place is a node with a name.
+
+A node is a container, an array, a tensor, a generator or an object with attributes. Its plain form holds values as they
+are and other nodes by name, so what is one object in two places stays one, and an object may be a part of itself.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import functools
+import hashlib
+import sys
+import types
+import weakref
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Sampler
+from torchmetrics import Metric
+
+from lottery.state.classes import (
+    can_be_made,
+    describe,
+    is_known,
+    is_of_the_user,
+    keeps_its_state,
+    name_of,
+    slots_of,
+)
+from lottery.state.numbers import TAG
+from lottery.state.values import Unstorable, changes_in_place, encode
+
+WHOLE = (
+    ""  # stands among a node's attributes: what a container holds, or what an object is
+)
+FLAGS = "_parameters"  # stands among a module's attributes: which weights are trained
+NEW, NOW = "+", "?"  # begin the names of nodes that were not there first
+PARTS = (
+    "_buffers",
+    "_modules",
+    "_parameters",
+)  # where a module keeps what it is made of
+_DATA = (Dataset, DataLoader, Sampler)
+_DATA_ITEMS = 1000  # longer containers in data are data, not state
+_DATA_BYTES = 2**20  # so are larger arrays and tensors
+_LOADER = ("dataset", "sampler", "batch_sampler", "generator", "collate_fn")
+_MODULE = frozenset(vars(nn.Module())) - {"training"} | {"_compiled_call_impl"}
+_OF_TYPING = "__orig_class__"
+
+
+@dataclass(frozen=True)
+class Root:
+    """Where to start looking.
+
+    Args:
+        owner: the object.
+        only: its attributes to look at; None for all.
+        without: attributes to leave out.
+    """
+
+    owner: Any
+    only: Collection[str] | None = None
+    without: Collection[str] = ()
+
+
+@dataclass
+class Node:
+    """An object, and its plain form by attribute; under `WHOLE`, what a container holds or what an object is."""
+
+    owner: Any
+    plain: dict[str, Any]
+    is_data: bool = False
+
+
+class Walk:
+    """One look at everything that is reachable.
+
+    Args:
+        roots: where to start, by name; what is reached from two belongs to the first.
+        beyond: objects that have a name and are not looked into, by name.
+        known: nodes that have a name already, by name; those that no root leads to any more are looked at as well.
+        mark: what begins the names of all others.
+
+    Attributes:
+        found: nodes by name.
+        beyond: what has a name and is not looked into, with the tensors that a state dict has.
+    """
+
+    def __init__(
+        self,
+        roots: Mapping[str, Root],
+        beyond: Mapping[str, Any],
+        known: Mapping[str, Any],
+        mark: str = "",
+    ) -> None:
+        self.found: dict[str, Node] = {}
+        self.beyond = dict(beyond)
+        self._mark = mark
+        self._names = {id(thing): name for name, thing in beyond.items()}
+        self._closed = set(self._names)
+        self._storages: dict[int, tuple[Tensor, str]] = {}
+        self._registered: set[int] = set()
+        for name, root in roots.items():
+            if isinstance(root.owner, nn.Module):
+                self._register(name, root.owner)
+        for name, owner in known.items():
+            self._names[id(owner)] = name
+            if isinstance(owner, Tensor):
+                self._note_storage(owner, name)
+        self._queue: collections.deque[tuple[str, Any, bool]] = collections.deque()
+        self._entered: set[int] = set()
+        self._roots = {id(root.owner): root for root in roots.values()}
+        for name, root in roots.items():
+            self._names.setdefault(id(root.owner), name)
+        self._taken = set(self._names.values())
+        for root in roots.values():
+            self._enter(root.owner, "", isinstance(root.owner, _DATA))
+        while self._queue:
+            self._look_at(*self._queue.popleft())
+
+    def include(self, known: Mapping[str, Node]) -> None:
+        """Look at nodes as well that no root leads to."""
+        for name, node in known.items():
+            self._enter(node.owner, name, node.is_data)
+        while self._queue:
+            self._look_at(*self._queue.popleft())
+
+    def _register(self, name: str, module: nn.Module) -> None:
+        """Name the tensors of a module that its state dict has: they are not looked at."""
+        self._registered |= {id(part) for part in module.modules()}
+        for attribute, tensor in state_of(module).items():
+            key = f"{name}.{attribute} of the state dict"
+            self._names.setdefault(id(tensor), key)
+            self.beyond[key] = tensor
+            self._closed.add(id(tensor))
+            self._note_storage(tensor, key)
+
+    def _enter(self, value: Any, where: str, is_data: bool) -> str:
+        """The name of an object, which is looked at."""
+        name = self._names.get(id(value))
+        if name is None:
+            name = f"{self._mark}{where}"
+            while name in self._taken:
+                name += "'"
+            self._taken.add(name)
+            self._names[id(value)] = name
+        if id(value) not in self._entered and id(value) not in self._closed:
+            self._entered.add(id(value))
+            self._queue.append((name, value, is_data or isinstance(value, _DATA)))
+        return name
+
+    def _look_at(self, name: str, value: Any, is_data: bool) -> None:
+        where = name.lstrip(NEW + NOW)
+        other = functools.partial(self._other, is_data=is_data)
+        part = functools.partial(self._part, is_data=is_data)
+        root = self._roots.get(id(value))
+        if _is_large(value, is_data):
+            plain = {WHOLE: _opaque(value)}
+        elif root is None and not _has_attributes(value):
+            plain = {
+                WHOLE: self._view(value, name) or encode(value, where, other, part)
+            }
+        else:
+            is_new = name.startswith((NEW, NOW))
+            attributes = dict(self._attributes(root or Root(value), is_new))
+            plain = {WHOLE: _kind(value)}
+            for attribute, held in attributes.items():
+                at = attribute.removeprefix("_buffers.").removeprefix("_modules.")
+                at = f"{where}.{at.removeprefix('_parameters.')}"
+                is_flags = attribute == FLAGS and not is_new
+                plain[attribute] = held if is_flags else part(held, at)
+            if root is None or root.only is None:
+                self._look_at_classes(value)
+        self.found[name] = Node(value, plain, is_data)
+
+    def _look_at_classes(self, value: Any) -> None:
+        """Attributes of classes are shared by their objects; those of classes that come later are not known."""
+        for kind in type(value).__mro__[:-1]:
+            if is_of_the_user(kind) and (not self._mark or id(kind) in self._names):
+                self._enter(kind, f"class {kind.__module__}.{kind.__qualname__}", False)
+
+    def _part(self, value: Any, where: str, is_data: bool) -> Any:
+        """The plain form of what a node holds."""
+        if not (changes_in_place(value) or _is_large(value, is_data)):
+            other = functools.partial(self._named, is_data=is_data)
+            part = functools.partial(self._part, is_data=is_data)
+            return encode(value, where, other, part)
+        if id(value) not in self._names:
+            if isinstance(value, types.MethodType) and is_own_method(value):
+                owner = self._part(value.__self__, f"{where}.__self__", is_data)
+                return {TAG: "method", "name": value.__func__.__name__, "of": owner}
+            if type(value) is weakref.ref:
+                target = value()
+                of = (
+                    None
+                    if target is None
+                    else self._part(target, f"{where}()", is_data)
+                )
+                return {TAG: "weak", "of": of}
+            is_later = self._mark and isinstance(value, type)
+            if is_later and is_of_the_user(value) and is_known(value):
+                return {TAG: "class", "name": name_of(value)}
+        return self._named(value, where, is_data)
+
+    def _named(self, value: Any, where: str, is_data: bool) -> Any:
+        return {TAG: "object", "at": self._enter(value, where, is_data)}
+
+    def _other(self, value: Any, where: str, is_data: bool) -> Any:
+        """The plain form of a node that is neither a container nor an object with attributes."""
+        if keeps_its_state(value):
+            with contextlib.suppress(Unstorable):
+                state = encode(dict(value.state_dict()), where)
+                return {TAG: "state", "class": name_of(type(value)), "state": state}
+        return _opaque(value, is_data)
+
+    def _note_storage(self, tensor: Tensor, name: str) -> None:
+        """Remember a tensor that has a memory of its own, to know what looks into it."""
+        if type(tensor) in (Tensor, nn.Parameter) and _covers_its_storage(tensor):
+            self._storages.setdefault(
+                tensor.untyped_storage().data_ptr(), (tensor, name)
+            )
+
+    def _view(self, value: Any, name: str) -> Any:
+        """The plain form of a tensor that came while training and looks into the memory of another one."""
+        if type(value) is not Tensor:
+            if type(value) is nn.Parameter:
+                self._note_storage(value, name)
+            return None
+        plain = not value.requires_grad and value.layout == torch.strided
+        if self._mark and name.startswith((NEW, NOW)) and plain:
+            with contextlib.suppress(NotImplementedError, RuntimeError):
+                at = value.untyped_storage().data_ptr()
+                whole, of = self._storages.get(at, (None, ""))
+                if at and whole is not None and whole.dtype == value.dtype:
+                    sizes = [tuple(value.size()), value.stride()]
+                    as_strided = [*sizes, value.storage_offset()]
+                    of_whole = {TAG: "object", "at": of}
+                    return {TAG: "view", "of": of_whole, "as_strided": as_strided}
+        self._note_storage(value, name)
+        return None
+
+    def _attributes(self, root: Root, is_new: bool) -> Iterator[tuple[str, Any]]:
+        owner = root.owner
+        if root.only is not None:
+            yield from ((name, getattr(owner, name)) for name in root.only)
+            return
+        if isinstance(owner, DataLoader) and not is_new:
+            yield from ((name, getattr(owner, name)) for name in _LOADER)
+            return
+        if isinstance(owner, type):
+            yield from (
+                (k, v) for k, v in vars(owner).items() if _is_data_of_class(k, v)
+            )
+            return
+        yield from slots_of(owner)
+        attributes = getattr(owner, "__dict__", {})
+        if isinstance(owner, Metric) and is_new:
+            attributes = owner.__getstate__()
+        is_there = isinstance(owner, nn.Module) and not is_new
+        left_out = {*root.without, *(_MODULE if is_there else ()), _OF_TYPING}
+        yield from ((k, v) for k, v in attributes.items() if k not in left_out)
+        if is_there:
+            yield from self._parts(owner)
+
+    def _parts(self, module: nn.Module) -> Iterator[tuple[str, Any]]:
+        """What a module is made of; weights only where no state dict has them."""
+        hidden = id(module) not in self._registered
+        for name, buffer in module._buffers.items():
+            if hidden or name in module._non_persistent_buffers_set:
+                yield f"_buffers.{name}", buffer
+        for name, part in module._modules.items():
+            yield f"_modules.{name}", part
+        weights = {n: p for n, p in module._parameters.items() if p is not None}
+        if hidden:
+            for name, weight in weights.items():
+                yield f"_parameters.{name}", weight
+        elif weights:
+            yield FLAGS, {name: p.requires_grad for name, p in weights.items()}
+
+
+def state_of(module: nn.Module) -> dict[str, Tensor]:
+    """The tensors that a module's state dict has, by name."""
+    return {
+        f"{prefix}.{name}".lstrip("."): tensor
+        for prefix, part in module.named_modules()
+        for name, tensor in (*part._parameters.items(), *part._buffers.items())
+        if tensor is not None and name not in part._non_persistent_buffers_set
+    }
+
+
+def is_own_method(method: types.MethodType) -> bool:
+    """Whether a bound method is the one that its object's class has by that name."""
+    kind = (
+        method.__self__ if isinstance(method.__self__, type) else type(method.__self__)
+    )
+    name = getattr(method.__func__, "__name__", "")
+    found = next((vars(k)[name] for k in kind.__mro__ if name in vars(k)), None)
+    return getattr(found, "__func__", found) is method.__func__
+
+
+def _covers_its_storage(tensor: Tensor) -> bool:
+    try:
+        size = tensor.untyped_storage().nbytes()
+    except (NotImplementedError, RuntimeError):
+        return False
+    return size > 0 and size == tensor.numel() * tensor.element_size()
+
+
+def _kind(value: Any) -> Any:
+    """What an object is, besides its attributes."""
+    if isinstance(value, (type, types.FunctionType)) or not can_be_made(type(value)):
+        return _opaque(value)
+    return {TAG: "made", "class": name_of(type(value))}
+
+
+def _has_attributes(value: Any) -> bool:
+    """Whether there may be state of the user's among the attributes of an object."""
+    if isinstance(value, DataLoader) and hasattr(value, "load_state_dict"):
+        return False  # it says itself what its state is
+    if isinstance(value, (nn.Module, *_DATA, types.SimpleNamespace)):
+        return True
+    if isinstance(value, (type, types.FunctionType)):
+        return value.__module__ is not None and is_of_the_user(value)
+    kind = type(value)
+    held = (types.MethodType, types.ModuleType, Tensor, np.ndarray, np.generic)
+    containers = (list, dict, set, collections.deque, bytearray)
+    if isinstance(value, (*held, *containers)) or not is_of_the_user(kind):
+        return False
+    slots = any("__slots__" in vars(base) for base in kind.__mro__)
+    return hasattr(value, "__dict__") or slots
+
+
+def _is_data_of_class(name: str, value: Any) -> bool:
+    special = name.startswith("__") or name == "_abc_impl"
+    return not special and not isinstance(value, type) and not hasattr(value, "__get__")
+
+
+def _opaque(value: Any, is_data: bool = True) -> Any:
+    """What stands for a value without a plain form; a table that is state has a digest, so that changes are named."""
+    digest = {}
+    if type(value).__module__.partition(".")[0] == "pandas" and not is_data:
+        with contextlib.suppress(TypeError):
+            hashes = sys.modules["pandas"].util.hash_pandas_object(value)
+            found = hashlib.sha256(hashes.to_numpy().tobytes()).hexdigest()
+            digest = {"digest": found}
+    return {TAG: "opaque", "is": describe(value), **digest}
+
+
+def _is_large(value: Any, is_data: bool) -> bool:
+    """Whether a value is data rather than state: too large to be compared and kept."""
+    if isinstance(value, (Tensor, np.ndarray)):
+        return is_data and value.nbytes > _DATA_BYTES
+    return is_data and _count(value, _DATA_ITEMS) > _DATA_ITEMS
+
+
+def _count(value: Any, limit: int) -> int:
+    """The values in nested containers, counted as far as a limit."""
+    if not isinstance(value, (list, tuple, set, frozenset, dict, collections.deque)):
+        return 1
+    total = len(value)
+    if total <= limit:
+        for part in value.values() if isinstance(value, dict) else value:
+            total += _count(part, limit - total) if total <= limit else 0
+    return total
