@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,7 @@ from lottery import streams
 from lottery.lightning.kinds import bare_module, is_a
 from lottery.lightning.loaders import generators_of
 from lottery.lightning.param_groups import ParamGroups
-from lottery.state import Changes, Objects, Root, Snapshot, describe, reseed
+from lottery.state import Changes, Objects, Root, Snapshot, reseed
 
 _TRAINER = (
     "accumulate_grad_batches",
@@ -24,6 +25,7 @@ _TRAINER = (
     "log_every_n_steps",
     "val_check_interval",
 )
+_STRATEGY = ("_optimizers", "lr_scheduler_configs")
 SETTINGS = (
     "trainer",
     "fit_loop",
@@ -62,9 +64,6 @@ class Live:
         self, trainer: Any, beforehand: Sequence[tuple[Objects, Objects]] = ()
     ) -> None:
         self._trainer = trainer
-        self._optimizers = list(trainer.optimizers)
-        self._configs = list(trainer.lr_scheduler_configs)
-        self._schedulers = [config.scheduler for config in self._configs]
         self._hooks = [(hooks, dict(hooks)) for hooks in _hooks(trainer)]
         self._groups = ParamGroups(trainer)
         self.objects = look(trainer)
@@ -87,10 +86,6 @@ class Live:
         """
         trainer = self._trainer
         trainer.fit_loop._skip_backward = False
-        trainer.strategy._optimizers = list(self._optimizers)
-        trainer.strategy.lr_scheduler_configs = list(self._configs)
-        for config, scheduler in zip(self._configs, self._schedulers, strict=True):
-            config.scheduler = scheduler
         for hooks, first in self._hooks:
             if hooks != first:
                 hooks.clear()
@@ -98,6 +93,10 @@ class Live:
         self._groups.restore(changes.get("groups", {}))
         objects, left_out = changes.get("objects", {}), {*without, *SETTINGS}
         self.objects.restore({k: v for k, v in objects.items() if k not in left_out})
+        strategy = trainer.strategy
+        wrapped = [known._optimizer for known in strategy._lightning_optimizers]
+        if any(a is not b for a, b in zip_longest(wrapped, strategy._optimizers)):
+            strategy.optimizers = strategy._optimizers
 
     def enter(self, changes: Mapping[str, Any], without: Collection[str] = ()) -> None:
         """Undo what the hooks of a training's start have done, in a training that goes on: all is as `changes` has it, but
@@ -119,18 +118,7 @@ class Live:
 
     def lost(self) -> list[str]:
         """What training has put in the place of something else, and cannot be captured."""
-        trainer = self._trainer
-        now = [config.scheduler for config in trainer.lr_scheduler_configs]
-        replaced = [
-            f"trainer.{name}[{index}] ({describe(new)})"
-            for name, first, new_ones in (
-                ("optimizers", self._optimizers, trainer.optimizers),
-                ("lr_scheduler_configs", self._schedulers, now),
-            )
-            for index, new in enumerate(new_ones)
-            if not any(new is known for known in first)
-        ]
-        return [*self.objects.lost(), *replaced]
+        return self.objects.lost()
 
 
 class LoaderStates:
@@ -199,6 +187,9 @@ def _roots(trainer: Any) -> Iterator[tuple[str, Root]]:
             yield name, Root(callback, without=_OF_THE_PROCESS)
     for index, optimizer in enumerate(trainer.optimizers):
         yield f"optimizer {index}", Root(optimizer, without=_OPTIMIZER)
+    for index, config in enumerate(trainer.lr_scheduler_configs):
+        yield f"scheduling {index}", Root(config, only=("scheduler",))
+    yield "strategy", Root(trainer.strategy, only=_STRATEGY)
     yield "trainer", Root(trainer, only=_TRAINER)
     fit_loop = trainer.fit_loop
     yield "fit_loop", Root(fit_loop, only=("max_epochs", "min_epochs"))

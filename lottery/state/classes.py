@@ -35,7 +35,7 @@ _INFRASTRUCTURE = sys.stdlib_module_names | frozenset(
 _OF_CONTAINERS = ("argparse", "collections", "queue")
 _MADE = (object, types.SimpleNamespace, abc.ABC, Generic, Protocol)
 _MODULES = (
-    *("torch.nn.", "torch.optim.swa_utils", "torch.utils.data.", "torchmetrics."),
+    *("torch.nn.", "torch.optim.", "torch.utils.data.", "torchmetrics."),
     *("pytorch_lightning.", "lightning.", "lightning_fabric.", "lightning_utilities."),
 )
 
@@ -72,7 +72,7 @@ def is_of_the_user(kind: Any) -> bool:
 
 
 def is_harmless(kind: Any) -> bool:
-    """Whether a class may be looked up: one of the user's, or of modules and data."""
+    """Whether a class may be looked up: one of the user's, or of modules, optimizers and data."""
     return is_of_the_user(kind) or kind.__module__.startswith(_MODULES)
 
 

@@ -50,7 +50,9 @@ _DATA_ITEMS = 1000  # longer containers in data are data, not state
 _DATA_BYTES = 2**20  # so are larger arrays and tensors
 _LOADER = ("dataset", "sampler", "batch_sampler", "generator", "collate_fn")
 _MODULE = frozenset(vars(nn.Module())) - {"training"} | {"_compiled_call_impl"}
-_OF_TYPING = "__orig_class__"
+_OPTIMIZING = (torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler)
+# of typing, which marks objects of generic classes; and of schedulers, which wrap the step of their optimizer
+_LEFT_OUT = ("__orig_class__", "step")
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,8 @@ class Walk:
         self.beyond = dict(beyond)
         self._mark = mark
         self._names = {id(thing): name for name, thing in beyond.items()}
-        self._closed = set(self._names)
+        self._roots = {id(root.owner): root for root in roots.values()}
+        self._closed = self._names.keys() - self._roots.keys()
         self._storages: dict[int, tuple[Tensor, str]] = {}
         self._registered: set[int] = set()
         for name, root in roots.items():
@@ -114,9 +117,7 @@ class Walk:
                 self._note_storage(owner, name)
         self._queue: collections.deque[tuple[str, Any, bool]] = collections.deque()
         self._entered: set[int] = set()
-        self._roots = {id(root.owner): root for root in roots.values()}
-        for name, root in roots.items():
-            self._names.setdefault(id(root.owner), name)
+        self._names |= {id(root.owner): name for name, root in reversed(roots.items())}
         self._taken = set(self._names.values())
         for root in roots.values():
             self._enter(root.owner, "", isinstance(root.owner, _DATA))
@@ -158,15 +159,14 @@ class Walk:
         where = name.lstrip(NEW + NOW)
         other = functools.partial(self._other, is_data=is_data)
         part = functools.partial(self._part, is_data=is_data)
-        root = self._roots.get(id(value))
+        root, is_new = self._roots.get(id(value)), name.startswith((NEW, NOW))
         if _is_large(value, is_data):
             plain = {WHOLE: _opaque(value)}
-        elif root is None and not _has_attributes(value):
+        elif root is None and not _has_attributes(value, is_new):
             plain = {
                 WHOLE: self._view(value, name) or encode(value, where, other, part)
             }
         else:
-            is_new = name.startswith((NEW, NOW))
             attributes = dict(self._attributes(root or Root(value), is_new))
             plain = {WHOLE: _kind(value)}
             for attribute, held in attributes.items():
@@ -262,7 +262,9 @@ class Walk:
         if isinstance(owner, Metric) and is_new:
             attributes = owner.__getstate__()
         is_there = isinstance(owner, nn.Module) and not is_new
-        left_out = {*root.without, *(_MODULE if is_there else ()), _OF_TYPING}
+        left_out = {*root.without, *(_MODULE if is_there else ()), _LEFT_OUT[0]}
+        if isinstance(owner, torch.optim.Optimizer):
+            left_out.add(_LEFT_OUT[1])
         yield from ((k, v) for k, v in attributes.items() if k not in left_out)
         if is_there:
             yield from self._parts(owner)
@@ -318,8 +320,11 @@ def _kind(value: Any) -> Any:
     return {TAG: "made", "class": name_of(type(value))}
 
 
-def _has_attributes(value: Any) -> bool:
-    """Whether there may be state of the user's among the attributes of an object."""
+def _has_attributes(value: Any, is_new: bool) -> bool:
+    """Whether there may be state of the user's among the attributes of an object, or, of one that was not there first,
+    whether it is what its attributes are."""
+    if isinstance(value, _OPTIMIZING) or type(value).__name__ == "LRSchedulerConfig":
+        return is_new
     if isinstance(value, DataLoader) and hasattr(value, "load_state_dict"):
         return False  # it says itself what its state is
     if isinstance(value, (nn.Module, *_DATA, types.SimpleNamespace)):

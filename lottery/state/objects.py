@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
+from torch.optim import Optimizer
 from torchmetrics import Metric
 
 from lottery.state.classes import Missing, describe, make
@@ -311,9 +312,10 @@ class _Again:
         """Have an object be what its plain form says; what cannot be had is left as it is."""
         owner, node = self._there[name], self._now.get(name)
         is_fresh = name in self._fresh
-        if is_fresh and isinstance(owner, Metric):
+        if is_fresh and isinstance(owner, (Metric, Optimizer)):
             values = {k: self.value(v) for k, v in wanted.items() if k != WHOLE}
-            owner.__setstate__(values)
+            kind = Optimizer if isinstance(owner, Optimizer) else Metric
+            kind.__setstate__(owner, values)  # which wraps methods
             return
         there = {} if node is None or is_fresh else node.plain
         for attribute, plain in _differences(there, wanted):
