@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import types
+import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import ExitStack
 from typing import Any
@@ -72,6 +73,7 @@ class Enforcement:
         self._may_move = unmoved
         self._copies = Copies(parameters)
         self._unmoved: dict[str, int] = {}
+        self._masked: weakref.WeakSet[Any] = weakref.WeakSet()
         self._undo = ExitStack()
         self._hold(masks)
 
@@ -92,8 +94,9 @@ class Enforcement:
     def begin(self) -> None:
         """Mask the weights, the optimizers' state and averages of the weights, as they are where training begins."""
         self.mask_weights()
-        if not self._going_on:
-            self._mask_state()
+        self._masked.clear()
+        for optimizer in self._optimizers:
+            self._mask_state(optimizer)
         self._note_copies()
 
     def __exit__(self, *_: object) -> None:
@@ -107,9 +110,9 @@ class Enforcement:
         """
         self.__exit__()
         self._hold(self._masks & masks)
+        self._going_on = False
         self.mask_gradients()
-        self._mask_state()
-        self.mask_weights()
+        self.begin()
         self._hold(masks)
         self.__enter__()
 
@@ -153,6 +156,7 @@ class Enforcement:
         """The hook before a step: gradients that the step itself computes are masked when it has them."""
         if not self._steps(optimizer):
             return None
+        self._mask_state(optimizer)
         if callable(closure := kwargs.get("closure")):
             return args, {**kwargs, "closure": self._closure(optimizer, closure)}
         if len(args) > 1 and callable(args[1]):
@@ -215,10 +219,13 @@ class Enforcement:
 
     # copies of the weights
 
-    def _mask_state(self) -> None:
-        for optimizer in self._optimizers if self._parameters else ():
-            for copy in self._copies.kept_by(optimizer):
-                self._mask_copy(copy.name, copy.values)
+    def _mask_state(self, optimizer: Any) -> None:
+        """Mask the state of an optimizer, once: it may be seen for the first time when it steps."""
+        if self._going_on or optimizer in self._masked:
+            return
+        self._masked.add(optimizer)
+        for copy in self._copies.kept_by(optimizer) if self._parameters else ():
+            self._mask_copy(copy.name, copy.values)
 
     def _note_copies(self) -> None:
         self._unmoved = {}

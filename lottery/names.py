@@ -6,7 +6,7 @@ or a ticket is the same whether or not parts are compiled, so everything here go
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -138,26 +138,58 @@ def load_weights(
     )
 
 
-def shape_buffers(module: nn.Module, values: Mapping[str, Tensor]) -> None:
-    """Give the buffers that a state dict holds the shapes that they have there: banks and caches grow while training.
+def buffer_names(module: nn.Module) -> dict[str, dict[str, bool]]:
+    """The buffers of each part of a module that has any, by canonical names: whether its state dict has them."""
+    return {
+        canonical(prefix): {
+            name: name not in part._non_persistent_buffers_set for name in part._buffers
+        }
+        for prefix, part in module.named_modules()
+        if part._buffers
+    }
+
+
+def shape_buffers(
+    module: nn.Module,
+    values: Mapping[str, Tensor],
+    buffers: Mapping[str, Mapping[str, bool]] | None = None,
+) -> None:
+    """Give a module the buffers that it had with a state dict: banks and caches come, grow and go while training.
 
     Args:
         module: the module, whose buffers are replaced where they have another shape.
         values: what `weights_of` gave; buffers that it leaves out become None.
+        buffers: what `buffer_names` gave; by default, those of `values`, and what no state dict has.
 
     Example:
         >>> import torch
         >>> module = nn.Module()
         >>> module.register_buffer("bank", torch.zeros(5, 2))
-        >>> shape_buffers(module, {"bank": torch.zeros(0, 2)})
+        >>> shape_buffers(module, {"bank": torch.zeros(0, 2)}, buffer_names(module))
         >>> module.bank.shape
         torch.Size([0, 2])
     """
     for prefix, part in module.named_modules():
         if type(part)._save_to_state_dict is not nn.Module._save_to_state_dict:
             continue
-        for name, buffer in part._buffers.items():
-            if name in part._non_persistent_buffers_set or is_lazy(buffer):
+        wanted = (buffers or {}).get(canonical(prefix), {})
+        if buffers is None:
+            unsaved = part._non_persistent_buffers_set
+            stay = {n: n not in unsaved for n, b in part._buffers.items()}
+            wanted = {
+                n: s for n, s in stay.items() if not s or part._buffers[n] is None
+            }
+            own = (canonical(f"{prefix}.{n}").lstrip(".") for n in part._parameters)
+            wanted |= dict.fromkeys(_below(canonical(prefix), values, set(own)), True)
+        for name in [n for n in part._buffers if n not in wanted]:
+            del part._buffers[name]
+            part._non_persistent_buffers_set.discard(name)
+        for name, is_saved in wanted.items():
+            buffer = part._buffers.setdefault(name, None)
+            (set.discard if is_saved else set.add)(
+                part._non_persistent_buffers_set, name
+            )
+            if not is_saved or is_lazy(buffer):
                 continue
             value = values.get(canonical(f"{prefix}.{name}").lstrip("."))
             if value is None:
@@ -165,6 +197,12 @@ def shape_buffers(module: nn.Module, values: Mapping[str, Tensor]) -> None:
             elif buffer is None or buffer.shape != value.shape:
                 device = value.device if buffer is None else buffer.device
                 part._buffers[name] = torch.empty_like(value, device=device)
+
+
+def _below(prefix: str, names: Iterable[str], without: Collection[str]) -> list[str]:
+    """The last parts of names that stand directly below a prefix."""
+    parts = [n.rpartition(".") for n in names if n not in without]
+    return [name for before, _, name in parts if before == prefix]
 
 
 def _state(module: nn.Module) -> dict[str, Any]:

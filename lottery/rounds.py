@@ -12,7 +12,7 @@ from lottery.lightning import Fit, Position
 from lottery.mask_history import MaskHistory
 from lottery.maskable import check_maskable, check_norms, norms_of
 from lottery.masks import Masks
-from lottery.names import load_weights
+from lottery.names import load_weights, shape_buffers
 from lottery.options import Options
 from lottery.paths import Connectivity
 from lottery.place import Place
@@ -279,7 +279,9 @@ class Rounds:
         run = Run(self.directory.path)
         if self.round is None:
             try:
-                load_weights(self.fit.module, run.weights(self.options.rounds))
+                weights = run.weights(self.options.rounds)
+                shape_buffers(self.fit.module, weights)
+                load_weights(self.fit.module, weights)
             except StorageError as error:
                 has = f"its initial weights: {error}"
             else:

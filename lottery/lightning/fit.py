@@ -28,7 +28,7 @@ from lottery.lightning.loops import Checkpoints, EpochLoop, FitLoop, Results
 from lottery.lightning.param_groups import restore_precision
 from lottery.lightning.schedules import final_rates
 from lottery.lightning.stored_objects import StoredObjects
-from lottery.names import load_weights, shape_buffers, weights_of
+from lottery.names import buffer_names, load_weights, shape_buffers, weights_of
 from lottery.nested import with_tensors
 from lottery.state import Objects, Snapshot, is_plain, tensors_kept
 from lottery.storage import STATE
@@ -361,6 +361,7 @@ class Fit:
             "position": position,
             "round": self.round,
             "weights": self.weights(),
+            "buffers": buffer_names(self.module),
             **self._state,
             "should_stop": trainer.should_stop,
             "reloaded": loop._last_train_dl_reload_epoch,
@@ -668,7 +669,7 @@ class Fit:
         connector._loaded_checkpoint = {**checkpoint, "callbacks": callbacks}
         connector.restore_datamodule()
         if "weights" in state:
-            shape_buffers(self.module, state["weights"])
+            shape_buffers(self.module, state["weights"], state["buffers"])
         connector.restore_model()
         connector.restore_callbacks()
         connector.restore_training_state()

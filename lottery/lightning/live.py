@@ -9,11 +9,13 @@ from itertools import zip_longest
 from types import SimpleNamespace
 from typing import Any
 
+from torch.optim import Optimizer
+
 from lottery import streams
 from lottery.lightning.kinds import bare_module, is_a
 from lottery.lightning.loaders import generators_of
 from lottery.lightning.param_groups import ParamGroups
-from lottery.state import Changes, Objects, Root, Snapshot, reseed
+from lottery.state import Changes, Objects, Root, Snapshot, is_generator, reseed
 
 _TRAINER = (
     "accumulate_grad_batches",
@@ -38,12 +40,6 @@ _OPTIMIZER = (
     "defaults",
     "step",
 )  # are in its state, or torch's
-_HOOKS = (
-    "_forward_pre_hooks",
-    "_forward_hooks",
-    "_backward_pre_hooks",
-    "_backward_hooks",
-)
 _WITHOUT_STATE = ("ProgressBar", "Timer", "LotteryTicket")
 
 
@@ -64,7 +60,6 @@ class Live:
         self, trainer: Any, beforehand: Sequence[tuple[Objects, Objects]] = ()
     ) -> None:
         self._trainer = trainer
-        self._hooks = [(hooks, dict(hooks)) for hooks in _hooks(trainer)]
         self._groups = ParamGroups(trainer)
         self.objects = look(trainer)
         for before, after in reversed(beforehand):
@@ -86,10 +81,6 @@ class Live:
         """
         trainer = self._trainer
         trainer.fit_loop._skip_backward = False
-        for hooks, first in self._hooks:
-            if hooks != first:
-                hooks.clear()
-                hooks.update(first)
         self._groups.restore(changes.get("groups", {}))
         objects, left_out = changes.get("objects", {}), {*without, *SETTINGS}
         self.objects.restore({k: v for k, v in objects.items() if k not in left_out})
@@ -111,6 +102,10 @@ class Live:
             yield before
         finally:
             self.objects.restore(before.changes, made=before.made)
+
+    def optimizers(self) -> list[Any]:
+        """The optimizers that the module or a callback holds, or another object of the user's."""
+        return list(self.objects.reached(lambda o: isinstance(o, Optimizer)).values())
 
     def opaque(self) -> list[str]:
         """What holds state and cannot be captured."""
@@ -148,7 +143,7 @@ class LoaderStates:
         own = generators_of(loaders)
         for index, generator in enumerate(own):
             generator.manual_seed(streams.derive(seed, "loader", index))
-        found = self._objects(loaders).generators() if loaders else {}
+        found = self._objects(loaders).reached(is_generator) if loaders else {}
         for name, generator in found.items():
             if not any(generator is known for known in own):
                 reseed(generator, streams.derive(seed, "loader", name))
@@ -164,12 +159,6 @@ class LoaderStates:
         objects = Objects(roots, earlier=earlier)
         self._known.append((list(loaders), objects))
         return objects
-
-
-def _hooks(trainer: Any) -> Iterator[dict[int, Any]]:
-    """The hooks that are registered in the parts of the module."""
-    for part in trainer.lightning_module.modules():
-        yield from (getattr(part, name) for name in _HOOKS)
 
 
 def _roots(trainer: Any) -> Iterator[tuple[str, Root]]:

@@ -33,12 +33,16 @@ from lottery.state.classes import (
     slots_of,
 )
 from lottery.state.numbers import TAG
-from lottery.state.values import Unstorable, changes_in_place, encode
+from lottery.state.values import PLAIN, Unstorable, changes_in_place, encode
 
 WHOLE = (
     ""  # stands among a node's attributes: what a container holds, or what an object is
 )
-FLAGS = "_parameters"  # stands among a module's attributes: which weights are trained
+TRAINED = "_parameters"  # stands among a module's attributes: which weights are
+HOOKS = (
+    *("_forward_pre_hooks", "_forward_hooks"),
+    *("_backward_pre_hooks", "_backward_hooks"),
+)
 NEW, NOW = "+", "?"  # begin the names of nodes that were not there first
 PARTS = (
     "_buffers",
@@ -108,6 +112,7 @@ class Walk:
         self._closed = self._names.keys() - self._roots.keys()
         self._storages: dict[int, tuple[Tensor, str]] = {}
         self._registered: set[int] = set()
+        self._made: dict[type, bool] = {}
         for name, root in roots.items():
             if isinstance(root.owner, nn.Module):
                 self._register(name, root.owner)
@@ -117,7 +122,8 @@ class Walk:
                 self._note_storage(owner, name)
         self._queue: collections.deque[tuple[str, Any, bool]] = collections.deque()
         self._entered: set[int] = set()
-        self._names |= {id(root.owner): name for name, root in reversed(roots.items())}
+        for name, root in reversed(list(roots.items())):
+            self._names[id(root.owner)] = name
         self._taken = set(self._names.values())
         for root in roots.values():
             self._enter(root.owner, "", isinstance(root.owner, _DATA))
@@ -168,14 +174,28 @@ class Walk:
             }
         else:
             attributes = dict(self._attributes(root or Root(value), is_new))
-            plain = {WHOLE: _kind(value)}
+            if type(value) not in self._made:
+                self._made[type(value)] = can_be_made(type(value))
+                if root is None or root.only is None:
+                    self._look_at_classes(value)
+            made = {TAG: "made", "class": name_of(type(value))}
+            plain = {WHOLE: made if self._made[type(value)] else _opaque(value)}
             for attribute, held in attributes.items():
                 at = attribute.removeprefix("_buffers.").removeprefix("_modules.")
                 at = f"{where}.{at.removeprefix('_parameters.')}"
-                is_flags = attribute == FLAGS and not is_new
-                plain[attribute] = held if is_flags else part(held, at)
-            if root is None or root.only is None:
-                self._look_at_classes(value)
+                if not isinstance(value, nn.Module) or is_new:
+                    plain[attribute] = part(held, at)
+                elif attribute == TRAINED:
+                    plain[attribute] = held
+                elif (
+                    attribute in HOOKS
+                ):  # in their order: their numbers are the process's
+                    hooks = enumerate(held.items())
+                    plain[attribute] = [
+                        [n, part(h, f"{at}[{i}]")] for i, (n, h) in hooks
+                    ]
+                else:
+                    plain[attribute] = part(held, at)
         self.found[name] = Node(value, plain, is_data)
 
     def _look_at_classes(self, value: Any) -> None:
@@ -186,6 +206,8 @@ class Walk:
 
     def _part(self, value: Any, where: str, is_data: bool) -> Any:
         """The plain form of what a node holds."""
+        if type(value) in PLAIN:
+            return value
         if not (changes_in_place(value) or _is_large(value, is_data)):
             other = functools.partial(self._named, is_data=is_data)
             part = functools.partial(self._part, is_data=is_data)
@@ -257,6 +279,8 @@ class Walk:
                 (k, v) for k, v in vars(owner).items() if _is_data_of_class(k, v)
             )
             return
+        if isinstance(owner, types.FunctionType):
+            yield from cells_of(owner)
         yield from slots_of(owner)
         attributes = getattr(owner, "__dict__", {})
         if isinstance(owner, Metric) and is_new:
@@ -272,8 +296,10 @@ class Walk:
     def _parts(self, module: nn.Module) -> Iterator[tuple[str, Any]]:
         """What a module is made of; weights only where no state dict has them."""
         hidden = id(module) not in self._registered
+        yield from ((hooks, getattr(module, hooks)) for hooks in HOOKS)
+        unsaved = module._non_persistent_buffers_set
         for name, buffer in module._buffers.items():
-            if hidden or name in module._non_persistent_buffers_set:
+            if hidden or name in unsaved:
                 yield f"_buffers.{name}", buffer
         for name, part in module._modules.items():
             yield f"_modules.{name}", part
@@ -282,7 +308,7 @@ class Walk:
             for name, weight in weights.items():
                 yield f"_parameters.{name}", weight
         elif weights:
-            yield FLAGS, {name: p.requires_grad for name, p in weights.items()}
+            yield TRAINED, {name: p.requires_grad for name, p in weights.items()}
 
 
 def state_of(module: nn.Module) -> dict[str, Tensor]:
@@ -293,6 +319,14 @@ def state_of(module: nn.Module) -> dict[str, Tensor]:
         for name, tensor in (*part._parameters.items(), *part._buffers.items())
         if tensor is not None and name not in part._non_persistent_buffers_set
     }
+
+
+def cells_of(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
+    """What a function has enclosed, by its names in brackets."""
+    cells = function.__closure__ or ()
+    for name, cell in zip(function.__code__.co_freevars, cells, strict=True):
+        with contextlib.suppress(ValueError):  # it is empty
+            yield f"({name})", cell.cell_contents
 
 
 def is_own_method(method: types.MethodType) -> bool:
@@ -311,13 +345,6 @@ def _covers_its_storage(tensor: Tensor) -> bool:
     except (NotImplementedError, RuntimeError):
         return False
     return size > 0 and size == tensor.numel() * tensor.element_size()
-
-
-def _kind(value: Any) -> Any:
-    """What an object is, besides its attributes."""
-    if isinstance(value, (type, types.FunctionType)) or not can_be_made(type(value)):
-        return _opaque(value)
-    return {TAG: "made", "class": name_of(type(value))}
 
 
 def _has_attributes(value: Any, is_new: bool) -> bool:

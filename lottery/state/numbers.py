@@ -30,6 +30,10 @@ def encode_numbers(value: Any) -> Any:
         return {TAG: "typed", "code": value.typecode, **raw}
     if isinstance(value, np.generic) and not value.dtype.hasobject:
         return {TAG: "scalar", **_raw(np.asarray(value))}
+    if isinstance(value, np.ma.MaskedArray) and not value.dtype.hasobject:
+        parts = {"data": np.asarray(value.data), "mask": np.ma.getmaskarray(value)}
+        plain = {name: encode_numbers(part) for name, part in parts.items()}
+        return {TAG: "masked", "fill": encode_numbers(value.fill_value), **plain}
     is_array = isinstance(value, np.ndarray) and not value.dtype.hasobject
     if kind is np.ndarray and is_array:
         return {TAG: "array", "shape": list(value.shape), **_raw(value)}
@@ -49,10 +53,13 @@ def fill_numbers(live: Any, found: Any) -> None:
     if isinstance(live, (bytearray, array.array)):
         live[:] = found
     elif isinstance(live, np.ndarray):
-        base = _base(live)
+        base = live.data if isinstance(live, np.ma.MaskedArray) else _base(live)
         if (base.shape, base.dtype) != (found.shape, found.dtype):
             raise Missing(name_of(type(live)))
-        base[...] = found
+        base[...] = np.asarray(found)
+        if isinstance(live, np.ma.MaskedArray):
+            live.mask = found.mask
+            live.fill_value = found.fill_value
     else:
         _fill_tensor(live, found)
 
@@ -131,6 +138,11 @@ def _decode_scalar(plain: Any) -> Any:
     return np.frombuffer(plain["data"].numpy().tobytes(), _typed(plain["dtype"]))[0]
 
 
+def _decode_masked(plain: Any) -> Any:
+    data, mask = _decode_array(plain["data"]), _decode_array(plain["mask"])
+    return np.ma.array(data, mask=mask, fill_value=_decode_scalar(plain["fill"]))
+
+
 def _decode_bytes(plain: Any) -> Any:
     data, code = plain["data"].numpy().tobytes(), plain.get("code")
     return bytearray(data) if code is None else array.array(code, data)
@@ -142,6 +154,7 @@ DECODERS: dict[str, Callable[[Any], Any]] = {
     "bytearray": _decode_bytes,
     "typed": _decode_bytes,
     "array": _decode_array,
+    "masked": _decode_masked,
     "scalar": _decode_scalar,
     "subclass": lambda plain: DECODERS[plain["data"][TAG]](plain["data"]),
 }

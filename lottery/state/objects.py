@@ -24,13 +24,22 @@ from torch.optim import Optimizer
 from torchmetrics import Metric
 
 from lottery.state.classes import Missing, describe, make
-from lottery.state.graph import FLAGS, NEW, NOW, PARTS, WHOLE, Node, Root, Walk
+from lottery.state.graph import (
+    HOOKS,
+    NEW,
+    NOW,
+    PARTS,
+    TRAINED,
+    WHOLE,
+    Node,
+    Root,
+    Walk,
+)
 from lottery.state.numbers import TAG
 from lottery.state.values import (
     decode,
     empty,
     fill,
-    is_generator,
     is_whole,
     same,
     tagged,
@@ -155,18 +164,21 @@ class Objects:
         look.include(self._first)
         look.include({name: Node(owner, {}) for name, owner in made.items()})
         again = _Again({**look.beyond, **self._owners(), **made}, look.found, changes)
-        wanted = {n: {**f.plain, **changes.get(n, {})} for n, f in self._first.items()}
-        wanted |= {name: dict(changes[name]) for name in again.new}
+        wanted = {
+            name: {**first.plain, **_numbered(changes.get(name, {}), first.plain)}
+            for name, first in self._first.items()
+        }
+        wanted |= {n: dict(changes[n]) for n in changes if n in again.new}
         # what hashes depend on comes first
         for late in (False, True):
             for name, plain in wanted.items():
                 if _has_hashes(plain) is late and not _belongs(name, without):
                     again.put(name, plain)
 
-    def generators(self) -> dict[str, Any]:
-        """The generators of random numbers that are reached, by name."""
+    def reached(self, is_wanted: Callable[[Any], bool]) -> dict[str, Any]:
+        """The objects of a kind that are reached now, by name."""
         found = self._look(NEW).found
-        return {n: node.owner for n, node in found.items() if is_generator(node.owner)}
+        return {n: node.owner for n, node in found.items() if is_wanted(node.owner)}
 
     def opaque(self) -> list[str]:
         """What holds state and has no plain form: open files, iterators, processes, lambdas."""
@@ -236,8 +248,8 @@ class _Again:
     ) -> None:
         self._there, self._now, self._changes = there, now, changes
         self._fresh: set[str] = set()
-        self.new = [name for name in changes if name.startswith(NEW)]
-        for name in self.new:
+        self.new = {name for name in changes if name.startswith(NEW)}
+        for name in sorted(self.new):
             try:
                 self.at(name)
             except Missing:
@@ -251,7 +263,7 @@ class _Again:
             Missing: there is none, and it cannot be made.
         """
         if name not in self._there:
-            if not name.startswith(NEW) or name not in self._changes:
+            if name not in self.new:
                 raise Missing(name)
             plain = self._changes[name][WHOLE]
             self._there[name] = self._empty(plain)
@@ -265,7 +277,7 @@ class _Again:
         tag = plain[TAG] if isinstance(plain, dict) else ""
         if tag == "made":
             return make(plain["class"])
-        if tag in ("mapping", "container"):
+        if tag in ("mapping", "container", "objects"):
             return empty(plain)
         if tag in ("opaque", "state", "subclass"):
             raise Missing(tag)
@@ -306,7 +318,7 @@ class _Again:
                     queue.append(holder)
         for name in gone:
             self._there.pop(name, None)
-        self.new = [name for name in self.new if name not in gone]
+        self.new -= gone
 
     def put(self, name: str, wanted: Mapping[str, Any]) -> None:
         """Have an object be what its plain form says; what cannot be had is left as it is."""
@@ -314,8 +326,11 @@ class _Again:
         is_fresh = name in self._fresh
         if is_fresh and isinstance(owner, (Metric, Optimizer)):
             values = {k: self.value(v) for k, v in wanted.items() if k != WHOLE}
-            kind = Optimizer if isinstance(owner, Optimizer) else Metric
-            kind.__setstate__(owner, values)  # which wraps methods
+            # which wraps methods
+            if isinstance(owner, Optimizer):
+                Optimizer.__setstate__(owner, values)
+            else:
+                owner.__setstate__(values)
             return
         there = {} if node is None or is_fresh else node.plain
         for attribute, plain in _differences(there, wanted):
@@ -349,6 +364,17 @@ def _differences(
         plain = after.get(attribute, _GONE)
         if not same(before.get(attribute, _GONE), plain):
             yield attribute, plain
+
+
+def _numbered(changed: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
+    """The changed attributes of a module: hooks that were there first have the numbers that they have in this process."""
+    found = dict(changed)
+    for attribute in HOOKS:
+        known = {repr(hook): number for number, hook in first.get(attribute, ())}
+        if attribute in changed:
+            hooks = [[known.get(repr(h), n), h] for n, h in changed[attribute]]
+            found[attribute] = hooks
+    return found
 
 
 def _renamed(plain: Any, name: Callable[[str], Any]) -> Any:
@@ -385,9 +411,13 @@ def _holds_state(value: Any) -> bool:
 
 def _set_in_module(owner: nn.Module, attribute: str, value: Any) -> None:
     place, _, name = attribute.partition(".")
-    if attribute == FLAGS:
+    if attribute == TRAINED:
         for weight, flag in value.items():
             owner._parameters[weight].requires_grad_(flag)  # type: ignore[union-attr]
+    elif attribute in HOOKS:
+        hooks = vars(owner)[attribute]
+        hooks.clear()
+        hooks.update(map(tuple, value))
     elif place in PARTS and name:
         if place == "_buffers" and name not in owner._buffers:
             owner._non_persistent_buffers_set.add(name)
@@ -400,7 +430,11 @@ def _set(owner: Any, attribute: str, value: Any) -> None:
     in_slot = isinstance(
         getattr(type(owner), attribute, None), types.MemberDescriptorType
     )
-    if isinstance(owner, type):
+    if isinstance(owner, types.FunctionType) and attribute.startswith("("):
+        names = owner.__code__.co_freevars
+        cells = dict(zip(names, owner.__closure__ or (), strict=True))
+        cells[attribute[1:-1]].cell_contents = value
+    elif isinstance(owner, type):
         type.__setattr__(owner, attribute, value)
     elif in_slot or not hasattr(owner, "__dict__"):
         object.__setattr__(owner, attribute, value)

@@ -7,12 +7,14 @@ classes are looked up among those that are imported already, and only as far as 
 
 from __future__ import annotations
 
+import ast
 import collections
 import datetime
 import decimal
 import enum
 import fractions
 import functools
+import itertools
 import pathlib
 import random
 import sys
@@ -42,7 +44,7 @@ from lottery.state.numbers import (
     fill_numbers,
 )
 
-_PLAIN = (type(None), bool, int, float, complex, str)
+PLAIN = (type(None), bool, int, float, complex, str)
 _TORCH = (torch.dtype, torch.device, torch.Size)
 _MAPPINGS = (dict, collections.OrderedDict)  # that torch reads back
 _CONTAINERS = (list, tuple, set, frozenset, collections.deque)
@@ -64,9 +66,10 @@ _VALUES: dict[type, Callable[[Any], tuple[Any, ...]]] = {
     slice: lambda v: (v.start, v.stop, v.step),
     range: lambda v: (v.start, v.stop, v.step),
     type(...): lambda _: (),
+    itertools.count: lambda v: tuple(ast.literal_eval(f"[{repr(v)[6:-1]}]")),
 }
 _FIXED = (
-    *(*_PLAIN, *_TORCH, bytes, enum.Enum, pathlib.PurePath),
+    *(*PLAIN, *_TORCH, bytes, enum.Enum, pathlib.PurePath),
     *(np.generic, tuple, frozenset, *_VALUES),
 )
 _NAMED = {name_of(kind): kind for kind in _VALUES}
@@ -114,7 +117,7 @@ def encode(
         {'best': np.float64(0.5), 'seen': deque([1, 2], maxlen=3)}
     """
     kind = type(value)
-    if kind in _PLAIN or kind in _TORCH:
+    if kind in PLAIN or kind in _TORCH:
         return value
     if kind in (Tensor, nn.Parameter) and not copies:
         return value
@@ -124,6 +127,9 @@ def encode(
     part = part or functools.partial(encode, other=other, copies=copies)
     if is_generator(value):
         return {TAG: "generator", **_generator_state(value)}
+    if type(value) is np.ndarray:  # of objects
+        items = [part(v, f"{where}[{i}]") for i, v in enumerate(value.flat)]
+        return {TAG: "objects", "shape": list(value.shape), "items": items}
     if isinstance(value, enum.Enum) and is_known(kind):
         by = "value" if isinstance(value, enum.Flag) else "name"
         return {TAG: "enum", "class": name_of(kind), by: getattr(value, by)}
@@ -201,6 +207,8 @@ def empty(plain: Any) -> Any:
     """
     if isinstance(plain, list) or TAG not in plain:
         return type(plain)()
+    if plain[TAG] == "objects":
+        return np.empty(plain["shape"], object)
     if "factory" in plain:
         return collections.defaultdict(_BUILT[plain["factory"]])
     try:
@@ -217,7 +225,7 @@ def empty(plain: Any) -> Any:
 
 def is_whole(value: Any) -> bool:
     """Whether a value that changes in place holds no other one: numbers or a generator."""
-    return _base_of(type(value)) is None
+    return _base_of(type(value)) is None and getattr(value, "dtype", None) != object
 
 
 def changes_in_place(value: Any) -> bool:
@@ -229,6 +237,8 @@ def changes_in_place(value: Any) -> bool:
 
 def same(a: Any, b: Any) -> bool:
     """Whether two plain forms are equal to the bit."""
+    if a is b:
+        return True
     if type(a) is not type(b):
         return False
     if isinstance(a, Tensor):
@@ -323,7 +333,7 @@ def _encode_mapping(
     value: dict[Any, Any], where: str, other: Other, part: Other
 ) -> Any:
     items = [(k, part(v, f"{where}[{k!r}]")) for k, v in value.items()]
-    named = TAG not in value and all(type(k) in _PLAIN for k in value)
+    named = TAG not in value and all(type(k) in PLAIN for k in value)
     if named and type(value) in _MAPPINGS:
         return type(value)(items)
     keys = [part(k, f"{where} key") for k in value]
@@ -376,6 +386,13 @@ def _decode_container(plain: Any, at: Any) -> Any:
     base = _base_of(type(found))
     (set.update if base is set else base.extend)(found, items)
     return _with_attributes(found, plain, at)
+
+
+def _decode_objects(plain: Any, at: Any) -> Any:
+    found = np.empty(plain["shape"], object)
+    for index, item in enumerate(plain["items"]):
+        found.flat[index] = decode(item, at)
+    return found
 
 
 def _with_attributes(container: Any, plain: Any, at: Any) -> Any:
@@ -452,6 +469,7 @@ _DECODERS_WITH_PARTS: dict[str, Callable[[Any, Any], Any]] = {
     "generator": _decode_generator,
     "mapping": _decode_mapping,
     "container": _decode_container,
+    "objects": _decode_objects,
     "enum": _decode_enum,
     "function": _decode_function,
     "path": lambda plain, _: pathlib.Path(plain["path"]),
