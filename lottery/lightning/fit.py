@@ -24,19 +24,30 @@ from lottery.lightning.loaders import (
     iterables_of,
     set_sampler_epochs,
 )
-from lottery.lightning.loops import Checkpoints, EpochLoop, FitLoop, Results
+from lottery.lightning.loops import (
+    Checkpoints,
+    EpochLoop,
+    FitLoop,
+    Results,
+    ValidationLoop,
+)
 from lottery.lightning.param_groups import restore_precision
 from lottery.lightning.schedules import final_rates
 from lottery.lightning.stored_objects import StoredObjects
 from lottery.names import buffer_names, load_weights, shape_buffers, weights_of
 from lottery.nested import with_tensors
-from lottery.state import Objects, Snapshot, is_plain, tensors_kept
+from lottery.state import Changes, Objects, Snapshot, is_plain, tensors_kept
 from lottery.storage import STATE
 
 Position = Literal["start", "epoch", "batch"]
 STATE_KEY = "LotteryTicket"  # the key of the callback's state in checkpoints
 _UNSUPPORTED = ("FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy")
-_WRITTEN = ("now", "iterator", "live")  # of a state: are plain forms already
+_WRITTEN = (
+    "now",
+    "iterator",
+    "live",
+    "validation",
+)  # of a state: are plain forms already
 _LOGGED = (
     "_progress_bar_metrics",
     "_logged_metrics",
@@ -113,6 +124,7 @@ class Fit:
         self._beforehand: list[tuple[Objects, Objects]] = []
         self._restored_from: object = None  # while Lightning loads it
         self._orders = LoaderStates()
+        self._validation: Changes | None = None  # of loaders that are to be made
         self._stored_objects = StoredObjects(self._dump)
         self._state: dict[str, Any] | None = None
         self._built: dict[str, Any] = {}
@@ -132,6 +144,7 @@ class Fit:
             (fit_loop, FitLoop),
             (fit_loop.epoch_loop, EpochLoop),
             (fit_loop.epoch_loop._results, Results),
+            (fit_loop.epoch_loop.val_loop, ValidationLoop),
             (self.trainer._checkpoint_connector, Checkpoints),
         ):
             self._extended.append((target, type(target)))
@@ -362,6 +375,11 @@ class Fit:
             "round": self.round,
             "weights": self.weights(),
             "buffers": buffer_names(self.module),
+            "gradients": {
+                name: parameter.grad
+                for name, parameter in self.module.named_parameters()
+                if parameter.grad is not None
+            },
             **self._state,
             "should_stop": trainer.should_stop,
             "reloaded": loop._last_train_dl_reload_epoch,
@@ -370,12 +388,6 @@ class Fit:
         if position == "batch":
             state["loaders"] = self._states_of_loaders()
             state["results"] = loop.epoch_loop._results.partial_values()
-            if not self.module.automatic_optimization:
-                state["gradients"] = {
-                    n: p.grad
-                    for n, p in self.module.named_parameters()
-                    if p.grad is not None
-                }
         self._state = None
         written = {key: state.pop(key) for key in _WRITTEN}
         checkpoint = self._stored_objects.encode({**checkpoint, STATE: state})
@@ -410,6 +422,7 @@ class Fit:
             "now": self._capture_streams(),
             "iterator": self._iterator_origin,
             "live": self._live.changes(now),
+            "validation": self._orders.capture(self._validation_loaders()),
         }
 
     def _capture_streams(self) -> dict[str, Any]:
@@ -436,6 +449,10 @@ class Fit:
 
     def _train_loaders(self) -> list[Any]:
         combined = self.trainer.fit_loop._combined_loader
+        return [] if combined is None else combined.flattened
+
+    def _validation_loaders(self) -> list[Any]:
+        combined = self.trainer.fit_loop.epoch_loop.val_loop._combined_loader
         return [] if combined is None else combined.flattened
 
     def _states_of_loaders(self) -> list[dict[str, Any]] | None:
@@ -482,6 +499,7 @@ class Fit:
         self._drop_loaders()
         self._reset_logged()
         self._restore(checkpoint, left_out)
+        self._validation = state["validation"]
         for name in _LOGGED:
             known = copy.copy(state["logged"][name])
             setattr(self.trainer._logger_connector, name, known)
@@ -524,6 +542,7 @@ class Fit:
         batches, epochs = loop.epoch_loop.batch_progress, loop.epoch_progress.current
         stateful = bool(loop._combined_loader_states_to_load)
         self._drop_loaders()
+        self._validation = random.get("validation")
         live = random.get("live", {})
         assert self._live is not None
         self._live.restore(live)
@@ -615,12 +634,6 @@ class Fit:
         else:
             self._make_iterator_again(state["iterator"], given, state["loaders"])
         self.trainer.fit_loop.epoch_loop._results.refill(state["results"])
-        if "gradients" in state:
-            for name, parameter in self.module.named_parameters():
-                gradient = state["gradients"].get(name)
-                parameter.grad = (
-                    None if gradient is None else gradient.to(parameter.device)
-                )
         self._entering_mid_epoch = True
         self._enter.append(
             (lambda: self._restore_streams(state["now"]))
@@ -683,7 +696,9 @@ class Fit:
         ):  # what checkpoints hold may be renamed, thinned or averaged
             load_weights(self.module, state["weights"])
         self._live.enter(state.get("live", {}), {*left_out, *SETTINGS})
-        self.module.zero_grad()
+        for name, parameter in self.module.named_parameters():
+            gradient = state["gradients"].get(name)
+            parameter.grad = None if gradient is None else gradient.to(parameter.device)
         self.trainer.fit_loop._combined_loader_states_to_load = []
         for loop in all_loops(self.trainer.fit_loop):
             for flag in (
@@ -901,6 +916,7 @@ class Fit:
                 "_last_val_dl_reload_epoch",
             )
         }
+        validation, self._validation = self._validation, None
         progress, verbose = copy.deepcopy(loop.batch_progress), loop.verbose
         logged_before = {name: copy.copy(getattr(logger, name)) for name in _LOGGED}
         before = (
@@ -939,6 +955,7 @@ class Fit:
                 loop.inference_mode,
             ) = before
             trainer.loggers = loggers
+            self._validation = validation
             for name, value in logged_before.items():
                 setattr(logger, name, value)
             loop.batch_progress, loop.verbose = progress, verbose
@@ -997,6 +1014,12 @@ class Fit:
             _, live, without = self._build_from
             self._build_from = None
             self._put_live(live, {*without, *SETTINGS})
+
+    def _after_validation_build(self) -> None:
+        """Have loaders of validations, once they are made, go on as they were."""
+        if self._validation is not None:
+            self._orders.restore(self._validation_loaders(), self._validation)
+            self._validation = None
 
     def _note_iterator(self, kind: Literal["build", "iterate"]) -> None:
         origin = {"kind": kind, "built": self._built, **self._capture_streams()}

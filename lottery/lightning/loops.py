@@ -106,6 +106,19 @@ class EpochLoop:
             self.lottery.driver.at_boundary("batch")
 
 
+class ValidationLoop:
+    """What Lightning's loop of validations during training is extended by."""
+
+    lottery: Fit
+
+    def setup_data(self) -> None:
+        loop: Any = self
+        before = loop._combined_loader
+        super().setup_data()  # type: ignore[misc]
+        if loop._combined_loader is not before:
+            self.lottery._after_validation_build()
+
+
 class Checkpoints:
     """What Lightning's checkpoint connector is extended by: the checkpoint that a fit begins from, not those that tuners
     go back to."""
