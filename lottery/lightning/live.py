@@ -25,6 +25,7 @@ _TRAINER = (
     "limit_train_batches",
     "limit_val_batches",
     "log_every_n_steps",
+    "val_check_batch",  # which it has once its loaders are made
     "val_check_interval",
 )
 _STRATEGY = ("_optimizers", "lr_scheduler_configs")

@@ -47,6 +47,7 @@ class FitLoop:
 
     def on_advance_end(self) -> None:
         loop: Any = self
+        self.lottery.stop_watching()  # a hook may have ended the epoch before its step
         completed = loop.epoch_loop._results.complete()
         super().on_advance_end()  # type: ignore[misc]
         for key in completed:  # the next to log it makes an entry of its own

@@ -269,7 +269,7 @@ class Walk:
     def _attributes(self, root: Root, is_new: bool) -> Iterator[tuple[str, Any]]:
         owner = root.owner
         if root.only is not None:
-            yield from ((name, getattr(owner, name)) for name in root.only)
+            yield from ((name, getattr(owner, name, None)) for name in root.only)
             return
         if isinstance(owner, DataLoader) and not is_new:
             yield from ((name, getattr(owner, name)) for name in _LOADER)

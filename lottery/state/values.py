@@ -21,7 +21,7 @@ import sys
 import types
 import uuid
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -348,11 +348,11 @@ def _encode_mapping(
 
 
 def _encode_container(value: Any, where: str, part: Other) -> Any:
-    unordered = isinstance(value, (set, frozenset))
-    items = [
-        part(v, f"{where}[{i}]")
-        for i, v in enumerate(sorted(value, key=repr) if unordered else value)
-    ]
+    places: Sequence[int] = range(len(value))
+    if isinstance(value, (set, frozenset)):  # whose order is the process's
+        order = {id(v): i for i, v in enumerate(sorted(value, key=repr))}
+        places = [order[id(v)] for v in value]
+    items = [part(v, f"{where}[{i}]") for i, v in zip(places, value, strict=True)]
     if type(value) in (list, tuple):
         return type(value)(items)
     length = {"maxlen": value.maxlen} if isinstance(value, collections.deque) else {}
