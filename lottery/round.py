@@ -21,7 +21,6 @@ from lottery.masks import Masks
 from lottery.moving import Mover, Training
 from lottery.names import parameters_of
 from lottery.options import Options
-from lottery.paths import Connectivity
 from lottery.record import Record
 from lottery.run import REWIND, snapshot_file
 from lottery.scores.movement import MovementAccumulator
@@ -91,7 +90,6 @@ class Round:
         record: the evidence that it gathers.
         gathered: what the score gathers while the round trains, for scores that do.
         mover: moves the masks while the round trains, where they move.
-        connectivity: what `masks` leave of the network, once that was asked.
         validated: set after a validation, so that its metrics are noted at the next boundary.
     """
 
@@ -112,7 +110,6 @@ class Round:
             if options.moving is not None
             else None
         )
-        self.connectivity: Connectivity | None = None
         self._enforcement: Enforcement | None = None
         self._unmoved: list[str] | None = None
         self._first_batch = True

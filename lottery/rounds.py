@@ -427,12 +427,8 @@ class Rounds:
         return history[number]
 
     def _connectivity(self, round: Round) -> Connectivity:
-        """What the masks of a round leave of the network; found once, as long as they are the same."""
-        if round.connectivity is None or round.connectivity.masks is not round.masks:
-            round.connectivity = decision.connectivity(
-                self.fit, round.masks, self.active.seed
-            )
-        return round.connectivity
+        """What the masks of a round leave of the network as it is now."""
+        return decision.connectivity(self.fit, round.masks, self.active.seed)
 
     def _check_paths(self, round: Round) -> None:
         """Stop, or warn, where no path is left from input to output."""

@@ -18,10 +18,12 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import pandas as pd
 import pytest
+import situations
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from situations import SITUATIONS
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
 from torchmetrics import MaxMetric, MeanMetric, MetricTracker
@@ -445,3 +447,50 @@ def test_nothing_that_runs_code_is_looked_up() -> None:
         decode({tag: "function", "name": "os:getcwd"})
     with pytest.raises(LookupError, match="Popen"):
         decode({tag: "class", "name": "subprocess:Popen"})
+
+
+@given(st.sampled_from(SITUATIONS), st.integers(1, 3), st.integers(1, 3))
+def test_what_objects_are_to_each_other_comes_back(
+    make: type[situations.Base], before: int, after: int
+) -> None:
+    def grow(situation: situations.Base, first: int, times: int) -> list[float]:
+        values = []
+        for number in range(first, first + times):
+            situation.grow(number + 0.5)
+            values.append(situation.value())
+        return values
+
+    whole = make()
+    grow(whole, 0, before)
+    expected = grow(whole, before, after)
+
+    situation = make()
+    objects = Objects({"module": situation})
+    for number in range(before):
+        grow(situation, number, 1)
+        snapshot = objects.snapshot()
+        objects.restore(snapshot.changes, made=snapshot.made)  # changes nothing
+    state = state_of(situation)
+    changes = stored(objects.changes())
+    assert objects.lost() == []
+    assert grow(situation, before, after) == expected
+
+    load(situation, state)
+    objects.restore(changes)
+    assert grow(situation, before, after) == expected
+
+    another = make()
+    there = Objects({"module": another})
+    load(another, state)
+    there.restore(changes)
+    assert grow(another, before, after) == expected
+
+
+def state_of(situation: Any) -> dict[str, torch.Tensor]:
+    layer = getattr(situation, "layer", None)
+    return {} if layer is None else stored(dict(layer.state_dict()))
+
+
+def load(situation: Any, state: dict[str, torch.Tensor]) -> None:
+    if state and situation.layer is not None:
+        situation.layer.load_state_dict(state)

@@ -279,8 +279,6 @@ class Walk:
                 (k, v) for k, v in vars(owner).items() if _is_data_of_class(k, v)
             )
             return
-        if isinstance(owner, types.FunctionType):
-            yield from cells_of(owner)
         yield from slots_of(owner)
         attributes = getattr(owner, "__dict__", {})
         if isinstance(owner, Metric) and is_new:
@@ -319,14 +317,6 @@ def state_of(module: nn.Module) -> dict[str, Tensor]:
         for name, tensor in (*part._parameters.items(), *part._buffers.items())
         if tensor is not None and name not in part._non_persistent_buffers_set
     }
-
-
-def cells_of(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
-    """What a function has enclosed, by its names in brackets."""
-    cells = function.__closure__ or ()
-    for name, cell in zip(function.__code__.co_freevars, cells, strict=True):
-        with contextlib.suppress(ValueError):  # it is empty
-            yield f"({name})", cell.cell_contents
 
 
 def is_own_method(method: types.MethodType) -> bool:

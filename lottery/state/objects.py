@@ -430,11 +430,7 @@ def _set(owner: Any, attribute: str, value: Any) -> None:
     in_slot = isinstance(
         getattr(type(owner), attribute, None), types.MemberDescriptorType
     )
-    if isinstance(owner, types.FunctionType) and attribute.startswith("("):
-        names = owner.__code__.co_freevars
-        cells = dict(zip(names, owner.__closure__ or (), strict=True))
-        cells[attribute[1:-1]].cell_contents = value
-    elif isinstance(owner, type):
+    if isinstance(owner, type):
         type.__setattr__(owner, attribute, value)
     elif in_slot or not hasattr(owner, "__dict__"):
         object.__setattr__(owner, attribute, value)
