@@ -392,7 +392,8 @@ def fit(
     if isinstance(data, pl.LightningDataModule):
         run.fit(fitted, datamodule=data, ckpt_path=ckpt_path)
     else:
-        run.fit(fitted, data, validation_loader(), ckpt_path=ckpt_path)
+        own = "val_dataloader" in vars(type(fitted))
+        run.fit(fitted, data, None if own else validation_loader(), ckpt_path=ckpt_path)
     return run
 
 

@@ -85,15 +85,20 @@ class Live:
         self._groups.restore(changes.get("groups", {}))
         objects, left_out = changes.get("objects", {}), {*without, *SETTINGS}
         self.objects.restore({k: v for k, v in objects.items() if k not in left_out})
-        strategy = trainer.strategy
-        wrapped = [known._optimizer for known in strategy._lightning_optimizers]
-        if any(a is not b for a, b in zip_longest(wrapped, strategy._optimizers)):
-            strategy.optimizers = strategy._optimizers
+        self._wrap()
 
     def enter(self, changes: Mapping[str, Any], without: Collection[str] = ()) -> None:
         """Undo what the hooks of a training's start have done, in a training that goes on: all is as `changes` has it, but
         for what is called as one of `without`, which stays as it is."""
         self.objects.restore(changes.get("objects", {}), without)
+        self._wrap()
+
+    def _wrap(self) -> None:
+        """Have Lightning's wrappers around the optimizers that there are now."""
+        strategy = self._trainer.strategy
+        wrapped = [known._optimizer for known in strategy._lightning_optimizers]
+        if any(a is not b for a, b in zip_longest(wrapped, strategy._optimizers)):
+            strategy.optimizers = strategy._optimizers
 
     @contextmanager
     def undisturbed(self) -> Iterator[Snapshot]:

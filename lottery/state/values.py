@@ -192,7 +192,8 @@ def fill(live: Any, found: Any) -> None:
         for key, value in found.items():
             base.__setitem__(live, key, value)
     else:
-        (set.update if base is set else base.extend)(live, found)
+        items = _ordered(list, list(found)) if base is set else found
+        (set.update if base is set else base.extend)(live, items)
     if hasattr(live, "__dict__"):
         attributes = dict(vars(found))
         vars(live).clear()
@@ -381,11 +382,20 @@ def _decode_container(plain: Any, at: Any) -> Any:
     if isinstance(kind, type) and issubclass(kind, tuple):  # a named one
         return tuple.__new__(kind, items)
     if kind is frozenset:
-        return frozenset(items)
+        return _ordered(kind, items)
     found = empty(plain)
     base = _base_of(type(found))
-    (set.update if base is set else base.extend)(found, items)
+    if base is set:
+        set.update(found, _ordered(list, items))
+    else:
+        base.extend(found, items)
     return _with_attributes(found, plain, at)
+
+
+def _ordered(kind: Any, items: list[Any]) -> Any:
+    """Items as a collection of which sets, filled in this order, are mostly passed through in the order of `items`."""
+    backwards = items[::-1]
+    return kind(backwards if list(set(backwards)) == items else items)
 
 
 def _decode_objects(plain: Any, at: Any) -> Any:
