@@ -14,7 +14,7 @@ Names = list[list[str]]  # of the parameters, by group
 
 
 class ParamGroups:
-    """The parameter groups of all optimizers of a fit, as they were when it began.
+    """The parameter groups of the optimizers that a fit began with, as they were then.
 
     Args:
         trainer: a Trainer whose optimizers are made.
@@ -22,7 +22,8 @@ class ParamGroups:
 
     def __init__(self, trainer: Any) -> None:
         self._trainer = trainer
-        self._first = [_members(optimizer) for optimizer in trainer.optimizers]
+        self._optimizers = list(trainer.optimizers)
+        self._first = [_members(optimizer) for optimizer in self._optimizers]
 
     def changes(self) -> dict[int, Names]:
         """The names in the groups of each optimizer that differs from how it was first, by its place.
@@ -33,7 +34,7 @@ class ParamGroups:
         module = self._trainer.lightning_module
         names = {id(p): name for name, p in parameters_of(module).items()}
         found: dict[int, Names] = {}
-        for index, optimizer in enumerate(self._trainer.optimizers):
+        for index, optimizer in enumerate(self._optimizers):
             groups = _members(optimizer)
             if not _equal(groups, self._first[index]):
                 try:
@@ -48,7 +49,7 @@ class ParamGroups:
     def restore(self, changes: Mapping[int, Names]) -> None:
         """Give every optimizer the groups that it had first, and then those of `changes`; options come with its state."""
         parameters = parameters_of(self._trainer.lightning_module)
-        for index, optimizer in enumerate(self._trainer.optimizers):
+        for index, optimizer in enumerate(self._optimizers):
             wanted = self._first[index]
             if index in changes:
                 wanted = [[parameters[n] for n in group] for group in changes[index]]
