@@ -1,6 +1,7 @@
 """The state of live objects: what training changes outside of any `state_dict`, captured as plain data and put back."""
 
 from lottery.state.classes import describe
+from lottery.state.generators import is_generator, reseed
 from lottery.state.graph import Root
 from lottery.state.numbers import TAG
 from lottery.state.objects import Changes, Objects, Snapshot
@@ -10,9 +11,7 @@ from lottery.state.values import (
     decode,
     encode,
     fill,
-    is_generator,
     is_plain,
-    reseed,
     same,
 )
 

@@ -16,7 +16,6 @@ import fractions
 import functools
 import itertools
 import pathlib
-import random
 import sys
 import types
 import uuid
@@ -28,6 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lottery.state import generators
 from lottery.state.classes import (
     Missing,
     describe,
@@ -36,6 +36,7 @@ from lottery.state.classes import (
     is_known,
     name_of,
 )
+from lottery.state.generators import is_generator
 from lottery.state.numbers import (
     DECODERS,
     TAG,
@@ -126,7 +127,8 @@ def encode(
         return numbers
     part = part or functools.partial(encode, other=other, copies=copies)
     if is_generator(value):
-        return {TAG: "generator", **_generator_state(value)}
+        whose, state = generators.state_of(value)
+        return {TAG: "generator", "of": whose, "state": encode(state)}
     if type(value) is np.ndarray:  # of objects
         items = [part(v, f"{where}[{i}]") for i, v in enumerate(value.flat)]
         return {TAG: "objects", "shape": list(value.shape), "items": items}
@@ -181,7 +183,7 @@ def fill(live: Any, found: Any) -> None:
         Missing: it cannot be.
     """
     if is_generator(live):
-        _set_generator(live, _generator_state(found))
+        generators.put_state(live, generators.state_of(found)[1])
         return
     base = _base_of(type(live))
     if base is None:
@@ -268,63 +270,6 @@ def is_plain(value: Any) -> bool:
     """Whether `torch.load(weights_only=True)` reads a value back as it is."""
     form = encode(value, other=lambda *_: {TAG: "opaque"}, copies=False)
     return next(tagged(form), None) is None
-
-
-# generators of random numbers
-
-
-def is_generator(value: Any) -> bool:
-    """Whether a value is a generator of random numbers."""
-    kinds = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
-    return isinstance(value, kinds) and not isinstance(value, random.SystemRandom)
-
-
-def reseed(generator: Any, seed: int) -> None:
-    """Start a generator of random numbers anew."""
-    if isinstance(generator, torch.Generator):
-        generator.manual_seed(seed)
-    elif isinstance(generator, np.random.Generator):
-        bits = generator.bit_generator
-        bits.state = type(bits)(seed).state
-    elif isinstance(generator, np.random.RandomState):
-        generator.seed(seed % 2**32)
-    else:
-        generator.seed(seed)
-
-
-def _generator_state(generator: Any) -> dict[str, Any]:
-    if isinstance(generator, torch.Generator):
-        return {"of": "torch", "state": generator.get_state()}
-    if isinstance(generator, np.random.Generator):
-        return {"of": "numpy", "state": encode(generator.bit_generator.state)}
-    if isinstance(generator, np.random.RandomState):
-        return {"of": "numpy legacy", "state": encode(generator.get_state(legacy=True))}
-    return {"of": "python", "state": encode(generator.getstate())}
-
-
-def _decode_generator(plain: Any, _: Any) -> Any:
-    found: Any
-    if plain["of"] == "torch":
-        found = torch.Generator()
-    elif plain["of"] == "numpy":
-        kind = getattr(np.random, decode(plain["state"])["bit_generator"])
-        found = np.random.Generator(kind())
-    elif plain["of"] == "numpy legacy":
-        found = np.random.RandomState()
-    else:
-        found = random.Random()
-    _set_generator(found, plain)
-    return found
-
-
-def _set_generator(generator: Any, plain: Any) -> None:
-    state = decode(plain["state"])
-    if isinstance(generator, (torch.Generator, np.random.RandomState)):
-        generator.set_state(state)
-    elif isinstance(generator, np.random.Generator):
-        generator.bit_generator.state = state
-    else:
-        generator.setstate(state)
 
 
 # containers
@@ -476,7 +421,9 @@ def _decode_view(plain: Any, at: Any) -> Tensor:
 
 
 _DECODERS_WITH_PARTS: dict[str, Callable[[Any, Any], Any]] = {
-    "generator": _decode_generator,
+    "generator": lambda plain, _: generators.in_state(
+        plain["of"], decode(plain["state"])
+    ),
     "mapping": _decode_mapping,
     "container": _decode_container,
     "objects": _decode_objects,
