@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import functools
 import hashlib
 import sys
 import types
@@ -113,6 +112,7 @@ class Walk:
         self._storages: dict[int, tuple[Tensor, str]] = {}
         self._registered: set[int] = set()
         self._made: dict[type, bool] = {}
+        self._is_data = False  # of the node that is looked at
         for name, root in roots.items():
             if isinstance(root.owner, nn.Module):
                 self._register(name, root.owner)
@@ -162,41 +162,45 @@ class Walk:
         return name
 
     def _look_at(self, name: str, value: Any, is_data: bool) -> None:
+        self._is_data = is_data
         where = name.lstrip(NEW + NOW)
-        other = functools.partial(self._other, is_data=is_data)
-        part = functools.partial(self._part, is_data=is_data)
         root, is_new = self._roots.get(id(value)), name.startswith((NEW, NOW))
         if _is_large(value, is_data):
             plain = {WHOLE: _opaque(value)}
         elif root is None and not _has_attributes(value, is_new):
-            plain = {
-                WHOLE: self._view(value, name) or encode(value, where, other, part)
-            }
+            whole = self._view(value, name)
+            plain = {WHOLE: whole or encode(value, where, self._other, self._part)}
         else:
-            attributes = dict(self._attributes(root or Root(value), is_new))
-            if type(value) not in self._made:
-                self._made[type(value)] = can_be_made(type(value))
-                if root is None or root.only is None:
-                    self._look_at_classes(value)
-            made = {TAG: "made", "class": name_of(type(value))}
-            plain = {WHOLE: made if self._made[type(value)] else _opaque(value)}
-            for attribute, held in attributes.items():
-                at = attribute.removeprefix("_buffers.").removeprefix("_modules.")
-                at = f"{where}.{at.removeprefix('_parameters.')}"
-                if not isinstance(value, nn.Module) or is_new:
-                    plain[attribute] = part(held, at)
-                elif attribute == TRAINED:
-                    plain[attribute] = held
-                elif (
-                    attribute in HOOKS
-                ):  # in their order: their numbers are the process's
-                    hooks = enumerate(held.items())
-                    plain[attribute] = [
-                        [n, part(h, f"{at}[{i}]")] for i, (n, h) in hooks
-                    ]
-                else:
-                    plain[attribute] = part(held, at)
+            attributes = self._attributes(root or Root(value), is_new)
+            plain = {WHOLE: self._kind(value, root)}
+            if isinstance(value, nn.Module) and not is_new:
+                for attribute, held in attributes:
+                    plain[attribute] = self._part_of_module(held, attribute, where)
+            else:
+                for attribute, held in attributes:
+                    plain[attribute] = self._part(held, f"{where}.{attribute}")
         self.found[name] = Node(value, plain, is_data)
+
+    def _kind(self, value: Any, root: Root | None) -> Any:
+        """What an object is, besides its attributes."""
+        kind = type(value)
+        if kind not in self._made:
+            self._made[kind] = can_be_made(kind)
+            if root is None or root.only is None:
+                self._look_at_classes(value)
+        is_made = self._made[kind]
+        return {TAG: "made", "class": name_of(kind)} if is_made else _opaque(value)
+
+    def _part_of_module(self, held: Any, attribute: str, where: str) -> Any:
+        if attribute == TRAINED:
+            return held
+        place, _, name = attribute.partition(".")
+        at = f"{where}.{name if place in PARTS else attribute}"
+        if attribute not in HOOKS:
+            return self._part(held, at)
+        # in their order: their numbers are the process's
+        hooks = enumerate(held.items())
+        return [[number, self._part(h, f"{at}[{i}]")] for i, (number, h) in hooks]
 
     def _look_at_classes(self, value: Any) -> None:
         """Attributes of classes are shared by their objects; those of classes that come later are not known."""
@@ -204,41 +208,36 @@ class Walk:
             if is_of_the_user(kind) and (not self._mark or id(kind) in self._names):
                 self._enter(kind, f"class {kind.__module__}.{kind.__qualname__}", False)
 
-    def _part(self, value: Any, where: str, is_data: bool) -> Any:
+    def _part(self, value: Any, where: str) -> Any:
         """The plain form of what a node holds."""
         if type(value) in PLAIN:
             return value
-        if not (changes_in_place(value) or _is_large(value, is_data)):
-            other = functools.partial(self._named, is_data=is_data)
-            part = functools.partial(self._part, is_data=is_data)
-            return encode(value, where, other, part)
-        if id(value) not in self._names:
-            if isinstance(value, types.MethodType) and is_own_method(value):
-                owner = self._part(value.__self__, f"{where}.__self__", is_data)
-                return {TAG: "method", "name": value.__func__.__name__, "of": owner}
-            if type(value) is weakref.ref:
-                target = value()
-                of = (
-                    None
-                    if target is None
-                    else self._part(target, f"{where}()", is_data)
-                )
-                return {TAG: "weak", "of": of}
-            is_later = self._mark and isinstance(value, type)
-            if is_later and is_of_the_user(value) and is_known(value):
-                return {TAG: "class", "name": name_of(value)}
-        return self._named(value, where, is_data)
+        if not (changes_in_place(value) or _is_large(value, self._is_data)):
+            return encode(value, where, self._named, self._part)
+        if id(value) in self._names:
+            return self._named(value, where)
+        if isinstance(value, types.MethodType) and is_own_method(value):
+            owner = self._part(value.__self__, f"{where}.__self__")
+            return {TAG: "method", "name": value.__func__.__name__, "of": owner}
+        if type(value) is weakref.ref:
+            target = value()
+            of = None if target is None else self._part(target, f"{where}()")
+            return {TAG: "weak", "of": of}
+        is_later = self._mark and isinstance(value, type)
+        if is_later and is_of_the_user(value) and is_known(value):
+            return {TAG: "class", "name": name_of(value)}
+        return self._named(value, where)
 
-    def _named(self, value: Any, where: str, is_data: bool) -> Any:
-        return {TAG: "object", "at": self._enter(value, where, is_data)}
+    def _named(self, value: Any, where: str) -> Any:
+        return {TAG: "object", "at": self._enter(value, where, self._is_data)}
 
-    def _other(self, value: Any, where: str, is_data: bool) -> Any:
+    def _other(self, value: Any, where: str) -> Any:
         """The plain form of a node that is neither a container nor an object with attributes."""
         if keeps_its_state(value):
             with contextlib.suppress(Unstorable):
                 state = encode(dict(value.state_dict()), where)
                 return {TAG: "state", "class": name_of(type(value)), "state": state}
-        return _opaque(value, is_data)
+        return _opaque(value, self._is_data)
 
     def _note_storage(self, tensor: Tensor, name: str) -> None:
         """Remember a tensor that has a memory of its own, to know what looks into it."""

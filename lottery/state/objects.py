@@ -158,10 +158,9 @@ class Objects:
         }
         wanted |= {n: dict(changes[n]) for n in changes if n in again.new}
         # what hashes depend on comes first
-        for late in (False, True):
-            for name, plain in wanted.items():
-                if has_hashes(plain) is late and not _belongs(name, without):
-                    again.put(name, plain)
+        for name in sorted(wanted, key=lambda name: has_hashes(wanted[name])):
+            if not _belongs(name, without):
+                again.put(name, wanted[name])
 
     def reached(self, is_wanted: Callable[[Any], bool]) -> dict[str, Any]:
         """The objects of a kind that are reached now, by name."""
