@@ -138,60 +138,35 @@ def load_weights(
     )
 
 
-def buffer_names(module: nn.Module) -> dict[str, dict[str, bool]]:
-    """The buffers of each part of a module that has any, by canonical names: whether its state dict has them."""
-    return {
-        canonical(prefix): {
-            name: name not in part._non_persistent_buffers_set for name in part._buffers
-        }
-        for prefix, part in module.named_modules()
-        if part._buffers
-    }
-
-
-def shape_buffers(
-    module: nn.Module,
-    values: Mapping[str, Tensor],
-    buffers: Mapping[str, Mapping[str, bool]] | None = None,
-) -> None:
-    """Give a module the buffers that it had with a state dict: banks and caches come, grow and go while training.
+def shape_buffers(module: nn.Module, values: Mapping[str, Tensor]) -> None:
+    """Give a module the buffers that a state dict has: banks and caches come, grow and go while training.
 
     Args:
         module: the module, whose buffers are replaced where they have another shape.
         values: what `weights_of` gave; buffers that it leaves out become None.
-        buffers: what `buffer_names` gave; by default, those of `values`, and what no state dict has.
 
     Example:
         >>> import torch
         >>> module = nn.Module()
         >>> module.register_buffer("bank", torch.zeros(5, 2))
-        >>> shape_buffers(module, {"bank": torch.zeros(0, 2)}, buffer_names(module))
+        >>> shape_buffers(module, {"bank": torch.zeros(0, 2)})
         >>> module.bank.shape
         torch.Size([0, 2])
     """
     for prefix, part in module.named_modules():
         if type(part)._save_to_state_dict is not nn.Module._save_to_state_dict:
             continue
-        wanted = (buffers or {}).get(canonical(prefix), {})
-        if buffers is None:
-            unsaved = part._non_persistent_buffers_set
-            stay = {n: n not in unsaved for n, b in part._buffers.items()}
-            wanted = {
-                n: s for n, s in stay.items() if not s or part._buffers[n] is None
-            }
-            own = (canonical(f"{prefix}.{n}").lstrip(".") for n in part._parameters)
-            wanted |= dict.fromkeys(_below(canonical(prefix), values, set(own)), True)
+        unsaved, prefix = part._non_persistent_buffers_set, canonical(prefix)
+        wanted = {n for n, b in part._buffers.items() if b is None or n in unsaved}
+        own = {canonical(f"{prefix}.{n}").lstrip(".") for n in part._parameters}
+        wanted |= set(_below(prefix, values, own))
         for name in [n for n in part._buffers if n not in wanted]:
             del part._buffers[name]
-            part._non_persistent_buffers_set.discard(name)
-        for name, is_saved in wanted.items():
+        for name in wanted - unsaved:
             buffer = part._buffers.setdefault(name, None)
-            (set.discard if is_saved else set.add)(
-                part._non_persistent_buffers_set, name
-            )
-            if not is_saved or is_lazy(buffer):
-                continue
             value = values.get(canonical(f"{prefix}.{name}").lstrip("."))
+            if is_lazy(buffer):
+                continue
             if value is None:
                 part._buffers[name] = None
             elif buffer is None or buffer.shape != value.shape:

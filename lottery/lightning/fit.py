@@ -31,10 +31,10 @@ from lottery.lightning.loops import (
     Results,
     ValidationLoop,
 )
-from lottery.lightning.param_groups import restore_precision
+from lottery.lightning.precision import restore_precision
 from lottery.lightning.schedules import final_rates
 from lottery.lightning.stored_objects import StoredObjects
-from lottery.names import buffer_names, load_weights, shape_buffers, weights_of
+from lottery.names import load_weights, weights_of
 from lottery.nested import with_tensors
 from lottery.state import Changes, Objects, Snapshot, is_plain, tensors_kept
 from lottery.storage import STATE
@@ -374,7 +374,6 @@ class Fit:
             "position": position,
             "round": self.round,
             "weights": self.weights(),
-            "buffers": buffer_names(self.module),
             "gradients": {
                 name: parameter.grad
                 for name, parameter in self.module.named_parameters()
@@ -681,8 +680,6 @@ class Fit:
         connector = self.trainer._checkpoint_connector
         connector._loaded_checkpoint = {**checkpoint, "callbacks": callbacks}
         connector.restore_datamodule()
-        if "weights" in state:
-            shape_buffers(self.module, state["weights"], state["buffers"])
         connector.restore_model()
         connector.restore_callbacks()
         connector.restore_training_state()

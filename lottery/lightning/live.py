@@ -14,7 +14,6 @@ from torch.optim import Optimizer
 from lottery import streams
 from lottery.lightning.kinds import bare_module, is_a
 from lottery.lightning.loaders import generators_of
-from lottery.lightning.param_groups import ParamGroups
 from lottery.state import Changes, Objects, Root, Snapshot, is_generator, reseed
 
 _TRAINER = (
@@ -35,6 +34,12 @@ SETTINGS = (
     "epoch_loop",
 )  # the roots of what the Trainer is set to
 _OF_THE_PROCESS = ("_last_time_checked", "dirpath")  # its clock, where its files go
+_SCHEDULING = ("scheduler", "interval", "frequency", "monitor", "strict")
+_SET_BY_MODULES = {
+    "training",
+    "_automatic_optimization",
+    "_param_requires_grad_state",
+}  # of what every module has
 _OPTIMIZER = (
     "state",
     "param_groups",
@@ -61,15 +66,13 @@ class Live:
         self, trainer: Any, beforehand: Sequence[tuple[Objects, Objects]] = ()
     ) -> None:
         self._trainer = trainer
-        self._groups = ParamGroups(trainer)
         self.objects = look(trainer)
         for before, after in reversed(beforehand):
             self.objects.undo(before, after)
 
     def changes(self, snapshot: Snapshot | None = None) -> dict[str, Any]:
         """What has changed since, as plain data; by a snapshot that was taken just now, or by another look."""
-        changes = (snapshot or self.objects.snapshot()).changes
-        return {"objects": changes, "groups": self._groups.changes()}
+        return {"objects": (snapshot or self.objects.snapshot()).changes}
 
     def restore(
         self, changes: Mapping[str, Any], without: Collection[str] = ()
@@ -82,7 +85,6 @@ class Live:
         """
         trainer = self._trainer
         trainer.fit_loop._skip_backward = False
-        self._groups.restore(changes.get("groups", {}))
         objects, left_out = changes.get("objects", {}), {*without, *SETTINGS}
         self.objects.restore({k: v for k, v in objects.items() if k not in left_out})
         self._wrap()
@@ -169,7 +171,7 @@ class LoaderStates:
 
 def _roots(trainer: Any) -> Iterator[tuple[str, Root]]:
     module = trainer.lightning_module
-    own = vars(bare_module(trainer)).keys() - {"training"}
+    own = vars(bare_module(trainer)).keys() - _SET_BY_MODULES
     yield "module", Root(module, without=own)
     if trainer.datamodule is not None:
         yield "datamodule", Root(trainer.datamodule, without=("trainer",))
@@ -183,7 +185,7 @@ def _roots(trainer: Any) -> Iterator[tuple[str, Root]]:
     for index, optimizer in enumerate(trainer.optimizers):
         yield f"optimizer {index}", Root(optimizer, without=_OPTIMIZER)
     for index, config in enumerate(trainer.lr_scheduler_configs):
-        yield f"scheduling {index}", Root(config, only=("scheduler",))
+        yield f"scheduling {index}", Root(config, only=_SCHEDULING)
     yield "strategy", Root(trainer.strategy, only=_STRATEGY)
     yield "trainer", Root(trainer, only=_TRAINER)
     fit_loop = trainer.fit_loop

@@ -12,7 +12,7 @@ import hashlib
 import sys
 import types
 import weakref
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,11 +37,19 @@ from lottery.state.values import PLAIN, Unstorable, changes_in_place, encode
 WHOLE = (
     ""  # stands among a node's attributes: what a container holds, or what an object is
 )
-TRAINED = "_parameters"  # stands among a module's attributes: which weights are
-HOOKS = (
-    *("_forward_pre_hooks", "_forward_hooks"),
-    *("_backward_pre_hooks", "_backward_hooks"),
+# stand among a module's attributes: which weights are trained, which buffers its state dict has
+TRAINED, SAVED = "(trained)", "(saved)"
+MEMBERS = (
+    "(members)"  # stands among an optimizer's attributes: the parameters of each group
 )
+TENSOR_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
+_LONG = 200  # characters of a name that says where an object stands
+HOOKS: dict[str, tuple[str, ...]] = {  # and what says how they are called
+    "_forward_pre_hooks": ("_forward_pre_hooks_with_kwargs",),
+    "_forward_hooks": ("_forward_hooks_with_kwargs", "_forward_hooks_always_called"),
+    "_backward_pre_hooks": (),
+    "_backward_hooks": (),
+}
 NEW, NOW = "+", "?"  # begin the names of nodes that were not there first
 PARTS = (
     "_buffers",
@@ -52,8 +60,11 @@ _DATA = (Dataset, DataLoader, Sampler)
 _DATA_ITEMS = 1000  # longer containers in data are data, not state
 _DATA_BYTES = 2**20  # so are larger arrays and tensors
 _LOADER = ("dataset", "sampler", "batch_sampler", "generator", "collate_fn")
-_MODULE = frozenset(vars(nn.Module())) - {"training"} | {"_compiled_call_impl"}
+_MODULE = frozenset(vars(nn.Module())) - {"training", "_is_full_backward_hook"} | {
+    "_compiled_call_impl"
+}
 _OPTIMIZING = (torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler)
+_OF_STATE_DICT = {TAG: "of the state dict"}
 # of typing, which marks objects of generic classes; and of schedulers, which wrap the step of their optimizer
 _LEFT_OUT = ("__orig_class__", "step")
 
@@ -88,38 +99,38 @@ class Walk:
     Args:
         roots: where to start, by name; what is reached from two belongs to the first.
         beyond: objects that have a name and are not looked into, by name.
-        known: nodes that have a name already, by name; those that no root leads to any more are looked at as well.
+        known: nodes that have a name already, by name.
         mark: what begins the names of all others.
 
     Attributes:
         found: nodes by name.
-        beyond: what has a name and is not looked into, with the tensors that a state dict has.
     """
 
     def __init__(
         self,
         roots: Mapping[str, Root],
         beyond: Mapping[str, Any],
-        known: Mapping[str, Any],
+        known: Mapping[str, Node],
         mark: str = "",
     ) -> None:
         self.found: dict[str, Node] = {}
-        self.beyond = dict(beyond)
         self._mark = mark
         self._names = {id(thing): name for name, thing in beyond.items()}
         self._roots = {id(root.owner): root for root in roots.values()}
         self._closed = self._names.keys() - self._roots.keys()
         self._storages: dict[int, tuple[Tensor, str]] = {}
-        self._registered: set[int] = set()
+        self._saved: set[int] = set()  # the tensors whose values a state dict has
         self._made: dict[type, bool] = {}
         self._is_data = False  # of the node that is looked at
+        for name, node in known.items():
+            self._names[id(node.owner)] = name
+            if isinstance(node.owner, Tensor):
+                self._note_storage(node.owner, name)
+                if node.plain[WHOLE] == _OF_STATE_DICT:
+                    self._saved.add(id(node.owner))
         for name, root in roots.items():
-            if isinstance(root.owner, nn.Module):
+            if isinstance(root.owner, nn.Module) and not mark:
                 self._register(name, root.owner)
-        for name, owner in known.items():
-            self._names[id(owner)] = name
-            if isinstance(owner, Tensor):
-                self._note_storage(owner, name)
         self._queue: collections.deque[tuple[str, Any, bool]] = collections.deque()
         self._entered: set[int] = set()
         for name, root in reversed(list(roots.items())):
@@ -130,28 +141,27 @@ class Walk:
         while self._queue:
             self._look_at(*self._queue.popleft())
 
-    def include(self, known: Mapping[str, Node]) -> None:
+    def include(self, known: Iterable[Node]) -> None:
         """Look at nodes as well that no root leads to."""
-        for name, node in known.items():
-            self._enter(node.owner, name, node.is_data)
+        for node in known:
+            self._enter(node.owner, "", node.is_data)
         while self._queue:
             self._look_at(*self._queue.popleft())
 
     def _register(self, name: str, module: nn.Module) -> None:
-        """Name the tensors of a module that its state dict has: they are not looked at."""
-        self._registered |= {id(part) for part in module.modules()}
+        """Name the tensors of a module that its state dict has: their values are not looked at."""
         for attribute, tensor in state_of(module).items():
             key = f"{name}.{attribute} of the state dict"
             self._names.setdefault(id(tensor), key)
-            self.beyond[key] = tensor
-            self._closed.add(id(tensor))
+            self._saved.add(id(tensor))
             self._note_storage(tensor, key)
 
     def _enter(self, value: Any, where: str, is_data: bool) -> str:
         """The name of an object, which is looked at."""
         name = self._names.get(id(value))
         if name is None:
-            name = f"{self._mark}{where}"
+            deep = f"{where[:_LONG]}...{len(self._names)}"
+            name = f"{self._mark}{where if len(where) <= _LONG else deep}"
             while name in self._taken:
                 name += "'"
             self._taken.add(name)
@@ -165,17 +175,26 @@ class Walk:
         self._is_data = is_data
         where = name.lstrip(NEW + NOW)
         root, is_new = self._roots.get(id(value)), name.startswith((NEW, NOW))
-        if _is_large(value, is_data):
+        plain: dict[str, Any]
+        if _is_large(value, is_data) and id(value) not in self._saved:
             plain = {WHOLE: _opaque(value)}
         elif root is None and not _has_attributes(value, is_new):
-            whole = self._view(value, name)
-            plain = {WHOLE: whole or encode(value, where, self._other, self._part)}
+            plain = {WHOLE: self._whole(value, name)}
+            if type(value) in (Tensor, nn.Parameter):
+                for attribute, held in self._attributes_of_tensor(value):
+                    at = f"{where}.{attribute}"
+                    if attribute in TENSOR_HOOKS:
+                        plain[attribute] = self._hooks(held, (), at)
+                    else:
+                        plain[attribute] = self._part(held, at)
         else:
             attributes = self._attributes(root or Root(value), is_new)
             plain = {WHOLE: self._kind(value, root)}
             if isinstance(value, nn.Module) and not is_new:
                 for attribute, held in attributes:
-                    plain[attribute] = self._part_of_module(held, attribute, where)
+                    plain[attribute] = self._part_of_module(
+                        value, held, attribute, where
+                    )
             else:
                 for attribute, held in attributes:
                     plain[attribute] = self._part(held, f"{where}.{attribute}")
@@ -191,16 +210,41 @@ class Walk:
         is_made = self._made[kind]
         return {TAG: "made", "class": name_of(kind)} if is_made else _opaque(value)
 
-    def _part_of_module(self, held: Any, attribute: str, where: str) -> Any:
-        if attribute == TRAINED:
+    def _part_of_module(
+        self, module: nn.Module, held: Any, attribute: str, where: str
+    ) -> Any:
+        if attribute in (TRAINED, SAVED):
             return held
         place, _, name = attribute.partition(".")
         at = f"{where}.{name if place in PARTS else attribute}"
         if attribute not in HOOKS:
             return self._part(held, at)
-        # in their order: their numbers are the process's
-        hooks = enumerate(held.items())
-        return [[number, self._part(h, f"{at}[{i}]")] for i, (number, h) in hooks]
+        return self._hooks(held, [getattr(module, f) for f in HOOKS[attribute]], at)
+
+    def _hooks(
+        self, hooks: Mapping[int, Any], flags: Sequence[Mapping[int, bool]], at: str
+    ) -> list[Any]:
+        """Hooks in their order (their numbers are the process's), and how they are called."""
+        return [
+            [number, self._part(hook, f"{at}[{i}]"), [number in f for f in flags]]
+            for i, (number, hook) in enumerate(hooks.items())
+        ]
+
+    def _whole(self, value: Any, name: str) -> Any:
+        """The plain form of a node without attributes."""
+        if id(value) in self._saved:
+            return _OF_STATE_DICT
+        where = name.lstrip(NEW + NOW)
+        view = self._view(value, name)
+        return view or encode(value, where, self._other, self._part)
+
+    def _attributes_of_tensor(self, tensor: Tensor) -> Iterator[tuple[str, Any]]:
+        yield from vars(tensor).items()
+        if tensor.is_leaf and tensor.requires_grad:
+            if tensor.grad is not None and id(tensor) not in self._saved:
+                yield "grad", tensor.grad
+            for attribute in TENSOR_HOOKS:
+                yield attribute, getattr(tensor, attribute, None) or {}
 
     def _look_at_classes(self, value: Any) -> None:
         """Attributes of classes are shared by their objects; those of classes that come later are not known."""
@@ -289,23 +333,19 @@ class Walk:
         yield from ((k, v) for k, v in attributes.items() if k not in left_out)
         if is_there:
             yield from self._parts(owner)
+        if isinstance(owner, torch.optim.Optimizer) and not is_new:
+            yield MEMBERS, tuple(tuple(g["params"]) for g in owner.param_groups)
 
     def _parts(self, module: nn.Module) -> Iterator[tuple[str, Any]]:
-        """What a module is made of; weights only where no state dict has them."""
-        hidden = id(module) not in self._registered
+        """What a module is made of."""
+        for place in PARTS:
+            for name, part in vars(module)[place].items():
+                yield f"{place}.{name}", part
         yield from ((hooks, getattr(module, hooks)) for hooks in HOOKS)
         unsaved = module._non_persistent_buffers_set
-        for name, buffer in module._buffers.items():
-            if hidden or name in unsaved:
-                yield f"_buffers.{name}", buffer
-        for name, part in module._modules.items():
-            yield f"_modules.{name}", part
+        yield SAVED, {name: name not in unsaved for name in module._buffers}
         weights = {n: p for n, p in module._parameters.items() if p is not None}
-        if hidden:
-            for name, weight in weights.items():
-                yield f"_parameters.{name}", weight
-        elif weights:
-            yield TRAINED, {name: p.requires_grad for name, p in weights.items()}
+        yield TRAINED, {name: p.requires_grad for name, p in weights.items()}
 
 
 def state_of(module: nn.Module) -> dict[str, Tensor]:
@@ -343,6 +383,8 @@ def _has_attributes(value: Any, is_new: bool) -> bool:
         return is_new
     if isinstance(value, DataLoader) and hasattr(value, "load_state_dict"):
         return False  # it says itself what its state is
+    if isinstance(value, torch.jit.ScriptModule):
+        return False
     if isinstance(value, (nn.Module, *_DATA, types.SimpleNamespace)):
         return True
     if isinstance(value, (type, types.FunctionType)):

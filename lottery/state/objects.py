@@ -30,7 +30,7 @@ from lottery.state.restoring import (
     is_a_form,
     numbered,
 )
-from lottery.state.values import same
+from lottery.state.values import same, tagged
 
 Changes = dict[str, dict[str, Any]]  # name of an object: attribute: plain form
 
@@ -82,8 +82,8 @@ class Objects:
         }
         self._beyond = beyond or {}
         walk = Walk(self._roots, self._beyond, {})
-        self._first, self._state = walk.found, walk.beyond
-        self._names = {id(thing): name for name, thing in self._state.items()}
+        self._first = walk.found
+        self._names = {id(thing): name for name, thing in self._beyond.items()}
         self._names |= {id(node.owner): name for name, node in self._first.items()}
         if earlier is not None:
             for node in list(self._first.values()):
@@ -146,19 +146,23 @@ class Objects:
             made: the objects that were not there first, of a snapshot of this process; by default, new ones.
         """
         made = made or {}
-        look = Walk(self._roots, self._beyond, {**self._owners(), **made}, NOW)
-        look.include(self._first)
-        look.include({name: Node(owner, {}) for name, owner in made.items()})
-        again = Restoring(
-            {**look.beyond, **self._owners(), **made}, look.found, changes
-        )
+        there = {name: Node(owner, {WHOLE: None}) for name, owner in made.items()}
+        there |= self._first
+        look = Walk(self._roots, self._beyond, there, NOW)
+        look.include(there.values())
+        owners = {name: node.owner for name, node in there.items()}
+        again = Restoring({**self._beyond, **owners}, look.found, changes)
         wanted = {
-            name: {**first.plain, **numbered(changes.get(name, {}), first.plain)}
+            name: {
+                **first.plain,
+                **numbered(again.had(changes.get(name, {})), first.plain),
+            }
             for name, first in self._first.items()
         }
         wanted |= {n: dict(changes[n]) for n in changes if n in again.new}
-        # what hashes depend on comes first
-        for name in sorted(wanted, key=lambda name: has_hashes(wanted[name])):
+        # what nothing leads to may belong to others; what hashes depend on comes first
+        reached = self._reached(wanted)
+        for name in sorted(reached, key=lambda name: has_hashes(wanted[name])):
             if not _belongs(name, without):
                 again.put(name, wanted[name])
 
@@ -194,10 +198,21 @@ class Objects:
         return list(found.values())
 
     def _look(self, mark: str) -> Walk:
-        return Walk(self._roots, self._beyond, self._owners(), mark)
+        return Walk(self._roots, self._beyond, self._first, mark)
 
-    def _owners(self) -> dict[str, Any]:
-        return {name: node.owner for name, node in self._first.items()}
+    def _reached(self, wanted: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        """The names of what roots, and classes, lead to in plain forms."""
+        found = dict.fromkeys(
+            name for name in wanted if name in self._roots or name.startswith("class ")
+        )
+        queue = list(found)
+        while queue:
+            for form in tagged(list(wanted[queue.pop()].values())):
+                at = form["at"] if form[TAG] == "object" else ""
+                if at in wanted and at not in found:
+                    found[at] = None
+                    queue.append(at)
+        return list(found)
 
     def _taken(self, earlier: Objects, plain: Any) -> Any:
         """The plain form here of what has another one there; what is not known here is first what it was there."""
@@ -214,7 +229,7 @@ class Objects:
         return _renamed(plain, name_here)
 
     def _owner(self, name: str) -> Any:
-        return self._first[name].owner if name in self._first else self._state[name]
+        return self._first[name].owner if name in self._first else self._beyond[name]
 
 
 def _renamed(plain: Any, name: Callable[[str], Any]) -> Any:

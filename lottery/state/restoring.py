@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import collections
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import Metric
 
 from lottery.state.classes import Missing, make
-from lottery.state.graph import HOOKS, NEW, NOW, PARTS, TRAINED, WHOLE, Node
+from lottery.state.graph import (
+    HOOKS,
+    MEMBERS,
+    NEW,
+    NOW,
+    PARTS,
+    SAVED,
+    TENSOR_HOOKS,
+    TRAINED,
+    WHOLE,
+    Node,
+)
 from lottery.state.numbers import TAG
 from lottery.state.values import decode, empty, fill, is_whole, same, tagged
 
 GONE = {TAG: "gone"}
+_WITHOUT_CONTENTS = ("made", "opaque", "view", "of the state dict")
 
 
 class Restoring:
@@ -110,6 +123,14 @@ class Restoring:
             self._there.pop(name, None)
         self.new -= gone
 
+    def had(self, changed: Mapping[str, Any]) -> dict[str, Any]:
+        """Changed attributes, less those that hold what cannot be had: they are as they were first."""
+        return {
+            attribute: plain
+            for attribute, plain in changed.items()
+            if all(f[TAG] != "object" or f["at"] in self._there for f in tagged(plain))
+        }
+
     def put(self, name: str, wanted: Mapping[str, Any]) -> None:
         """Have an object be what its plain form says; what cannot be had is left as it is."""
         owner, node = self._there[name], self._now.get(name)
@@ -130,7 +151,11 @@ class Restoring:
                 elif is_a_form("gone", plain):
                     _delete(owner, attribute)
                 elif isinstance(owner, nn.Module) and not name.startswith(NEW):
-                    _set_in_module(owner, attribute, self.value(plain))
+                    _put_in_module(owner, attribute, self.value(plain))
+                elif type(owner) in (Tensor, nn.Parameter):
+                    _put_in_tensor(owner, attribute, self.value(plain))
+                elif attribute == MEMBERS:
+                    _put_members(owner, self.value(plain))
                 else:
                     _set(owner, attribute, self.value(plain))
             except Missing:
@@ -140,9 +165,7 @@ class Restoring:
         tag = plain.get(TAG) if isinstance(plain, dict) else None
         if tag == "state":
             owner.load_state_dict(self.value(plain["state"]))
-        elif tag not in ("made", "opaque", "view") and not (
-            is_fresh and is_whole(owner)
-        ):
+        elif tag not in _WITHOUT_CONTENTS and not (is_fresh and is_whole(owner)):
             fill(owner, self.value(plain))
 
 
@@ -157,13 +180,13 @@ def differences(
 
 
 def numbered(changed: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
-    """The changed attributes of a module: hooks that were there first have the numbers that they have in this process."""
+    """The changed attributes of an object: hooks that were there first have the numbers that they have in this process."""
     found = dict(changed)
-    for attribute in HOOKS:
-        known = {repr(hook): number for number, hook in first.get(attribute, ())}
-        if attribute in changed:
-            hooks = [[known.get(repr(h), n), h] for n, h in changed[attribute]]
-            found[attribute] = hooks
+    for attribute in (*HOOKS, *TENSOR_HOOKS):
+        if attribute in changed and not is_a_form("gone", changed[attribute]):
+            known = {repr(hook): n for n, hook, _ in first.get(attribute, ())}
+            hooks = changed[attribute]
+            found[attribute] = [[known.get(repr(h), n), h, how] for n, h, how in hooks]
     return found
 
 
@@ -177,21 +200,58 @@ def is_a_form(tag: str, plain: Any) -> bool:
     return type(plain) is dict and plain.get(TAG) == tag
 
 
-def _set_in_module(owner: nn.Module, attribute: str, value: Any) -> None:
+def _put_in_module(owner: nn.Module, attribute: str, value: Any) -> None:
     place, _, name = attribute.partition(".")
     if attribute == TRAINED:
         for weight, flag in value.items():
-            owner._parameters[weight].requires_grad_(flag)  # type: ignore[union-attr]
+            parameter = owner._parameters.get(weight)
+            if parameter is not None and parameter.requires_grad != flag:
+                parameter.requires_grad_(flag)
+    elif attribute == SAVED:
+        unsaved = owner._non_persistent_buffers_set
+        unsaved.clear()
+        unsaved.update(buffer for buffer, is_saved in value.items() if not is_saved)
     elif attribute in HOOKS:
-        hooks = vars(owner)[attribute]
-        hooks.clear()
-        hooks.update(map(tuple, value))
+        flags = [vars(owner)[flag] for flag in HOOKS[attribute]]
+        _put_hooks(vars(owner)[attribute], value, flags)
     elif place in PARTS and name:
-        if place == "_buffers" and name not in owner._buffers:
-            owner._non_persistent_buffers_set.add(name)
         vars(owner)[place][name] = value
     else:
         _set(owner, attribute, value)
+
+
+def _put_hooks(hooks: Any, value: Any, flags: Sequence[Any] = ()) -> None:
+    hooks.clear()
+    hooks.update((number, hook) for number, hook, _ in value)
+    for index, flag in enumerate(flags):
+        flag.clear()
+        flag.update({number: True for number, _, how in value if how[index]})
+
+
+def _put_in_tensor(owner: Tensor, attribute: str, value: Any) -> None:
+    if attribute == "grad":
+        owner.grad = value
+    elif attribute in TENSOR_HOOKS:
+        if value and not getattr(owner, attribute, None):
+            setattr(owner, attribute, collections.OrderedDict())
+        if hooks := getattr(owner, attribute, None):
+            _put_hooks(hooks, value)
+        elif value:
+            _put_hooks(getattr(owner, attribute), value)
+    else:
+        vars(owner)[attribute] = value
+
+
+def _put_members(optimizer: Optimizer, members: Sequence[Sequence[Tensor]]) -> None:
+    """Give an optimizer its groups; their options come with its state."""
+    groups = optimizer.param_groups
+    del groups[len(members) :]
+    for group in groups:
+        group["params"] = []
+    while len(groups) < len(members):
+        optimizer.add_param_group({"params": list(members[len(groups)])})
+    for group, parameters in zip(groups, members, strict=True):
+        group["params"] = list(parameters)
 
 
 def _set(owner: Any, attribute: str, value: Any) -> None:
@@ -210,8 +270,11 @@ def _delete(owner: Any, attribute: str) -> None:
     place, _, name = attribute.partition(".")
     if isinstance(owner, nn.Module) and place in PARTS and name:
         vars(owner)[place].pop(name, None)
-        if place == "_buffers":
-            owner._non_persistent_buffers_set.discard(name)
+    elif isinstance(owner, Tensor) and attribute not in vars(owner):
+        if attribute == "grad":
+            owner.grad = None
+        elif hooks := getattr(owner, attribute, None):
+            hooks.clear()
     elif isinstance(owner, type):
         type.__delattr__(owner, attribute)
     elif attribute in getattr(owner, "__dict__", ()):
