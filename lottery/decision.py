@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from lottery import scores, streams
 from lottery.masks import Masks
-from lottery.names import load_weights, parameters_of
+from lottery.names import load_weights, parameters_of, shape_buffers, weights_of
 from lottery.paths import Connectivity, effective
 from lottery.scores import Context
 
@@ -88,7 +88,7 @@ def next_masks(
         fit.undisturbed(),
         scores.undisturbed(module, masks),
     ):
-        load_weights(module, weights, "the weights to score")
+        _load(module, weights, masks)
         example = fit.example_input(seed) if "example_input" in pruning.needs else None
 
         def score(current: Masks) -> dict[str, Tensor]:
@@ -108,6 +108,19 @@ def next_masks(
         return pruning.next_masks(
             score, masks, round, module=module, example_input=example
         )
+
+
+def _load(module: Any, weights: Mapping[str, Tensor], masks: Masks) -> None:
+    """Load the weights to score; what training has added to the module, or taken from it, has no part in that."""
+    if gone := [name for name in masks if name not in weights]:
+        raise ValueError(
+            f"training left {type(module).__name__} without {', '.join(gone)}, so there is nothing to score. Leave that out"
+            f" with Pruning(exclude={gone})."
+        )
+    shape_buffers(module, weights)
+    own = weights_of(module)
+    found = {name: weights.get(name, value) for name, value in own.items()}
+    load_weights(module, found, "the weights to score")
 
 
 def connectivity(fit: Fit, masks: Masks, seed: int) -> Connectivity:

@@ -154,7 +154,8 @@ def shape_buffers(module: nn.Module, values: Mapping[str, Tensor]) -> None:
         torch.Size([0, 2])
     """
     for prefix, part in module.named_modules():
-        if type(part)._save_to_state_dict is not nn.Module._save_to_state_dict:
+        own_way = type(part)._save_to_state_dict is not nn.Module._save_to_state_dict
+        if own_way or isinstance(part, torch.jit.ScriptModule):
             continue
         unsaved, prefix = part._non_persistent_buffers_set, canonical(prefix)
         wanted = {n for n, b in part._buffers.items() if b is None or n in unsaved}

@@ -193,6 +193,8 @@ class Rounds:
         place = self.options.instead_of
         self.fit.round = number
         self.fit.data_round = number if place is None else place.data_round
+        if number > 0:
+            self.fit.as_at_first()
         round = Round(self.active, number, self._masks_of(number))
         if number > 0:
             check_norms(round.masks, norms_of(self.fit.module, round.masks))

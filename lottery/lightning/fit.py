@@ -469,6 +469,11 @@ class Fit:
 
     # begin
 
+    def as_at_first(self) -> None:
+        """Have live objects as they were when the fit began, so that the module has the parts that it had then."""
+        assert self._live is not None
+        self._live.restore({})
+
     def begin(
         self,
         checkpoint: Mapping[str, Any],

@@ -28,6 +28,7 @@ from lottery.state.restoring import (
     differences,
     has_hashes,
     is_a_form,
+    is_one,
     numbered,
 )
 from lottery.state.values import same, tagged
@@ -81,6 +82,7 @@ class Objects:
             for name, root in roots.items()
         }
         self._beyond = beyond or {}
+        self._made: dict[str, Any] = {}  # when something was put back
         walk = Walk(self._roots, self._beyond, {})
         self._first = walk.found
         self._names = {id(thing): name for name, thing in self._beyond.items()}
@@ -143,9 +145,11 @@ class Objects:
         Args:
             changes: what `changes` gave, also in another process.
             without: roots that stay as they are, with what belongs to them.
-            made: the objects that were not there first, of a snapshot of this process; by default, new ones.
+            made: the objects that were not there first, of a snapshot of this process; by default, those that were made
+                the last time, or new ones.
         """
-        made = made or {}
+        if made is None:  # what was made before stays what it is
+            made = {n: o for n, o in self._made.items() if is_one(o, changes.get(n))}
         there = {name: Node(owner, {WHOLE: None}) for name, owner in made.items()}
         there |= self._first
         look = Walk(self._roots, self._beyond, there, NOW)
@@ -165,6 +169,7 @@ class Objects:
         for name in sorted(reached, key=lambda name: has_hashes(wanted[name])):
             if not _belongs(name, without):
                 again.put(name, wanted[name])
+        self._made |= {name: again.at(name) for name in again.new}
 
     def reached(self, is_wanted: Callable[[Any], bool]) -> dict[str, Any]:
         """The objects of a kind that are reached now, by name."""

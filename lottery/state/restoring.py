@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import Metric
 
-from lottery.state.classes import Missing, make
+from lottery.state.classes import Missing, make, name_of
 from lottery.state.graph import (
     HOOKS,
     MEMBERS,
@@ -198,6 +198,21 @@ def has_hashes(plain: Mapping[str, Any]) -> bool:
 def is_a_form(tag: str, plain: Any) -> bool:
     """Whether a plain form is one of a kind."""
     return type(plain) is dict and plain.get(TAG) == tag
+
+
+def is_one(value: Any, plain: Mapping[str, Any] | None) -> bool:
+    """Whether an object may become what a plain form says without being another one."""
+    if plain is None:
+        return False
+    whole = plain[WHOLE]
+    if isinstance(value, Tensor):
+        data = whole["data"] if is_a_form("tensor", whole) else whole
+        is_parameter = is_a_form("tensor", whole) and "parameter" in whole
+        fits = isinstance(data, Tensor) and data.shape == value.shape
+        return fits and is_parameter is isinstance(value, nn.Parameter)
+    if isinstance(whole, dict) and "class" in whole:
+        return bool(name_of(type(value)) == whole["class"])
+    return type(whole) is type(value) and TAG not in whole
 
 
 def _put_in_module(owner: nn.Module, attribute: str, value: Any) -> None:
