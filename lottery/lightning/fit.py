@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 import torch
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
+from torch.nn.modules.module import register_module_forward_hook
 
 from lottery import streams
 from lottery.lightning.described import settings_of
@@ -824,7 +825,11 @@ class Fit:
         """See what the next call of the module gets, in this step: a validation may call it with something else."""
         self.stop_watching()
 
-        def note(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        def note(
+            module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], _: Any
+        ) -> None:
+            if module is not self.module:
+                return
             self.stop_watching()
             called = inspect.signature(module.forward).bind(*args, **kwargs)
             found: Any = dict(called.arguments) if called.kwargs else called.args
@@ -832,7 +837,8 @@ class Fit:
                 found = found[0] if isinstance(found[0], Tensor) else found
             self._example = with_tensors(found, _first_sample)
 
-        handle = self.module.register_forward_pre_hook(note, with_kwargs=True)
+        # not one of the module's own hooks: a step may copy the module
+        handle: Any = register_module_forward_hook(note, with_kwargs=True)
         self._watching = handle.remove
 
     def stop_watching(self) -> None:

@@ -11,7 +11,10 @@ import torch
 
 def is_generator(value: Any) -> bool:
     """Whether a value is a generator of random numbers."""
-    kinds = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+    kinds = (
+        *(torch.Generator, random.Random),
+        *(np.random.Generator, np.random.RandomState, np.random.BitGenerator),
+    )
     return isinstance(value, kinds) and not isinstance(value, random.SystemRandom)
 
 
@@ -22,6 +25,8 @@ def reseed(generator: Any, seed: int) -> None:
     elif isinstance(generator, np.random.Generator):
         bits = generator.bit_generator
         bits.state = type(bits)(seed).state
+    elif isinstance(generator, np.random.BitGenerator):
+        generator.state = type(generator)(seed).state
     elif isinstance(generator, np.random.RandomState):
         generator.seed(seed % 2**32)
     else:
@@ -34,6 +39,8 @@ def state_of(generator: Any) -> tuple[str, Any]:
         return "torch", generator.get_state()
     if isinstance(generator, np.random.Generator):
         return "numpy", generator.bit_generator.state
+    if isinstance(generator, np.random.BitGenerator):
+        return "numpy bits", generator.state
     if isinstance(generator, np.random.RandomState):
         return "numpy legacy", generator.get_state(legacy=True)
     return "python", generator.getstate()
@@ -45,6 +52,8 @@ def put_state(generator: Any, state: Any) -> None:
         generator.set_state(state)
     elif isinstance(generator, np.random.Generator):
         generator.bit_generator.state = state
+    elif isinstance(generator, np.random.BitGenerator):
+        generator.state = state
     else:
         generator.setstate(state)
 
@@ -56,6 +65,8 @@ def in_state(of: str, state: Any) -> Any:
         found = torch.Generator()
     elif of == "numpy":
         found = np.random.Generator(getattr(np.random, state["bit_generator"])())
+    elif of == "numpy bits":
+        found = getattr(np.random, state["bit_generator"])()
     elif of == "numpy legacy":
         found = np.random.RandomState()
     else:

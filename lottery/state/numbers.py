@@ -37,7 +37,7 @@ def encode_numbers(value: Any) -> Any:
     is_array = isinstance(value, np.ndarray) and not value.dtype.hasobject
     if kind is np.ndarray and is_array:
         return {TAG: "array", "shape": list(value.shape), **_raw(value)}
-    if is_of_the_user(kind) and (is_array or isinstance(value, Tensor)):
+    if is_array or (is_of_the_user(kind) and isinstance(value, Tensor)):
         base = _base(value)
         data = _marked(base) if isinstance(base, Tensor) else encode_numbers(base)
         return {TAG: "subclass", "class": name_of(kind), "data": data}

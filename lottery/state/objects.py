@@ -19,6 +19,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from lottery.state.classes import describe
 from lottery.state.graph import NEW, NOW, WHOLE, Node, Root, Walk
 from lottery.state.numbers import TAG
@@ -255,6 +257,11 @@ def _belongs(name: str, roots: Collection[str]) -> bool:
 def _holds_state(value: Any) -> bool:
     if isinstance(value, types.FunctionType):
         return value.__name__ == "<lambda>"
-    kinds = (Iterator, io.IOBase, subprocess.Popen, threading.Thread, socket.socket)
-    weak = (weakref.WeakValueDictionary, weakref.WeakKeyDictionary, weakref.WeakSet)
-    return isinstance(value, (*kinds, *weak, multiprocessing.process.BaseProcess))
+    kinds = (
+        *(Iterator, io.IOBase, subprocess.Popen, socket.socket),
+        *(threading.Thread, threading.local, multiprocessing.process.BaseProcess),
+        *(weakref.WeakValueDictionary, weakref.WeakKeyDictionary, weakref.WeakSet),
+        *(torch.distributions.Distribution, torch.quasirandom.SobolEngine),
+    )
+    package = type(value).__module__.partition(".")[0]
+    return isinstance(value, kinds) or package in ("multiprocessing", "sqlite3")

@@ -71,12 +71,13 @@ _VALUES: dict[type, Callable[[Any], tuple[Any, ...]]] = {
 }
 _FIXED = (
     *(*PLAIN, *_TORCH, bytes, enum.Enum, pathlib.PurePath),
-    *(np.generic, tuple, frozenset, *_VALUES),
+    *(np.generic, tuple, frozenset, functools.partial, *_VALUES),
 )
 _NAMED = {name_of(kind): kind for kind in _VALUES}
 # packages whose functions may be looked up
 _FUNCTIONS = ("torchmetrics.", "torch.nn.functional")
 
+_PARTIAL = ("func", "args", "keywords")
 Other = Callable[[Any, str], Any]
 
 
@@ -142,6 +143,10 @@ def encode(
         return {TAG: "value", "class": name_of(kind), "of": of}
     if isinstance(value, types.FunctionType) and _may_be_found(value):
         return {TAG: "function", "name": name_of(value)}
+    if kind is functools.partial:
+        of = [value.func, value.args, value.keywords]
+        parts = [part(p, f"{where}.{n}") for p, n in zip(of, _PARTIAL, strict=True)]
+        return {TAG: "partial", "of": parts}
     if isinstance(value, dict):
         return _encode_mapping(value, where, other, part)
     if isinstance(value, _CONTAINERS) and is_known(kind):
@@ -410,6 +415,11 @@ def _decode_method(plain: Any, at: Any) -> Any:
     raise Missing(plain["name"])
 
 
+def _decode_partial(plain: Any, at: Any) -> Any:
+    function, arguments, named = (decode(part, at) for part in plain["of"])
+    return functools.partial(function, *arguments, **named)
+
+
 def _decode_weak(plain: Any, at: Any) -> Any:
     nothing = types.SimpleNamespace()  # a reference to what is there no more
     return weakref.ref(nothing if plain["of"] is None else decode(plain["of"], at))
@@ -434,6 +444,7 @@ _DECODERS_WITH_PARTS: dict[str, Callable[[Any, Any], Any]] = {
         *(decode(argument, at) for argument in plain["of"])
     ),
     # of graphs
+    "partial": _decode_partial,
     "object": lambda plain, at: at(plain["at"]),
     "opaque": _decode_opaque,
     "class": _decode_class,
