@@ -7,6 +7,7 @@ import dataclasses
 import datetime
 import decimal
 import fractions
+import functools
 import itertools
 import types
 import weakref
@@ -332,6 +333,57 @@ class Hooks(nn.Module, Base):
         return self.result + there + float(getattr(self, "late", 0.0))
 
 
+class Structure(nn.Module, Base):
+    """Parts, weights and buffers that come, go, and take each other's place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = _ones()
+        self.stack = nn.ModuleList([_ones()])
+        self.waiting = [_ones(), _ones()]
+        self.aux: Any = _ones()
+        self.mean = torch.zeros(1)
+        self.scale: Any = None
+        self.latent = torch.ones(1, requires_grad=True)
+        self.step = functools.partial(_times, Node(1.0))
+        self.calls = 0
+
+    def grow(self, by: float) -> None:
+        self.calls += 1
+        if self.calls == 2:
+            self.stack.append(self.waiting.pop())
+            self.layer.bias = nn.Parameter(torch.ones(1))
+            del self.mean
+            self.register_buffer("mean", torch.zeros(1))
+            self.aux = None
+            self.layer.weight.importance = by  # type: ignore[assignment]
+            self.scale = nn.Parameter(torch.ones(1))
+        self.mean += by
+        (self.latent * by).sum().backward()
+        self.step.args[0].value += by
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter += by
+
+    def value(self) -> float:
+        found = sum(float(p.detach().sum()) for p in self.parameters())
+        found += sum(float(part.weight.detach().sum()) for part in self.waiting)
+        grad = 0.0 if self.latent.grad is None else float(self.latent.grad)
+        found += float(getattr(self.layer.weight, "importance", 0.0)) + grad
+        return found + float(self.mean) + self.step(2.0)
+
+
+def _ones() -> nn.Linear:
+    layer = nn.Linear(1, 1)
+    nn.init.ones_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _times(node: Node, by: float) -> float:
+    return float(node.value * by)
+
+
 class _Scale:
     def __init__(self) -> None:
         self.calls = 0
@@ -348,4 +400,5 @@ def _double(module: Any, args: Any, out: torch.Tensor) -> torch.Tensor:
 SITUATIONS = [
     *(LinkedList, PoolAndIndex, Rotated, OfEveryClass, References),
     *(ClassesAndFunctions, Values, Arrays, Tensors, LateParts, Ordered, Hooks),
+    Structure,
 ]

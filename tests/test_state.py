@@ -475,22 +475,30 @@ def test_what_objects_are_to_each_other_comes_back(
     assert objects.lost() == []
     assert grow(situation, before, after) == expected
 
-    load(situation, state)
-    objects.restore(changes)
+    put(situation, objects, changes, state)
     assert grow(situation, before, after) == expected
 
     another = make()
     there = Objects({"module": another})
-    load(another, state)
-    there.restore(changes)
+    put(another, there, changes, state)
     assert grow(another, before, after) == expected
 
 
 def state_of(situation: Any) -> dict[str, torch.Tensor]:
-    layer = getattr(situation, "layer", None)
-    return {} if layer is None else stored(dict(layer.state_dict()))
+    own = situation if isinstance(situation, nn.Module) else _layer(situation)
+    return {} if own is None else stored(dict(own.state_dict()))
 
 
-def load(situation: Any, state: dict[str, torch.Tensor]) -> None:
-    if state and situation.layer is not None:
-        situation.layer.load_state_dict(state)
+def put(
+    situation: Any, objects: Objects, changes: Any, state: dict[str, torch.Tensor]
+) -> None:
+    """As a fit does: what is reached has its parts before the state dict is loaded."""
+    objects.restore(changes)
+    own = situation if isinstance(situation, nn.Module) else _layer(situation)
+    if own is not None:
+        own.load_state_dict(state)
+    objects.restore(changes)
+
+
+def _layer(situation: Any) -> nn.Module | None:
+    return getattr(situation, "layer", None)

@@ -43,6 +43,7 @@ from lottery.storage import STATE
 Position = Literal["start", "epoch", "batch"]
 STATE_KEY = "LotteryTicket"  # the key of the callback's state in checkpoints
 _UNSUPPORTED = ("FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy")
+_FORMAT = 3  # of states
 _WRITTEN = (
     "now",
     "iterator",
@@ -372,6 +373,7 @@ class Fit:
                     k: v for k, v in checkpoint[key].items() if is_plain(v)
                 }
         state: dict[str, Any] = {
+            "format": _FORMAT,
             "position": position,
             "round": self.round,
             "weights": self.weights(),
@@ -495,6 +497,11 @@ class Fit:
         """
         resuming = seed is None
         state = dict(checkpoint[STATE])
+        if state.get("format") != _FORMAT:
+            raise ValueError(
+                "the state that this round goes on from was saved by another version of lottery, which knew another form of"
+                " states. Go on with that version, or take a new dirpath. What is finished can be read."
+            )
         written = {key: state.pop(key) for key in _WRITTEN}
         checkpoint = self._stored_objects.decode({**checkpoint, STATE: state})
         state = checkpoint[STATE] = {**checkpoint[STATE], **written}
