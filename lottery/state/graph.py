@@ -39,9 +39,7 @@ WHOLE = (
 )
 # stand among a module's attributes: which weights are trained, which buffers its state dict has
 TRAINED, SAVED = "(trained)", "(saved)"
-MEMBERS = (
-    "(members)"  # stands among an optimizer's attributes: the parameters of each group
-)
+MEMBERS = "(members)"  # stands among an optimizer's attributes: its groups
 TENSOR_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 _LONG = 200  # characters of a name that says where an object stands
 HOOKS: dict[str, tuple[str, ...]] = {  # and what says how they are called
@@ -334,7 +332,7 @@ class Walk:
         if is_there:
             yield from self._parts(owner)
         if isinstance(owner, torch.optim.Optimizer) and not is_new:
-            yield MEMBERS, tuple(tuple(g["params"]) for g in owner.param_groups)
+            yield MEMBERS, tuple(map(_members, owner.param_groups))
 
     def _parts(self, module: nn.Module) -> Iterator[tuple[str, Any]]:
         """What a module is made of."""
@@ -366,6 +364,12 @@ def is_own_method(method: types.MethodType) -> bool:
     name = getattr(method.__func__, "__name__", "")
     found = next((vars(k)[name] for k in kind.__mro__ if name in vars(k)), None)
     return getattr(found, "__func__", found) is method.__func__
+
+
+def _members(group: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The parameters of an optimizer's group, and its options as far as they are plain."""
+    options = [(k, v) for k, v in group.items() if type(v) in (*PLAIN, tuple)]
+    return tuple(group["params"]), tuple(options)
 
 
 def _covers_its_storage(tensor: Tensor) -> bool:

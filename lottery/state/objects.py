@@ -150,6 +150,7 @@ class Objects:
             made: the objects that were not there first, of a snapshot of this process; by default, those that were made
                 the last time, or new ones.
         """
+        of_this_process = made is not None
         if made is None:  # what was made before stays what it is
             made = {n: o for n, o in self._made.items() if is_one(o, changes.get(n))}
         there = {name: Node(owner, {WHOLE: None}) for name, owner in made.items()}
@@ -171,7 +172,8 @@ class Objects:
         for name in sorted(reached, key=lambda name: has_hashes(wanted[name])):
             if not _belongs(name, without):
                 again.put(name, wanted[name])
-        self._made |= {name: again.at(name) for name in again.new}
+        if not of_this_process:  # others may hold those that training has made
+            self._made |= {name: again.at(name) for name in again.new}
 
     def reached(self, is_wanted: Callable[[Any], bool]) -> dict[str, Any]:
         """The objects of a kind that are reached now, by name."""

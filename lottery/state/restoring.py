@@ -257,16 +257,15 @@ def _put_in_tensor(owner: Tensor, attribute: str, value: Any) -> None:
         vars(owner)[attribute] = value
 
 
-def _put_members(optimizer: Optimizer, members: Sequence[Sequence[Tensor]]) -> None:
-    """Give an optimizer its groups; their options come with its state."""
+def _put_members(optimizer: Optimizer, members: Sequence[Any]) -> None:
+    """Give an optimizer its groups; the options of those that are there come with its state."""
     groups = optimizer.param_groups
     del groups[len(members) :]
-    for group in groups:
-        group["params"] = []
-    while len(groups) < len(members):
-        optimizer.add_param_group({"params": list(members[len(groups)])})
-    for group, parameters in zip(groups, members, strict=True):
-        group["params"] = list(parameters)
+    for group, (parameters, _) in zip(groups, members, strict=False):
+        if list(map(id, group["params"])) != list(map(id, parameters)):
+            group["params"] = list(parameters)
+    for parameters, options in members[len(groups) :]:
+        optimizer.add_param_group({"params": list(parameters), **dict(options)})
 
 
 def _set(owner: Any, attribute: str, value: Any) -> None:
