@@ -247,12 +247,12 @@ def _put_in_tensor(owner: Tensor, attribute: str, value: Any) -> None:
     if attribute == "grad":
         owner.grad = value
     elif attribute in TENSOR_HOOKS:
-        if value and not getattr(owner, attribute, None):
-            setattr(owner, attribute, collections.OrderedDict())
-        if hooks := getattr(owner, attribute, None):
+        hooks = getattr(owner, attribute, None)
+        if hooks is None and value:
+            hooks = collections.OrderedDict()
+            setattr(owner, attribute, hooks)
+        if hooks is not None:
             _put_hooks(hooks, value)
-        elif value:
-            _put_hooks(getattr(owner, attribute), value)
     else:
         vars(owner)[attribute] = value
 
