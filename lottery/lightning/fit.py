@@ -844,8 +844,11 @@ class Fit:
                 found = found[0] if isinstance(found[0], Tensor) else found
             self._example = with_tensors(found, _first_sample)
 
-        # not one of the module's own hooks: a step may copy the module
-        handle: Any = register_module_forward_hook(note, with_kwargs=True)
+        # not one of the module's own hooks, where torch can do without: a step may copy the module
+        register: Any = register_module_forward_hook
+        if "with_kwargs" not in inspect.signature(register).parameters:
+            register = self.module.register_forward_hook
+        handle = register(note, with_kwargs=True)
         self._watching = handle.remove
 
     def stop_watching(self) -> None:
