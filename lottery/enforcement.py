@@ -94,9 +94,7 @@ class Enforcement:
     def begin(self) -> None:
         """Mask the weights, the optimizers' state and averages of the weights, as they are where training begins."""
         self.mask_weights()
-        self._masked.clear()
-        for optimizer in self._optimizers:
-            self._mask_state(optimizer)
+        self._mask_states()
         self._note_copies()
 
     def __exit__(self, *_: object) -> None:
@@ -112,7 +110,8 @@ class Enforcement:
         self._hold(self._masks & masks)
         self._going_on = False
         self.mask_gradients()
-        self.begin()
+        self._mask_states()
+        self.mask_weights()
         self._hold(masks)
         self.__enter__()
 
@@ -218,6 +217,11 @@ class Enforcement:
         return undo
 
     # copies of the weights
+
+    def _mask_states(self) -> None:
+        self._masked.clear()
+        for optimizer in self._optimizers:
+            self._mask_state(optimizer)
 
     def _mask_state(self, optimizer: Any) -> None:
         """Mask the state of an optimizer, once: it may be seen for the first time when it steps."""

@@ -21,6 +21,7 @@ from lottery.lightning.kinds import all_loops, combined_loader_type, is_a, silen
 from lottery.lightning.live import SETTINGS, Live, LoaderStates, look
 from lottery.lightning.loaders import (
     another_origin,
+    built_loaders,
     generators_of,
     iterables_of,
     set_sampler_epochs,
@@ -44,12 +45,8 @@ Position = Literal["start", "epoch", "batch"]
 STATE_KEY = "LotteryTicket"  # the key of the callback's state in checkpoints
 _UNSUPPORTED = ("FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy")
 _FORMAT = 3  # of states
-_WRITTEN = (
-    "now",
-    "iterator",
-    "live",
-    "validation",
-)  # of a state: are plain forms already
+# of a state: are plain forms already
+_WRITTEN = ("now", "iterator", "live", "validation")
 _LOGGED = (
     "_progress_bar_metrics",
     "_logged_metrics",
@@ -223,11 +220,10 @@ class Fit:
         return weights_of(self.module)
 
     def optimizers(self) -> list[Any]:
-        """The Trainer's, and those that the module holds and steps by itself."""
+        """The Trainer's, and those that the module or a callback holds and steps by itself."""
+        assert self._live is not None
         own = list(self.trainer.optimizers)
-        values = vars(self.module).values()
-        held = [v for v in values if isinstance(v, torch.optim.Optimizer)]
-        return [*own, *(optimizer for optimizer in held if optimizer not in own)]
+        return [*own, *(held for held in self._live.optimizers() if held not in own)]
 
     def settings(self) -> dict[str, Any]:
         """What defines a round besides the callback's own arguments, as plain data."""
@@ -373,7 +369,6 @@ class Fit:
                     k: v for k, v in checkpoint[key].items() if is_plain(v)
                 }
         state: dict[str, Any] = {
-            "format": _FORMAT,
             "position": position,
             "round": self.round,
             "weights": self.weights(),
@@ -421,6 +416,7 @@ class Fit:
             )  # asked for by the callback while a checkpoint is captured
         assert self._live is not None
         return {
+            "format": _FORMAT,
             "now": self._capture_streams(),
             "iterator": self._iterator_origin,
             "live": self._live.changes(now),
@@ -450,12 +446,10 @@ class Fit:
         return generators_of(self._train_loaders())
 
     def _train_loaders(self) -> list[Any]:
-        combined = self.trainer.fit_loop._combined_loader
-        return [] if combined is None else combined.flattened
+        return built_loaders(self.trainer.fit_loop)
 
     def _validation_loaders(self) -> list[Any]:
-        combined = self.trainer.fit_loop.epoch_loop.val_loop._combined_loader
-        return [] if combined is None else combined.flattened
+        return built_loaders(self.trainer.fit_loop.epoch_loop.val_loop)
 
     def _states_of_loaders(self) -> list[dict[str, Any]] | None:
         """States of the loaders, where all have one that counts just the batches handed to the module."""
@@ -497,11 +491,7 @@ class Fit:
         """
         resuming = seed is None
         state = dict(checkpoint[STATE])
-        if state.get("format") != _FORMAT:
-            raise ValueError(
-                "the state that this round goes on from was saved by another version of lottery, which knew another form of"
-                " states. Go on with that version, or take a new dirpath. What is finished can be read."
-            )
+        _check_form(state)
         written = {key: state.pop(key) for key in _WRITTEN}
         checkpoint = self._stored_objects.decode({**checkpoint, STATE: state})
         state = checkpoint[STATE] = {**checkpoint[STATE], **written}
@@ -550,6 +540,7 @@ class Fit:
         Returns:
             Whether it was saved at the very end of an epoch, so that Lightning goes on with the next one.
         """
+        _check_form(random)
         loop = self.trainer.fit_loop
         batches, epochs = loop.epoch_loop.batch_progress, loop.epoch_progress.current
         stateful = bool(loop._combined_loader_states_to_load)
@@ -1052,6 +1043,14 @@ class Fit:
 
     def entered(self) -> None:
         self._entering_mid_epoch = False
+
+
+def _check_form(state: Mapping[str, Any]) -> None:
+    if state.get("format") != _FORMAT:
+        raise ValueError(
+            "the state that this round goes on from was saved by another version of lottery, which knew another form of"
+            " states. Go on with that version, or take a new dirpath. What is finished can be read."
+        )
 
 
 def scalars(metrics: Mapping[str, Any]) -> dict[str, float]:

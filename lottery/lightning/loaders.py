@@ -55,3 +55,9 @@ def another_origin(origin: Mapping[str, Any], seed: int) -> dict[str, Any]:
         ]
         kept = {k: v for k, v in origin.items() if k != "first"}
         return {**kept, "streams": streams.capture(), "generators": generators}
+
+
+def built_loaders(loop: Any) -> list[Any]:
+    """The data loaders that a loop of Lightning's has made, none before that."""
+    combined = loop._combined_loader
+    return [] if combined is None else combined.flattened

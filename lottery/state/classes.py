@@ -57,10 +57,16 @@ def name_of(kind: Any) -> str:
 
 
 def find(name: str) -> Any:
-    """What a name stands for in a module that is imported already."""
+    """What a name stands for in a module that is imported already.
+
+    Raises:
+        Missing: nothing.
+    """
     module, _, path = name.partition(":")
-    found: Any = sys.modules[module]
+    found: Any = sys.modules.get(module)
     for part in path.split("."):
+        if not hasattr(found, part):
+            raise Missing(name)
         found = getattr(found, part)
     return found
 
@@ -91,7 +97,7 @@ def is_known(kind: Any) -> bool:
     """Whether its name leads to a class or function."""
     try:
         return find(name_of(kind)) is kind
-    except (AttributeError, KeyError):
+    except Missing:
         return False
 
 
@@ -107,10 +113,7 @@ def make(name: str) -> Any:
     Raises:
         Missing: no such object can be made without running code of its class.
     """
-    try:
-        kind = find(name)
-    except (AttributeError, KeyError):
-        raise Missing(name) from None
+    kind = find(name)
     if not (isinstance(kind, type) and can_be_made(kind)):
         raise Missing(f"{name} is no class of objects that only have attributes")
     base = types.SimpleNamespace if issubclass(kind, types.SimpleNamespace) else object

@@ -34,9 +34,8 @@ from lottery.state.classes import (
 from lottery.state.numbers import TAG
 from lottery.state.values import PLAIN, Unstorable, changes_in_place, encode
 
-WHOLE = (
-    ""  # stands among a node's attributes: what a container holds, or what an object is
-)
+# stands among a node's attributes: what a container holds, or what an object is
+WHOLE = ""
 # stand among a module's attributes: which weights are trained, which buffers its state dict has
 TRAINED, SAVED = "(trained)", "(saved)"
 MEMBERS = "(members)"  # stands among an optimizer's attributes: its groups
@@ -49,11 +48,8 @@ HOOKS: dict[str, tuple[str, ...]] = {  # and what says how they are called
     "_backward_hooks": (),
 }
 NEW, NOW = "+", "?"  # begin the names of nodes that were not there first
-PARTS = (
-    "_buffers",
-    "_modules",
-    "_parameters",
-)  # where a module keeps what it is made of
+# where a module keeps what it is made of
+PARTS = ("_buffers", "_modules", "_parameters")
 _DATA = (Dataset, DataLoader, Sampler)
 _DATA_ITEMS = 1000  # longer containers in data are data, not state
 _DATA_BYTES = 2**20  # so are larger arrays and tensors
@@ -63,8 +59,8 @@ _MODULE = frozenset(vars(nn.Module())) - {"training", "_is_full_backward_hook"} 
 }
 _OPTIMIZING = (torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler)
 _OF_STATE_DICT = {TAG: "of the state dict"}
-# of typing, which marks objects of generic classes; and of schedulers, which wrap the step of their optimizer
-_LEFT_OUT = ("__orig_class__", "step")
+_OF_TYPING = "__orig_class__"  # marks objects of generic classes
+_OF_SCHEDULERS = "step"  # of an optimizer, which they wrap
 
 
 @dataclass(frozen=True)
@@ -325,9 +321,9 @@ class Walk:
         if isinstance(owner, Metric) and is_new:
             attributes = owner.__getstate__()
         is_there = isinstance(owner, nn.Module) and not is_new
-        left_out = {*root.without, *(_MODULE if is_there else ()), _LEFT_OUT[0]}
+        left_out = {*root.without, *(_MODULE if is_there else ()), _OF_TYPING}
         if isinstance(owner, torch.optim.Optimizer):
-            left_out.add(_LEFT_OUT[1])
+            left_out.add(_OF_SCHEDULERS)
         yield from ((k, v) for k, v in attributes.items() if k not in left_out)
         if is_there:
             yield from self._parts(owner)

@@ -150,7 +150,7 @@ class Objects:
             made: the objects that were not there first, of a snapshot of this process; by default, those that were made
                 the last time, or new ones.
         """
-        of_this_process = made is not None
+        is_of_now = made is not None
         if made is None:  # what was made before stays what it is
             made = {n: o for n, o in self._made.items() if is_one(o, changes.get(n))}
         there = {name: Node(owner, {WHOLE: None}) for name, owner in made.items()}
@@ -168,11 +168,11 @@ class Objects:
         }
         wanted |= {n: dict(changes[n]) for n in changes if n in again.new}
         # what nothing leads to may belong to others; what hashes depend on comes first
-        reached = self._reached(wanted)
+        reached = self._led_to(wanted)
         for name in sorted(reached, key=lambda name: has_hashes(wanted[name])):
             if not _belongs(name, without):
                 again.put(name, wanted[name])
-        if not of_this_process:  # others may hold those that training has made
+        if not is_of_now:  # others may hold those that training has made
             self._made |= {name: again.at(name) for name in again.new}
 
     def reached(self, is_wanted: Callable[[Any], bool]) -> dict[str, Any]:
@@ -209,7 +209,7 @@ class Objects:
     def _look(self, mark: str) -> Walk:
         return Walk(self._roots, self._beyond, self._first, mark)
 
-    def _reached(self, wanted: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    def _led_to(self, wanted: Mapping[str, Mapping[str, Any]]) -> list[str]:
         """The names of what roots, and classes, lead to in plain forms."""
         found = dict.fromkeys(
             name for name in wanted if name in self._roots or name.startswith("class ")

@@ -16,7 +16,6 @@ import fractions
 import functools
 import itertools
 import pathlib
-import sys
 import types
 import uuid
 import weakref
@@ -219,10 +218,7 @@ def empty(plain: Any) -> Any:
         return np.empty(plain["shape"], object)
     if "factory" in plain:
         return collections.defaultdict(_BUILT[plain["factory"]])
-    try:
-        kind = _BUILT.get(plain["class"]) or find(plain["class"])
-    except (AttributeError, KeyError):
-        raise Missing(plain["class"]) from None
+    kind = _BUILT.get(plain["class"]) or find(plain["class"])
     base = _base_of(kind) if isinstance(kind, type) else None
     if base is None or not (kind in _BUILT.values() or is_harmless(kind)):
         raise Missing(f"{plain['class']} is no container")
@@ -398,7 +394,7 @@ def _decode_opaque(plain: Any, _: Any) -> Any:
 
 
 def _decode_class(plain: Any, _: Any) -> Any:
-    found = find(plain["name"]) if plain["name"].partition(":")[0] in sys.modules else 0
+    found = find(plain["name"])
     if not (isinstance(found, type) and is_harmless(found)):
         raise Missing(plain["name"])
     return found
