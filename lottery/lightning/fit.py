@@ -126,7 +126,7 @@ class Fit:
         self._validation: Changes | None = None  # of loaders that are to be made
         self._stored_objects = StoredObjects(self._dump)
         self._state: dict[str, Any] | None = None
-        self._built: dict[str, Any] = {}
+        self._built: Changes = {}
         self._build_from: tuple[Any, Any, Collection[str]] | None = None
         self._named: set[str] = set()
         self._lost_orders: list[str] = []
@@ -419,7 +419,7 @@ class Fit:
             "format": _FORMAT,
             "now": self._capture_streams(),
             "iterator": self._iterator_origin,
-            "live": self._live.changes(now),
+            "live": self._live.changes() if now is None else now.changes,
             "validation": self._orders.capture(self._validation_loaders()),
         }
 
@@ -512,7 +512,7 @@ class Fit:
             []
             if state["position"] == "start"
             else [
-                lambda: self._undo_start(state.get("live", {}), left_out),
+                lambda: self._undo_start(state["live"], left_out),
                 lambda: self._reload_as(state),
             ]
         )
@@ -545,8 +545,7 @@ class Fit:
         batches, epochs = loop.epoch_loop.batch_progress, loop.epoch_progress.current
         stateful = bool(loop._combined_loader_states_to_load)
         self._drop_loaders()
-        self._validation = random.get("validation")
-        live = random.get("live", {})
+        self._validation, live = random["validation"], random["live"]
         assert self._live is not None
         self._live.restore(live)
         if (
@@ -644,17 +643,16 @@ class Fit:
             else (lambda: self._seed(seed))
         )
 
-    def _undo_start(self, live: Mapping[str, Any], without: Collection[str]) -> None:
+    def _undo_start(self, live: Changes, without: Collection[str]) -> None:
         """Put back what the hooks of a training's start have changed, but for the order of the data."""
         self._put_live(live, without)
         self.driver.restored()
 
     def _reload_as(self, state: Mapping[str, Any]) -> None:
         """Have loaders that are made anew every few epochs be made when they would have been."""
-        if "reloaded" in state:
-            self.trainer.fit_loop._last_train_dl_reload_epoch = state["reloaded"]
+        self.trainer.fit_loop._last_train_dl_reload_epoch = state["reloaded"]
 
-    def _put_live(self, live: Mapping[str, Any], without: Collection[str] = ()) -> None:
+    def _put_live(self, live: Changes, without: Collection[str] = ()) -> None:
         """Have live objects as `live` has them, but for the loaders."""
         assert self._live is not None
         now = self._capture_streams()
@@ -674,7 +672,7 @@ class Fit:
     ) -> None:
         assert self._live is not None
         state = checkpoint[STATE]
-        self._live.restore(state.get("live", {}), without=left_out)
+        self._live.restore(state["live"], without=left_out)
         self.file_under(self.round)
         callbacks = {
             key: value
@@ -692,11 +690,9 @@ class Fit:
         ):
             restore_precision(optimizer, saved)
         connector._loaded_checkpoint = {}
-        if (
-            "weights" in state
-        ):  # what checkpoints hold may be renamed, thinned or averaged
-            load_weights(self.module, state["weights"])
-        self._live.enter(state.get("live", {}), {*left_out, *SETTINGS})
+        # what checkpoints hold may be renamed, thinned or averaged
+        load_weights(self.module, state["weights"])
+        self._live.enter(state["live"], {*left_out, *SETTINGS})
         for name, parameter in self.module.named_parameters():
             gradient = state["gradients"].get(name)
             parameter.grad = None if gradient is None else gradient.to(parameter.device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
 from types import SimpleNamespace
@@ -28,24 +28,12 @@ _TRAINER = (
     "val_check_interval",
 )
 _STRATEGY = ("_optimizers", "lr_scheduler_configs")
-SETTINGS = (
-    "trainer",
-    "fit_loop",
-    "epoch_loop",
-)  # the roots of what the Trainer is set to
+SETTINGS = ("trainer", "fit_loop", "epoch_loop")  # roots: what the Trainer is set to
 _OF_THE_PROCESS = ("_last_time_checked", "dirpath")  # its clock, where its files go
 _SCHEDULING = ("scheduler", "interval", "frequency", "monitor", "strict")
-_SET_BY_MODULES = {
-    "training",
-    "_automatic_optimization",
-    "_param_requires_grad_state",
-}  # of what every module has
-_OPTIMIZER = (
-    "state",
-    "param_groups",
-    "defaults",
-    "step",
-)  # are in its state, or torch's
+# of what every module has
+_SET_BY_MODULES = {"training", "_automatic_optimization", "_param_requires_grad_state"}
+_OPTIMIZER = ("state", "param_groups", "defaults", "step")  # in its state, or torch's
 _WITHOUT_STATE = ("ProgressBar", "Timer", "LotteryTicket")
 
 
@@ -70,29 +58,26 @@ class Live:
         for before, after in reversed(beforehand):
             self.objects.undo(before, after)
 
-    def changes(self, snapshot: Snapshot | None = None) -> dict[str, Any]:
-        """What has changed since, as plain data; by a snapshot that was taken just now, or by another look."""
-        return {"objects": (snapshot or self.objects.snapshot()).changes}
+    def changes(self) -> Changes:
+        """What has changed since, as plain data."""
+        return self.objects.changes()
 
-    def restore(
-        self, changes: Mapping[str, Any], without: Collection[str] = ()
-    ) -> None:
+    def restore(self, changes: Changes, without: Collection[str] = ()) -> None:
         """Put everything back as it was at first, and then to `changes`; but the Trainer only back, until `enter`.
 
         Args:
             changes: what `changes` gave, also in another process.
             without: state keys of callbacks that are only put back as they were at first.
         """
-        trainer = self._trainer
-        trainer.fit_loop._skip_backward = False
-        objects, left_out = changes.get("objects", {}), {*without, *SETTINGS}
-        self.objects.restore({k: v for k, v in objects.items() if k not in left_out})
+        self._trainer.fit_loop._skip_backward = False
+        left_out = {*without, *SETTINGS}
+        self.objects.restore({k: v for k, v in changes.items() if k not in left_out})
         self._wrap()
 
-    def enter(self, changes: Mapping[str, Any], without: Collection[str] = ()) -> None:
+    def enter(self, changes: Changes, without: Collection[str] = ()) -> None:
         """Undo what the hooks of a training's start have done, in a training that goes on: all is as `changes` has it, but
         for what is called as one of `without`, which stays as it is."""
-        self.objects.restore(changes.get("objects", {}), without)
+        self.objects.restore(changes, without)
         self._wrap()
 
     def _wrap(self) -> None:
