@@ -475,7 +475,23 @@ class Rounds:
 
     def _start_of(self, number: int) -> dict[str, Any]:
         check_reached(Run(self.directory.path), self._rewind_step)
-        return starting_state(self.directory, self.options.rewind, number)
+        start = starting_state(self.directory, self.options.rewind, number)
+        self._own_of(start, REWIND)
+        return start
+
+    def _own_of(self, state: dict[str, Any], name: str) -> dict[str, Any]:
+        """What a round has put into a state of the run's own.
+
+        Raises:
+            StorageError: it is not one of this run.
+        """
+        own = self.active.own(state)
+        if own is None or own["run"] != self.active.id:
+            whose = "no run" if own is None else f"run {own['run']}"
+            raise self.directory.damaged(
+                name, f"is of {whose}, not of run {self.active.id}"
+            )
+        return own
 
     def _start_in_place(self, place: Place) -> dict[str, Any]:
         """Where the round that this one is trained instead of started, with this run's weights."""
@@ -494,7 +510,7 @@ class Rounds:
         if not (self.directory.path / LAST).exists():
             return None
         saved = self.directory.read_checkpoint(LAST)
-        return saved if (self.active.own(saved) or {})["round"] == number else None
+        return saved if self._own_of(saved, LAST)["round"] == number else None
 
     # while a round trains
 

@@ -70,20 +70,16 @@ class Directory:
         except FileNotFoundError:
             return {}
         except OSError as error:
-            raise self._damaged(
-                MANIFEST, f"cannot be read ({error.strerror})"
-            ) from None
+            raise self.damaged(MANIFEST, f"cannot be read ({error.strerror})") from None
         except (ValueError, KeyError, TypeError):
-            raise self._damaged(MANIFEST, "is not a manifest in JSON") from None
+            raise self.damaged(MANIFEST, "is not a manifest in JSON") from None
         if foreign:
             raise StorageError(
                 f"{self.path} was written by another version of lottery (format {manifest['format']}, this one reads {FORMAT})."
                 " Update (pip install -U lottery-tickets), or read it with the version named in its run.json."
             )
         if manifest.get("sha256") != _hash_of_entries(manifest.get("files")):
-            raise self._damaged(
-                MANIFEST, "does not have the contents that were written"
-            )
+            raise self.damaged(MANIFEST, "does not have the contents that were written")
         self._files = stamp, manifest["files"]
         return dict(manifest["files"])
 
@@ -112,15 +108,15 @@ class Directory:
         try:
             data = (self.path / name).read_bytes()
         except FileNotFoundError:
-            raise self._damaged(name, "is missing") from None
+            raise self.damaged(name, "is missing") from None
         except OSError as error:
-            raise self._damaged(name, f"cannot be read ({error.strerror})") from None
+            raise self.damaged(name, f"cannot be read ({error.strerror})") from None
         if len(data) != entry["size"]:
-            raise self._damaged(
+            raise self.damaged(
                 name, f"has {len(data)} bytes instead of {entry['size']}"
             )
         if hashlib.sha256(data).hexdigest() != entry["sha256"]:
-            raise self._damaged(
+            raise self.damaged(
                 name, "does not have the contents that were written (its hash differs)"
             )
         return data
@@ -148,17 +144,21 @@ class Directory:
             with zipfile.ZipFile(path) as archive:
                 broken = archive.testzip() or _folder_in(archive)
         except FileNotFoundError:
-            raise self._damaged(name, "is missing") from None
+            raise self.damaged(name, "is missing") from None
         except Exception as error:  # noqa: BLE001 (damaged zip headers raise errors of many kinds)
-            raise self._damaged(name, f"cannot be read ({error})") from None
+            raise self.damaged(name, f"cannot be read ({error})") from None
         if broken is not None:
-            raise self._damaged(name, f"is damaged in {broken}")
+            raise self.damaged(name, f"is damaged in {broken}")
         try:
-            return torch.load(path, map_location="cpu", weights_only=True)
+            found = torch.load(path, map_location="cpu", weights_only=True)
         except (RuntimeError, OSError, EOFError) as error:
-            raise self._damaged(name, f"cannot be read ({error})") from None
+            raise self.damaged(name, f"cannot be read ({error})") from None
+        if not isinstance(found, dict):
+            raise self.damaged(name, f"is no checkpoint, but a {type(found).__name__}")
+        return found
 
-    def _damaged(self, name: str, what: str) -> StorageError:
+    def damaged(self, name: str, what: str) -> StorageError:
+        """The error of a file that is not what the run needs, with the ways out."""
         ways = "Restore it from a copy, or start the run again in a new dirpath."
         if name == LAST:
             ways = "Delete it and run again: the round in progress starts over, with the same results."

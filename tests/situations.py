@@ -245,8 +245,14 @@ class Tensors(Base):
         self.whole = torch.zeros(6)
         self.part = self.whole[2:]
         self.best: Any = None
+        self.sparse = [torch.eye(2).to_sparse(), torch.eye(2).to_sparse_csr()]
+        self.first_sparse = self.sparse[1]
 
     def grow(self, by: float) -> None:
+        with torch.no_grad():
+            self.sparse[0].mul_(by + 1)
+            self.sparse[1] = (by * torch.ones(2, 2)).to_sparse_csr()
+            self.first_sparse.values().add_(by)
         if self.best is None:
             self.best = {"weight": self.layer.weight.detach()}
             self.late = torch.zeros(4)
@@ -257,7 +263,9 @@ class Tensors(Base):
             self.layer.weight += by
 
     def value(self) -> float:
-        tensors = [self.whole, self.late, self.best["weight"]]
+        tensors = [self.whole, self.late, self.best["weight"], self.first_sparse]
+        tensors += self.sparse
+        tensors = [tensor.to_dense() for tensor in tensors]
         return float(sum(tensor.sum() for tensor in tensors))
 
 

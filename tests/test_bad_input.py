@@ -316,6 +316,33 @@ def test_a_damaged_file_is_named_with_the_way_out(
         zoo.fit(zoo.Net, ticket(), NEVER_TRAINED(), max_epochs=1)
 
 
+@pytest.mark.parametrize("name", ["last.ckpt", "rewind.ckpt"])
+@pytest.mark.parametrize("other", ["of another run", "of Lightning", "a list"])
+def test_a_state_that_is_not_of_the_run_is_refused(
+    name: str, other: str, tmp_path: Path
+) -> None:
+    def fit(path: Path, *callbacks: Any) -> None:
+        ticket = LotteryTicket(
+            1, Pruning(0.3), "2it", path, save_every="1it", seed=len(path.name)
+        )
+        zoo.fit(zoo.Net, ticket, *callbacks, max_epochs=1)
+
+    # inside round 0, or at the first batch of round 1 before it is saved
+    n = 3 if name == "last.ckpt" else 8
+    for path in (tmp_path / "one", tmp_path / "another"):
+        with pytest.raises(zoo.Killed):
+            fit(path, zoo.KillAt("on_train_batch_end", n))
+    if other == "of another run":
+        shutil.copy(tmp_path / "another" / name, tmp_path / "one" / name)
+    elif other == "of Lightning":
+        found = torch.load(tmp_path / "one" / name, weights_only=True)
+        torch.save({**found, "callbacks": {}}, tmp_path / "one" / name)
+    else:
+        torch.save([1], tmp_path / "one" / name)
+    with pytest.raises(StorageError, match=f"{name} is (of|no)"):
+        fit(tmp_path / "one", NEVER_TRAINED())
+
+
 def test_a_directory_that_lost_its_manifest_is_not_overwritten(tmp_path: Path) -> None:
     zoo.fit(zoo.Net, LotteryTicket(1, dirpath=tmp_path), max_epochs=1)
     before = {

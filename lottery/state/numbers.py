@@ -86,10 +86,12 @@ def _decode_tensor(plain: Any) -> Tensor:
 
 
 def _fill_tensor(live: Tensor, found: Tensor) -> None:
-    base = live if type(live) is nn.Parameter else _base(live)
+    base = live if type(live) in (Tensor, nn.Parameter) else _base(live)
     kinds = [(t.shape, t.dtype, t.layout) for t in (base, found)]
     with torch.inference_mode(live.is_inference()), torch.no_grad():
-        if kinds[0] == kinds[1] and found.layout == torch.strided:
+        if kinds[0] == kinds[1]:
+            if found.layout not in (torch.strided, torch.sparse_coo):
+                base.resize_as_sparse_(found)
             base.copy_(found)
         elif type(live) in (Tensor, nn.Parameter):
             live.data = found.detach()
