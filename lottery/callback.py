@@ -87,6 +87,14 @@ class LotteryTicket(_Callback):
         super().__init__()
         if isinstance(rounds, bool) or not isinstance(rounds, int) or rounds < 0:
             raise ValueError(f"rounds={rounds!r} must be a whole number, 0 or more")
+        if dirpath is not None and not os.fspath(dirpath):
+            raise ValueError(
+                "dirpath='' names no directory; leave it out for checkpoints/lottery"
+            )
+        if seed is not None and not (isinstance(seed, int) and 0 <= seed < 2**64):
+            raise ValueError(
+                f"seed={seed!r} must be a whole number from 0 to 2**64 - 1"
+            )
         if mode not in (None, "min", "max"):
             raise ValueError(f"mode={mode!r}; choose 'min' or 'max'")
         if keep not in ("last", "all"):
@@ -253,7 +261,7 @@ class LotteryTicket(_Callback):
             rounds=self.rounds,
             pruning=self.pruning,
             rewind=self.rewind,
-            dirpath=Path(dirpath),
+            dirpath=Path(dirpath).expanduser().absolute(),
             seed=self.seed,
             monitor=self.monitor,
             mode=self.mode,
@@ -285,6 +293,8 @@ def _interval(value: float | str) -> float | Step:
                 f"save_every={value!r}; write seconds (60), steps ('100it') or epochs ('1ep')"
             )
         return step
-    if not value >= 0:
-        raise ValueError(f"save_every={value!r} must not be negative")
+    if not isinstance(value, (int, float)) or not value >= 0:
+        raise ValueError(
+            f"save_every={value!r} must be seconds (60), 0 or more, steps ('100it') or epochs ('1ep')"
+        )
     return float(value)

@@ -81,10 +81,16 @@ def _dense(module: nn.Module) -> dict[str, Tensor]:
         for name, p in parameters_of(module).items()
     }
     buffers = {
-        name: buffer.ne(0).double() if buffer.is_floating_point() else buffer
+        name: _positive(buffer) if buffer.is_floating_point() else buffer
         for name, buffer in buffers_of(module).items()
     }
     return {**ones, **{name: buffer.cpu() for name, buffer in buffers.items()}}
+
+
+def _positive(buffer: Tensor) -> Tensor:
+    """Above zero where a buffer is not zero; what is sparse has no other operation for it."""
+    sparse = buffer.layout != torch.strided
+    return buffer.double().abs() if sparse else buffer.ne(0).double()
 
 
 def _outputs(

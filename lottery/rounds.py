@@ -161,7 +161,14 @@ class Rounds:
                     f" {fit.averages_from():g} on), whose state cannot be stored. Rewind to an earlier step, or begin to"
                     " average later (swa_epoch_start)."
                 )
-        in_steps = step.iterations or (step.epochs and fit.trainer.max_steps >= 0)
+        points = [("rewind", step), *(("snapshots", s) for s in self.options.snapshots)]
+        in_steps = [
+            (name, point)
+            for name, point in points
+            if point.iterations
+            or (point.epochs and fit.trainer.max_steps >= 0)
+            or point.epochs >= fit.max_epochs >= 0
+        ]
         if not new or not (in_steps or rule == "fine-tune"):
             return
         length = fit.steps_in_an_epoch()
@@ -177,11 +184,12 @@ class Rounds:
             if limit >= 0
         ]
         end = min(limits, default=math.inf)
-        if in_steps and step.epochs * length + step.iterations >= end:
-            raise ValueError(
-                f"rewind={str(step)!r} is never reached: a round of this Trainer has {end:g} steps ({length:g} in an epoch)."
-                " Rewind earlier."
-            )
+        for name, point in in_steps:
+            if point.epochs * length + point.iterations >= end:
+                raise ValueError(
+                    f"{name}={str(point)!r} is never reached: a round of this Trainer has {end:g} steps ({length:g} in an"
+                    " epoch). Take an earlier step."
+                )
         if step.iterations % length and (loaders := fit.persistent_loaders()):
             raise ValueError(
                 f"rewind={str(step)!r} lies inside an epoch, and {', '.join(loaders)} has persistent workers, which cannot be"
@@ -308,8 +316,14 @@ class Rounds:
             else options.seed
         )
         self._activate(f"{streams.derive(os.urandom(16)):016x}", seed)
-        foreign = self.active.own(self.resume)
-        if foreign is not None:
+        if self.resume is not None:
+            foreign = self.active.own(self.resume)
+            if foreign is None:
+                raise StorageError(
+                    "ckpt_path is a checkpoint of a training without LotteryTicket, so the weights that it began with are"
+                    " not known. Leave out ckpt_path; to begin a run with the weights of a checkpoint, load them into the"
+                    " module (load_from_checkpoint)."
+                )
             raise StorageError(
                 f"ckpt_path is a checkpoint of round {foreign['round']} of a run that is not in {path}. Give"
                 " LotteryTicket the dirpath of that run, or leave out ckpt_path."
@@ -327,26 +341,24 @@ class Rounds:
         self.round = None
         console.not_stored(fit.not_stored())
         if fit.is_writer:
-            if options.instead_of is None:
-                self.directory.write_checkpoint(LAST, start)
-
-                if self._rewind_step == Step():
-                    self.directory.write_checkpoint(REWIND, start)
-                if Step() in options.snapshots:
-                    self.directory.write_checkpoint(snapshot_file(Step()), start)
             described = {
                 "id": self.active.id,
                 "seed": seed,
                 **self._environment(),
                 "settings": now,
             }
-            self.directory.commit(
-                {
-                    INITIAL: storage.encode_tensors(fit.weights()),
-                    masks_file(0): storage.encode_masks(MaskHistory.of([masks])),
-                    RUN: storage.encode_json(described),
-                }
-            )
+            files = {
+                INITIAL: storage.encode_tensors(fit.weights()),
+                masks_file(0): storage.encode_masks(MaskHistory.of([masks])),
+                RUN: storage.encode_json(described),
+            }
+            if options.instead_of is None:
+                self.directory.write_checkpoint(LAST, start)
+                if self._rewind_step == Step():
+                    self.directory.write_checkpoint(REWIND, start)
+                if Step() in options.snapshots:
+                    self.directory.write_checkpoint(snapshot_file(Step()), start)
+            self.directory.commit(files)
         fit.barrier()
         if not fit.is_writer:  # its own streams may give another seed
             stored = self.directory.read_json(RUN)

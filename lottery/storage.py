@@ -308,9 +308,19 @@ def encode_json(value: Any) -> bytes:
 def encode_tensors(
     tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> bytes:
-    """Tensors as one safetensors file in memory."""
+    """Tensors as one safetensors file in memory.
+
+    Raises:
+        ValueError: one is sparse, which the format cannot hold; the message names it.
+    """
     from safetensors.torch import save
 
+    sparse = [name for name, t in tensors.items() if t.layout != torch.strided]
+    if sparse:
+        raise ValueError(
+            f"{', '.join(sparse)} cannot be stored, as it is sparse. Leave it out of the module's state dict"
+            " (register_buffer(..., persistent=False)), or keep it dense."
+        )
     plain = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
     return save(plain, metadata=dict(metadata) if metadata else None)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 import zoo
 from pytorch_lightning.callbacks import EarlyStopping
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from lottery import LotteryTicket, Masks, Pruning, Rewind, Run, StorageError, Ticket
 
@@ -34,6 +36,10 @@ NEVER_TRAINED = functools.partial(zoo.KillAt, "on_train_batch_start", 0)
         ({"mode": "up"}, "mode='up'"),
         ({"save_every": "1ep5it"}, "save_every"),
         ({"save_every": -1}, "save_every=-1"),
+        ({"save_every": None}, "save_every=None"),
+        ({"seed": "1"}, "seed='1'"),
+        ({"seed": -1}, "seed=-1"),
+        ({"dirpath": ""}, "dirpath=''"),
     ],
 )
 def test_a_wrong_argument_is_refused_when_it_is_given(
@@ -81,6 +87,7 @@ def test_a_wrong_argument_is_refused_when_it_is_given(
             {"max_epochs": 3},
             "needs a Trainer with max_steps",
         ),
+        ({"snapshots": ["2it", "99it"]}, {}, "snapshots='99it' is never reached"),
         ({"test_each_round": True}, {}, "test_each_round=True"),
         (
             {"ticket": Ticket(Masks({"other.weight": torch.ones(2, 2) > 0}), {})},
@@ -102,6 +109,48 @@ def test_what_cannot_work_is_refused_before_training(
             zoo.Net, LotteryTicket(2, **{**ticket, "dirpath": tmp_path / "run"}), NEVER_TRAINED(), **{"max_epochs": 3, **settings}
         )  # fmt: skip
     assert not (tmp_path / "run" / "manifest.json").exists()
+
+
+class WithGraph(zoo.Net):
+    """Keeps a graph as a sparse buffer."""
+
+    def __init__(self, persistent: bool) -> None:
+        super().__init__()
+        graph = torch.eye(zoo.INPUTS).to_sparse()
+        self.register_buffer("graph", graph, persistent=persistent)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(torch.sparse.mm(self.graph.to(x.dtype), x.T).T)
+
+
+def test_a_sparse_buffer_is_refused_by_name_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(ValueError, match=r"graph cannot be stored.*persistent=False"):
+        zoo.fit(
+            lambda: WithGraph(persistent=True),
+            LotteryTicket(1, dirpath=tmp_path / "a"),
+            NEVER_TRAINED(),
+            max_epochs=1,
+        )
+    assert [p.name for p in (tmp_path / "a").iterdir()] == ["run.lock"]
+    ticket = LotteryTicket(1, dirpath=tmp_path / "b")
+    zoo.fit(lambda: WithGraph(persistent=False), ticket, max_epochs=1)
+    assert Run(tmp_path / "b").rounds == [0, 1]
+
+
+def test_data_that_lack_the_batches_of_a_killed_epoch_are_named(tmp_path: Path) -> None:
+    def fit(batches: int, *callbacks: Any) -> None:
+        ticket = LotteryTicket(1, dirpath=tmp_path, save_every="1it")
+        data = TensorDataset(*zoo.data(8 * batches))
+        loader = DataLoader(data, batch_size=8)
+        zoo.fit(zoo.Net, ticket, *callbacks, loader=loader, max_epochs=1)
+
+    with pytest.raises(zoo.Killed):
+        fit(6, zoo.KillAt("on_train_batch_end", 4))
+    with pytest.raises(ValueError, match="after 4 batches of an epoch.* have 2"):
+        fit(2)
+    fit(6)
 
 
 def test_a_module_with_nothing_prunable_is_refused(tmp_path: Path) -> None:
@@ -412,6 +461,22 @@ def test_two_tickets_in_one_trainer_are_refused(tmp_path: Path) -> None:
 def test_a_fast_dev_run_leaves_the_run_directory_alone(tmp_path: Path) -> None:
     zoo.fit(zoo.Net, LotteryTicket(2, dirpath=tmp_path / "run"), fast_dev_run=True)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_stays_where_it_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the script goes to another directory while it trains, and the way to the run's is relative."""
+
+    class GoesAway(pl.Callback):
+        def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+            os.chdir(tmp_path / "elsewhere")
+
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    zoo.fit(zoo.Net, LotteryTicket(1, dirpath="run"), GoesAway(), max_epochs=1)
+    assert Run(tmp_path / "run").rounds == [0, 1]
+    assert not list((tmp_path / "elsewhere").iterdir())
 
 
 def test_a_run_directory_can_be_moved(tmp_path: Path) -> None:

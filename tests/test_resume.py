@@ -501,6 +501,14 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
             ckpt_path=foreign,
             max_epochs=2,
         )
+    zoo.fit(zoo.Net, max_epochs=1).save_checkpoint(tmp_path / "plain.ckpt")
+    with pytest.raises(StorageError, match="a training without LotteryTicket"):
+        zoo.fit(
+            zoo.Net,
+            LotteryTicket(2, dirpath=tmp_path / "new"),
+            ckpt_path=tmp_path / "plain.ckpt",
+            max_epochs=2,
+        )
 
 
 def test_max_time_bounds_the_whole_run_and_more_time_goes_on(

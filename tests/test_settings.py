@@ -15,7 +15,13 @@ import torch
 import zoo
 from hypothesis import given
 from hypothesis import strategies as st
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import (
+    BackboneFinetuning,
+    EarlyStopping,
+    GradientAccumulationScheduler,
+    ModelCheckpoint,
+    StochasticWeightAveraging,
+)
 from torch.optim import SGD
 from torch.optim.lr_scheduler import (
     ChainedScheduler,
@@ -236,6 +242,50 @@ def test_a_setting_of_the_trainer_that_changes_results_is_compared(
     (name,) = changed
     found = list(differences(settings(), settings(**changed)))
     assert name in [d.name for d in found if d.matters]
+
+
+CALLBACKS: list[tuple[list[Any], list[Any], str]] = [
+    (
+        [EarlyStopping("val_loss", patience=3)],
+        [EarlyStopping("val_loss", patience=5)],
+        "callbacks[0].patience: 3 in the run, 5 now",
+    ),
+    (
+        [],
+        [StochasticWeightAveraging(0.1)],
+        "callbacks[0].name: None in the run, 'StochasticWeightAveraging' now",
+    ),
+    (
+        [GradientAccumulationScheduler({1: 2})],
+        [GradientAccumulationScheduler({1: 3})],
+        "callbacks[0].scheduling.1: 2 in the run, 3 now",
+    ),
+    (
+        [BackboneFinetuning(3)],
+        [],
+        "callbacks[0].unfreeze_backbone_at_epoch: 3 in the run, None now",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "message"), CALLBACKS, ids=range(len(CALLBACKS))
+)
+def test_arguments_of_callbacks_that_change_a_training_are_compared(
+    before: list[Any], now: list[Any], message: str
+) -> None:
+    stored = json.loads(json.dumps(callbacks_of(before)))
+    assert message in [str(d) for d in differences(stored, callbacks_of(now))]
+    assert not list(differences(stored, callbacks_of(before)))
+
+
+def callbacks_of(callbacks: list[Any]) -> dict[str, Any]:
+    """What settings hold of callbacks; of a fit without them, so that none of them trains."""
+    trainer = pl.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
+    net = zoo.Net()
+    trainer.strategy.connect(net)
+    trainer.callbacks = [*trainer.callbacks, *callbacks]
+    return settings_of(trainer)
 
 
 def step(gamma: float) -> Any:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from lottery.lightning.kinds import is_a
 from lottery.names import parameters_of
 
 _OF_THE_TRAINER = (
@@ -33,6 +34,17 @@ _OF_THE_TRAINER = (
     "reload_dataloaders_every_n_epochs",
     "precision",
 )
+# Lightning's callbacks that change what is trained, and what of their arguments does not
+_TRAINING = (
+    "BaseFinetuning",
+    "BatchSizeFinder",
+    "EarlyStopping",
+    "GradientAccumulationScheduler",
+    "LearningRateFinder",
+    "StochasticWeightAveraging",
+    "WeightAveraging",
+)
+_SAID = {"verbose", "log_rank_zero_only"}
 _OF_A_CONFIG = ("interval", "frequency", "monitor", "strict", "reduce_on_plateau")
 # what schedulers and optimizers count while they run, and what they derive from parameter groups
 _PROGRESS = {
@@ -80,6 +92,7 @@ def settings_of(trainer: Any) -> dict[str, Any]:
             }
             for config in trainer.lr_scheduler_configs
         ],
+        "callbacks": [_callback(c) for c in trainer.callbacks if is_a(c, *_TRAINING)],
     }
 
 
@@ -165,6 +178,14 @@ def _stepped(thing: Any, seen: Any) -> dict[str, Any]:
             and not any(value is other for other in (*seen, thing))
         },
     }
+
+
+def _callback(callback: Any) -> dict[str, Any]:
+    """One of Lightning's callbacks: its class and the arguments that it was made with."""
+    kinds = [kind for kind in type(callback).__mro__ if "__init__" in vars(kind)]
+    arguments = {name for kind in kinds for name in inspect.signature(kind).parameters}
+    held = _stepped(callback, ())
+    return {k: v for k, v in held.items() if k in {"name", *arguments} - _SAID}
 
 
 def _function(value: Any) -> dict[str, Any]:

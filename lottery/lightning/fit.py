@@ -598,8 +598,12 @@ class Fit:
 
     def _pass_over(self, given: int) -> None:
         fetcher, after_first = self.trainer.fit_loop._data_fetcher, None
-        for _ in range(given):
-            next(fetcher)
+        for already in range(given):
+            if next(fetcher, None) is None:
+                raise ValueError(
+                    f"the round was stopped after {given} batches of an epoch, and the data that it is to go on with have"
+                    f" {already}. Go on with the data of the run, or start anew in another dirpath."
+                )
             after_first = after_first or streams.fingerprint(streams.capture())
         fetcher.fetched -= given  # the epoch loop adds them again
         if given and streams.fingerprint(streams.capture()) != after_first:
