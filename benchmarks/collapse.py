@@ -25,12 +25,12 @@ import torch
 from torch import Tensor, nn
 
 from lottery import Masks
-from lottery.data import FashionMNIST
-from lottery.paths import Connectivity, effective
-from lottery.prunable import prunable_parameters
-from lottery.scopes import erdos_renyi
-from lottery.scores import Context, compute
-from lottery.selection import smallest
+from lottery.masks.prunable import prunable_parameters
+from lottery.masks.selection import smallest
+from lottery.pruning.graph.paths import Connectivity, effective
+from lottery.pruning.scopes import erdos_renyi
+from lottery.pruning.scores import Context, compute
+from lottery.tasks.data import FashionMNIST
 
 WIDTHS = (784, 100, 100, 100, 100, 100, 10)
 LENET = (784, 300, 100, 10)

@@ -19,9 +19,9 @@ import pytorch_lightning as pl
 import torch
 
 from lottery import LotteryTicket, Pruning, Run
-from lottery.data import FashionMNIST
-from lottery.data.in_memory import Split, Splits
-from lottery.models import LeNet300
+from lottery.tasks.data import FashionMNIST
+from lottery.tasks.data.in_memory import Split, Splits
+from lottery.tasks.models import LeNet300
 
 DENSITIES = (0.2, 0.05, 0.02)
 

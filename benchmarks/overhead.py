@@ -30,9 +30,9 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 
 from lottery import LotteryTicket, Masks, Ticket
-from lottery.data import BatchLoader
-from lottery.models import LeNet300
-from lottery.prunable import prunable_parameters
+from lottery.masks.prunable import prunable_parameters
+from lottery.tasks.data import BatchLoader
+from lottery.tasks.models import LeNet300
 
 FUSED_ADAM = partial(torch.optim.Adam, lr=1.2e-3, fused=True)
 SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9)

@@ -17,10 +17,11 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from lottery import Run, recipes
-from lottery.stability import THRESHOLD
-from lottery.steps import Step
-from lottery.study.rewinding import find_rewind
+from lottery import Run
+from lottery.foundations.steps import Step
+from lottery.studies.rewinding import find_rewind
+from lottery.studies.stability import THRESHOLD
+from lottery.training import recipes
 
 RECIPE = "recipes/fashion_resnet.yaml"
 STEPS = ("init", "10it", "20it", "40it", "1ep")

@@ -4,7 +4,7 @@
 
 The weights are normal float32 in 10 tensors. In turns, in one process, each finds the mask of the same weights:
 
-- lottery: magnitudes, then `lottery.selection.smallest`;
+- lottery: magnitudes, then `lottery.masks.selection.smallest`;
 - global_unstructured: `torch.nn.utils.prune` with L1Unstructured, as users call it, on 10 modules;
 - kthvalue: magnitudes in one vector, `torch.kthvalue`, and a comparison.
 
@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
-from lottery.selection import smallest
+from lottery.masks.selection import smallest
 
 TENSORS = 10
 AMOUNT = 0.2

@@ -20,9 +20,10 @@ from pathlib import Path
 import torch
 
 from lottery import Masks, Run
-from lottery.mask_history import MaskHistory
-from lottery.run import INITIAL, RUN, masks_file, round_file
-from lottery.storage import Directory, encode_json, encode_masks, encode_tensors
+from lottery.masks.history import MaskHistory
+from lottery.runs.layout import INITIAL, RUN, encode_masks, masks_file, round_file
+from lottery.storage.directory import Directory
+from lottery.storage.encoding import encode_json, encode_tensors
 
 RECIPE = "recipes/fashion_lenet_short.yaml"
 LARGE = {"stem": (5000, 1000), "body": (4000, 4000), "head": (1000, 4000)}
@@ -40,7 +41,12 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if not (arguments.run / RUN).exists():
-        settings = ["--lottery.rounds", "15", "--lottery.dirpath", str(arguments.run)]
+        settings = [
+            "--lottery.rounds",
+            "15",
+            "--lottery.dirpath",
+            str(arguments.run),
+        ]
         command = [sys.executable, "-m", "lottery.cli", "run", RECIPE, *settings]
         subprocess.run(command, check=True)
     run = Run(arguments.run)
@@ -96,10 +102,10 @@ def print_large() -> None:
         spent = write_large(Path(folder))
         print(f"  coding the masks of all rounds   {spent:8.3f} s")
         code = (
-            "import sys, time, resource, lottery.run, pandas, torch\n"
+            "import sys, time, resource, lottery.runs.run, pandas, torch\n"
             "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
             "start = time.perf_counter()\n"
-            "run = lottery.run.Run(sys.argv[1]); run.rounds; run.table(); run.densities()\n"
+            "run = lottery.runs.run.Run(sys.argv[1]); run.rounds; run.table(); run.densities()\n"
             "opened = time.perf_counter() - start\n"
             "after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
             "start = time.perf_counter(); run.masks[20]\n"

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from lottery import Masks
-from lottery.prunable import prunable_parameters
-from lottery.scores import Context
+from lottery.masks.prunable import prunable_parameters
+from lottery.pruning.scores import Context
 
 seeds = st.integers(0, 2**32 - 1)
 few = settings(max_examples=4)

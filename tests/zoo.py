@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from lottery.data import BatchLoader
+from lottery.tasks.data import BatchLoader
 
 torch.set_num_threads(1)
 

@@ -186,18 +186,18 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def _ls(known: argparse.Namespace) -> None:
-    from lottery import console
     from lottery.cli import listing, views
+    from lottery.text import terminal
 
     directory = known.directory
-    console.show(views.listing_view(listing.entries(directory), directory))
+    terminal.show(views.listing_view(listing.entries(directory), directory))
 
 
 def _inspect(known: argparse.Namespace) -> None:
-    from lottery import console
     from lottery.cli import listing, views
-    from lottery.run import Run
-    from lottery.ticket import Ticket
+    from lottery.runs.run import Run
+    from lottery.text import terminal
+    from lottery.tickets.ticket import Ticket
 
     path, round = known.path, known.round
     if path.is_file() or (path.suffix == ".ticket" and not path.exists()):
@@ -207,7 +207,7 @@ def _inspect(known: argparse.Namespace) -> None:
             )
         view = views.ticket_view(Ticket.load(path))
     elif listing.is_study(path):
-        from lottery.study import Study
+        from lottery.studies import Study
 
         if round is not None:
             raise ValueError(
@@ -219,7 +219,7 @@ def _inspect(known: argparse.Namespace) -> None:
         view = views.ticket_view(Run(path).ticket(round))
     else:
         view = views.run_view(Run(path))
-    console.show(view)
+    terminal.show(view)
 
 
 def _report(known: argparse.Namespace) -> None:
@@ -230,7 +230,7 @@ def _report(known: argparse.Namespace) -> None:
 
 def _is_for_the_user(error: Exception) -> bool:
     """Whether the message is enough: what this package or the Trainer refuses, not a failure in someone's code."""
-    from lottery.storage import StorageError
+    from lottery.storage.directory import StorageError
 
     if isinstance(error, StorageError):
         return True

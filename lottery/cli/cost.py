@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lottery import console, storage
+from lottery import storage
 from lottery.cli import network, recipe_arguments
 from lottery.cli.outputs import check_new
-from lottery.round_table import RoundTable
+from lottery.text import terminal
+from lottery.text.tables import RoundTable
 
 if TYPE_CHECKING:
     from lottery.cli.network import Network
@@ -219,19 +220,19 @@ def _page(
 
 
 def _show(page: _Page) -> None:
-    console.show(f"{page.origin}; measured with {page.data}")
+    terminal.show(f"{page.origin}; measured with {page.data}")
     for found in page.tables:
-        table = console.light_table(found.header)
+        table = terminal.light_table(found.header)
         for row in found.rows:
             table.add_row(*row)
-        console.show(table)
-        console.show(found.caption)
-        console.show("")
+        terminal.show(table)
+        terminal.show(found.caption)
+        terminal.show("")
     for name, sentences in page.words.items():
         if len(page.words) > 1:
-            console.show(name)
+            terminal.show(name)
         for sentence in sentences:
-            console.show(f"- {sentence}")
+            terminal.show(f"- {sentence}")
 
 
 @contextlib.contextmanager

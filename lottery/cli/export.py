@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lottery import console
 from lottery.cli import network, recipe_arguments
 from lottery.cli.outputs import check_new
-from lottery.round_table import percent
+from lottery.text import terminal
+from lottery.text.numbers import percent
 
 if TYPE_CHECKING:
     from lottery.deploy.compaction.compaction import Compaction
@@ -48,7 +48,7 @@ def export(arguments: list[str]) -> int:
     known, recipe, overrides = recipe_arguments.parse(parser, arguments)
     _check(known)
     one = network.read(known, recipe, overrides)
-    console.show(
+    terminal.show(
         f"{one.origin}: {one.masks.kept:,} of {one.masks.total:,} weights kept ({percent(one.masks.density)})"
     )
     compacted = None
@@ -63,7 +63,7 @@ def export(arguments: list[str]) -> int:
     written = write(
         known.to, one, compacted, known.output, values=known.values, opset=known.opset
     )
-    console.show(f"wrote {known.output} ({size(written.size)}). {written.check}")
+    terminal.show(f"wrote {known.output} ({size(written.size)}). {written.check}")
     print("\nload it:")
     for line in written.load:
         print(f"  {line}")
@@ -145,7 +145,7 @@ def _check(known: argparse.Namespace) -> None:
 
 def _show_compaction(compacted: Compaction) -> None:
     before, after = compacted.parameters_before, compacted.parameters_after
-    table = console.light_table(["parameter", "before", "after", "weights", ""])
+    table = terminal.light_table(["parameter", "before", "after", "weights", ""])
     for name, row in compacted.table().iterrows():
         shapes = [
             " x ".join(map(str, row[key])) for key in ("shape_before", "shape_after")
@@ -158,11 +158,11 @@ def _show_compaction(compacted: Compaction) -> None:
                 percent(row["after"] / row["before"]),
             )
     if table.row_count:
-        console.show(table)
-    console.show(
+        terminal.show(table)
+    terminal.show(
         f"compacted: {after:,} of {before:,} parameters are left ({percent(after / before)})"
         if after < before
         else f"compacted: no unit could be removed, {before:,} parameters stay"
     )
     for layer, reason in compacted.stayed.items():
-        console.show(f"- {layer}: {reason}")
+        terminal.show(f"- {layer}: {reason}")

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from lottery import storage
-from lottery.baking import baked_masks
-from lottery.environment import versions
-from lottery.masks import Masks
-from lottery.names import load_weights, parameters_of, weights_of
+from lottery.foundations.environment import versions
+from lottery.foundations.names import load_weights, parameters_of, weights_of
+from lottery.masks.masks import Masks
+from lottery.tickets.baking import baked_masks
 
 if TYPE_CHECKING:
     from lottery.cli.network import Network

@@ -7,12 +7,13 @@ import shlex
 import sys
 from pathlib import Path
 
-from lottery import console, storage
+from lottery import storage
 from lottery.cli import recipe_arguments
 from lottery.cli.outputs import check_new
-from lottery.round_table import percent
-from lottery.stability import THRESHOLD
-from lottery.steps import Step
+from lottery.foundations.steps import Step
+from lottery.studies.stability import THRESHOLD
+from lottery.text import terminal
+from lottery.text.numbers import percent
 
 USAGE = "lottery find-rewind RECIPE [OPTION ...] [--SETTING VALUE ...]"
 
@@ -46,8 +47,8 @@ def find(arguments: list[str]) -> int:
     path = Path(recipe)
     output = known.output or path.with_name(f"{path.stem}_rewind.yaml")
     check_new(output)
-    from lottery.recipes import quieten
-    from lottery.study.rewinding import find_rewind, written
+    from lottery.studies.rewinding import find_rewind, written
+    from lottery.training.recipes import quieten
 
     quieten()
     if path.is_file():
@@ -62,25 +63,25 @@ def find(arguments: list[str]) -> int:
             threshold=known.threshold,
             overrides=overrides,
             every=known.every,
-            show=console.show,
+            show=terminal.show,
         )
     except KeyboardInterrupt:
         command = shlex.join(["lottery", "find-rewind", *arguments])
         print(f"\nstopped. The same command goes on:\n  {command}", file=sys.stderr)
         return 130
-    table = console.light_table(["step", "of the training", "error barrier", ""])
+    table = terminal.light_table(["step", "of the training", "error barrier", ""])
     for step, row in found.table().iterrows():
         share = percent(row["share"]) if found.length.total else ""
         stable = "stable" if row["stable"] else ""
         table.add_row(str(step), share, f"{row['barrier']:.2%}", stable)
-    console.show(table)
+    terminal.show(table)
     if found.found is None:
-        console.show(
+        terminal.show(
             f"No tested step has a barrier below {found.threshold:.1%}: give later ones with --steps. No recipe was written."
         )
         return 1
     storage.write(output, written(path.read_text(), found.found).encode())
-    console.show(f"Stable from {found.found} on. {output} rewinds to it.")
+    terminal.show(f"Stable from {found.found} on. {output} rewinds to it.")
     print(f"\nnext:\n  lottery run {shlex.quote(str(output))}")
     return 0
 

@@ -9,16 +9,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lottery.headline import Metric, best_ticket, metric_of
-from lottery.run import RUN, Run
-from lottery.storage import LOCK, MANIFEST, StorageError
-from lottery.ticket import Ticket
+from lottery.runs.layout import RUN
+from lottery.runs.metric import Metric, best_ticket, metric_of
+from lottery.runs.run import Run
+from lottery.storage.directory import LOCK, MANIFEST, StorageError
+from lottery.tickets.ticket import Ticket
 
 _OF_A_RUN = {"rounds", "masks"}
 """Directories of a run, which hold no other run."""
 
 STUDY = "study.json"
-"""What makes a directory a study. `lottery.study` calls it so too; to import that takes seconds."""
+"""What makes a directory a study. `lottery.studies` calls it so too; to import that takes seconds."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def _of_run(path: Path) -> Entry:
 
 def _of_study(path: Path) -> Entry:
     from lottery.report import study_findings
-    from lottery.study import Study
+    from lottery.studies import Study
 
     study = Study(path)
     progress = study.progress()

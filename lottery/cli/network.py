@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torch import Tensor, nn
 
-from lottery import streams
-from lottery.baking import baked_masks
-from lottery.cli.checkpoint_file import check_weights, read_weights
-from lottery.cli.untrained import InsteadOfTraining, fit
-from lottery.headline import metric_of
-from lottery.masks import Masks
-from lottery.names import load_weights, parameters_of
-from lottery.run import Run
-from lottery.storage import StorageError
-from lottery.ticket import Ticket
+from lottery.foundations import streams
+from lottery.foundations.names import load_weights, parameters_of
+from lottery.masks.masks import Masks
+from lottery.runs.metric import metric_of
+from lottery.runs.run import Run
+from lottery.storage.directory import StorageError
+from lottery.tickets.baking import baked_masks
+from lottery.tickets.checkpoint_file import check_weights, read_weights
+from lottery.tickets.ticket import Ticket
+from lottery.training.untrained import InsteadOfTraining, fit
 
 if TYPE_CHECKING:
-    from lottery.lightning import Fit
-    from lottery.recipes import RecipeCLI
+    from lottery.training.lightning import Fit
+    from lottery.training.recipes import RecipeCLI
 
 Example: TypeAlias = Tensor | tuple[Any, ...]
 
@@ -102,7 +102,7 @@ def read_rounds(
         ValueError, StorageError: as `read`.
     """
     _check(known, rounds)
-    from lottery.recipes import load, quieten
+    from lottery.training.recipes import load, quieten
 
     quieten()
     cli = load(recipe, overrides)

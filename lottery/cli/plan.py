@@ -39,16 +39,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def plan(known: argparse.Namespace) -> None:
     """Run `lottery plan`."""
-    from lottery import console, planner
-    from lottery.round_table import percent
-    from lottery.study import Study
+    from lottery.studies import Study, planner
+    from lottery.text import terminal
+    from lottery.text.numbers import percent
 
     study = Study(known.study)
     tickets = study.compare().arms["ticket"]
     measured = planner.Measured.of_runs(tickets, study.runs_of("one-shot"))
     found = planner.plan(measured, known.epochs, known.density)
     names = ("rounds", "epochs", "in all", "per round", "predicted", "a guess in")
-    table = console.light_table(names, left=0)
+    table = terminal.light_table(names, left=0)
     shown = found.candidates if known.all else found.candidates[:10]
     for way in shown:
         table.add_row(
@@ -59,5 +59,5 @@ def plan(known: argparse.Namespace) -> None:
             f"{way.predicted:.4f}",
             ", ".join(way.extrapolated),
         )
-    console.show(table)
-    console.show("\n".join(found.sentences(known.seeds, len(study.plan.arms))))
+    terminal.show(table)
+    terminal.show("\n".join(found.sentences(known.seeds, len(study.plan.arms))))

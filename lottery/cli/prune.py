@@ -10,19 +10,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lottery import console
 from lottery.cli import recipe_arguments, views
-from lottery.cli.checkpoint_file import read_weights
 from lottery.cli.prune_options import check, options_parser, setting
-from lottery.environment import versions
-from lottery.round_table import percent
-from lottery.run import Run
-from lottery.ticket import Ticket
+from lottery.foundations.environment import versions
+from lottery.runs.run import Run
+from lottery.text import terminal
+from lottery.text.numbers import percent
+from lottery.tickets.checkpoint_file import read_weights
+from lottery.tickets.ticket import Ticket
 
 if TYPE_CHECKING:
-    from lottery.cli.prune_once import PruneOnce, Source
-    from lottery.paths import Connectivity
-    from lottery.recipes import RecipeCLI
+    from lottery.pruning.graph.paths import Connectivity
+    from lottery.training.prune_once import PruneOnce, Source
+    from lottery.training.recipes import RecipeCLI
 
 
 def prune(arguments: list[str]) -> int:
@@ -33,12 +33,12 @@ def prune(arguments: list[str]) -> int:
     known, recipe, overrides = recipe_arguments.parse(parser, arguments)
     check(known)
     given = _given(known)
-    from lottery.recipes import load, quieten
+    from lottery.training.recipes import load, quieten
 
     quieten()
     cli = load(recipe, overrides)
     once = _once(known, cli, given)
-    from lottery.cli.untrained import fit
+    from lottery.training.untrained import fit
 
     try:
         fit(cli, once)
@@ -48,8 +48,8 @@ def prune(arguments: list[str]) -> int:
     if cli.trainer.is_global_zero:
         ticket = Ticket(once.masks, once.weights, _provenance(once, recipe, overrides))
         ticket.save(known.output, weights=known.weights)
-        console.show(views.ticket_view(ticket))
-        console.show(_in_words(once.connectivity, known.density))
+        terminal.show(views.ticket_view(ticket))
+        terminal.show(_in_words(once.connectivity, known.density))
         _say_what_is_next(known.output, recipe, overrides)
     return 0
 
@@ -58,7 +58,7 @@ def _once(
     known: argparse.Namespace, cli: RecipeCLI, source: Source | None
 ) -> PruneOnce:
     """The decision that is asked for: the recipe's, changed as the options say."""
-    from lottery.cli.prune_once import PruneOnce
+    from lottery.training.prune_once import PruneOnce
 
     source = source or _start(cli)
     changed: dict[str, Any] = {
@@ -85,7 +85,7 @@ def _once(
 
 def _given(known: argparse.Namespace) -> Source | None:
     """The weights that the options name, if they do."""
-    from lottery.cli.prune_once import Source
+    from lottery.training.prune_once import Source
 
     if known.checkpoint is not None:
         return Source(
@@ -113,7 +113,7 @@ def _given(known: argparse.Namespace) -> Source | None:
 
 def _start(cli: RecipeCLI) -> Source:
     """What `lottery run` starts from."""
-    from lottery.cli.prune_once import Source
+    from lottery.training.prune_once import Source
 
     ticket = cli.ticket.ticket
     if ticket is None:

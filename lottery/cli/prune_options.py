@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from lottery import scores, structures
-from lottery.amounts import Scope, check_fraction
 from lottery.cli import recipe_arguments
 from lottery.cli.outputs import check_new
-from lottery.ticket_file import Kind
+from lottery.pruning import scores, structures
+from lottery.pruning.amounts import Scope, check_fraction
+from lottery.tickets.ticket_file import Kind
 
 USAGE = "lottery prune RECIPE -o FILE.ticket [OPTION ...] [--SETTING VALUE ...]"
 

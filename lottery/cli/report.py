@@ -6,10 +6,10 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from lottery import console
 from lottery.cli import listing
 from lottery.report import write, write_study
-from lottery.run import Run
+from lottery.runs.run import Run
+from lottery.text import terminal
 
 _Write = Callable[[Path, Callable[[str], None]], list[Path]]
 
@@ -36,7 +36,7 @@ def report(names: Sequence[str], path: Path | None, margin: float | None) -> Non
     beside = len(written) - 1
     pictures = f", {beside} pictures in {written[1].parent}" if beside else ""
     size = sum(file.stat().st_size for file in written)
-    console.show(f"{path} ({size / 1000:,.0f} kB{pictures})")
+    terminal.show(f"{path} ({size / 1000:,.0f} kB{pictures})")
 
 
 def _writer(names: Sequence[str], margin: float | None) -> tuple[_Write, Path]:
@@ -55,7 +55,7 @@ def _writer(names: Sequence[str], margin: float | None) -> tuple[_Write, Path]:
             f"{directory} is a study, which has arms of its own and a page for itself: `lottery report {directory}`."
             f" Its runs can be compared with others, such as {directory / 'ticket' / 'seed-0'}"
         )
-    from lottery.study import Study
+    from lottery.studies import Study
 
     study = Study(directory)
     return (
@@ -90,8 +90,8 @@ def _arms(texts: Sequence[str]) -> dict[str, list[Run]]:
 @contextlib.contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
     """Shows in a terminal what is being done."""
-    if not console.terminal().is_terminal:
+    if not terminal.console().is_terminal:
         yield lambda what: None
         return
-    with console.terminal().status("reading") as status:
+    with terminal.console().status("reading") as status:
         yield lambda what: status.update(f"drawing: {what}")

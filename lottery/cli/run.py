@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lottery.recipes import RecipeCLI
+    from lottery.training.recipes import RecipeCLI
 
 USAGE = "lottery run RECIPE [--SETTING VALUE ...]"
 
@@ -43,7 +43,7 @@ def run_recipe(arguments: list[str]) -> int:
         print(f"usage: {USAGE}\n\n{DESCRIPTION}\n\n{EPILOG}")
         return 0 if arguments and arguments[0] in ("-h", "--help") else 2
     recipe, *overrides = arguments
-    from lottery.recipes import load, quieten
+    from lottery.training.recipes import load, quieten
 
     quieten()
     cli = load(
@@ -66,7 +66,7 @@ def run_recipe(arguments: list[str]) -> int:
 
 
 def _say_what_is_next(cli: RecipeCLI, recipe: str, overrides: list[str]) -> None:
-    from lottery.run import Run
+    from lottery.runs.run import Run
 
     dirpath, ticket = cli.dirpath, cli.ticket
     finished = Run(dirpath).rounds

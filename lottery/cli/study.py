@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lottery import console, controls
 from lottery.cli import recipe_arguments
+from lottery.studies import controls
+from lottery.text import terminal
 
 if TYPE_CHECKING:
-    from lottery.study import Study
-    from lottery.study.engines import Engine
-    from lottery.study.plan import Plan
+    from lottery.studies import Study
+    from lottery.studies.engines import Engine
+    from lottery.studies.plan import Plan
 
 USAGE = "lottery study RECIPE|STUDY [OPTION ...] [--SETTING VALUE ...]"
 
@@ -52,21 +53,21 @@ def study(arguments: list[str]) -> int:
         return status
     source, *options = arguments
     known, overrides = parser.parse_known_args(options)
-    from lottery.recipes import quieten
-    from lottery.study import Study
-    from lottery.study.board import board, table
-    from lottery.study.driver import standing
+    from lottery.studies import Study
+    from lottery.studies.board import board, table
+    from lottery.studies.driver import standing
+    from lottery.training.recipes import quieten
 
     quieten()
     path, plan = _planned(source, known, overrides)
     command = f"lottery study {shlex.join(arguments)}"
     if known.dry_run:
-        console.show(table(standing(path, plan)))
+        terminal.show(table(standing(path, plan)))
         return 0
     plan.write(path)
     found = Study(path)
     engine = _engine(known, found)
-    console.show(f"{found.path}, on {engine.slots} at a time")
+    terminal.show(f"{found.path}, on {engine.slots} at a time")
     try:
         with board() as show:
             progress = found.run(engine, attempts=known.attempts, show=show)
@@ -75,8 +76,8 @@ def study(arguments: list[str]) -> int:
         return 130
     for cell, error in progress.failed.items():
         log = found.path / f"{cell.key}.log"
-        console.show(f"failed: {cell.key}: {error}")
-        console.show(f"  see {log}" if log.exists() else "  it was not begun")
+        terminal.show(f"failed: {cell.key}: {error}")
+        terminal.show(f"  see {log}" if log.exists() else "  it was not begun")
     if progress.failed:
         print(
             f"\n{len(progress.failed)} trainings failed. The same command tries them again:\n  {command}"
@@ -90,7 +91,7 @@ def _planned(
     source: str, known: argparse.Namespace, overrides: list[str]
 ) -> tuple[Path, Plan]:
     """The directory of the study that is asked for, and its plan."""
-    from lottery.study import Study, planned
+    from lottery.studies import Study, planned
 
     if Study.is_at(source):
         given = (known.seeds, known.controls, known.rounds, known.dirpath)
@@ -111,11 +112,11 @@ def _planned(
 
 def _engine(known: argparse.Namespace, found: Study) -> Engine:
     if known.engine == "ray":
-        from lottery.study.engines.ray import RayEngine
+        from lottery.studies.engines.ray import RayEngine
 
         return RayEngine(known.address, known.cpus, known.gpus)
     if known.engine == "slurm":
-        from lottery.study.engines.slurm import SlurmEngine
+        from lottery.studies.engines.slurm import SlurmEngine
 
         if known.gpus != int(known.gpus) or known.cpus != int(known.cpus):
             raise ValueError(
@@ -129,14 +130,14 @@ def _engine(known: argparse.Namespace, found: Study) -> Engine:
             gpus=int(known.gpus),
             slots=known.jobs or 100,
         )
-    from lottery.study.engines import LocalEngine
+    from lottery.studies.engines import LocalEngine
 
     return LocalEngine(known.jobs, gpus=known.gpus > 0)
 
 
 def _say_what_was_found(found: Study, known: argparse.Namespace) -> None:
-    console.show("")
-    console.show(str(found.evidence(known.margin, known.level).verdict()))
+    terminal.show("")
+    terminal.show(str(found.evidence(known.margin, known.level).verdict()))
     path = shlex.quote(str(found.path))
     lines = [f"lottery inspect {path}", f"lottery report {path}"]
     print("\nnext:", *lines, sep="\n  ")

@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lottery.cli.listing import Entry
-from lottery.console import light_table, run_table
-from lottery.headline import metric_of
-from lottery.round_table import number, percent
-from lottery.run import Run
-from lottery.sparkline import bar, sparkline
+from lottery.runs.metric import metric_of
+from lottery.runs.run import Run
+from lottery.text.numbers import number, percent
+from lottery.text.sparkline import bar, sparkline
+from lottery.text.terminal import light_table
+from lottery.training.messages import run_table
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
 
-    from lottery.study import Study
-    from lottery.ticket import Ticket
+    from lottery.studies import Study
+    from lottery.tickets.ticket import Ticket
 
 
 def run_view(run: Run) -> Any:
@@ -110,7 +111,7 @@ def study_view(study: Study) -> Any:
     from rich.console import Group
 
     from lottery.report import study_findings, study_tables
-    from lottery.study.board import table
+    from lottery.studies.board import table
 
     progress = study.progress()
     lines: list[Any] = [str(study.path), table(progress)]

@@ -25,7 +25,7 @@ from lottery.plots.style import (
     new_axes,
     write_legend,
 )
-from lottery.wording import in_percent
+from lottery.text.wording import in_percent
 
 _X_LABELS = {"step": "step [optimizer steps]", "epoch": "epoch"}
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from lottery.masks import Masks
+from lottery.masks.masks import Masks
 from lottery.plots.panels import (
     SMALL,
     captions,

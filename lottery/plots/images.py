@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from lottery.masks import Masks
+from lottery.masks.masks import Masks
 from lottery.plots.drawing import draw_input, draw_picture, set_color_bar
 from lottery.plots.panels import (
     SMALL,

@@ -14,8 +14,8 @@ from lottery.report.facts import Fact
 from lottery.report.figures import LeftOut, Picture
 from lottery.report.findings import Card, Findings
 from lottery.report.study import write_study
-from lottery.round_table import RoundTable
-from lottery.run import Run
+from lottery.runs.run import Run
+from lottery.text.tables import RoundTable
 
 __all__ = ["Arm", "Report", "write", "write_study"]
 

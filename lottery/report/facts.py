@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lottery.differences import differences
-from lottery.run import Run
+from lottery.runs.differences import differences
+from lottery.runs.run import Run
 
 Fact = tuple[str, str]
 

@@ -7,15 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lottery.headline import Metric
-from lottery.run import Run
-from lottery.storage import StorageError
+from lottery.runs.metric import Metric
+from lottery.runs.run import Run
+from lottery.storage.directory import StorageError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from lottery.masks import Masks
-    from lottery.study import Study
+    from lottery.masks.masks import Masks
+    from lottery.studies import Study
 
 _LARGEST_SVG = 120_000
 """Bytes: above it a picture is embedded as pixels."""

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from lottery.headline import Metric, Summary, metric_of
-from lottery.round_table import RoundTable, percent, round_table
+from lottery.runs.metric import Metric, Summary, metric_of
+from lottery.runs.round_table import round_table
+from lottery.text.numbers import percent
+from lottery.text.tables import RoundTable
 
 _ROUNDING = 1e-6
 """Relative: metrics are averages in single precision."""
@@ -228,7 +230,7 @@ class Findings:
     def _in_percent(self) -> bool:
         import pandas
 
-        from lottery.wording import in_percent
+        from lottery.text.wording import in_percent
 
         assert self.metric is not None
         found = [self.metric.of(s) for run in self.summaries for s in run]

@@ -14,11 +14,11 @@ from lottery.report import facts, figures, page, study_findings, study_tables
 from lottery.report.facts import Fact
 from lottery.report.figures import LeftOut, Picture
 from lottery.report.findings import Card
-from lottery.round_table import RoundTable
+from lottery.text.tables import RoundTable
 
 if TYPE_CHECKING:
-    from lottery.evidence import Evidence
-    from lottery.study import Study
+    from lottery.studies import Study
+    from lottery.studies.evidence import Evidence
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 from lottery.report.facts import Fact
 from lottery.report.findings import Card
 from lottery.report.study_tables import p_text, value_text
-from lottery.round_table import RoundTable, percent
-from lottery.run import Run
-from lottery.storage import Directory, StorageError
-from lottery.wording import listed
+from lottery.runs.run import Run
+from lottery.storage.directory import Directory, StorageError
+from lottery.text.numbers import percent
+from lottery.text.tables import RoundTable
+from lottery.text.wording import listed
 
 if TYPE_CHECKING:
-    from lottery.evidence import Evidence, Verdict
-    from lottery.study import Study
-    from lottery.study.driver import Progress
+    from lottery.studies import Study
+    from lottery.studies.driver import Progress
+    from lottery.studies.evidence import Evidence, Verdict
 
 
 def judged(

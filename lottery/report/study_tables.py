@@ -6,12 +6,13 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from lottery.round_table import RoundTable, percent
+from lottery.text.numbers import percent
+from lottery.text.tables import RoundTable
 
 if TYPE_CHECKING:
     import pandas
 
-    from lottery.evidence import Evidence
+    from lottery.studies.evidence import Evidence
 
 SHOWN = "*"
 """After a gain that a test shows."""

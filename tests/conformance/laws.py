@@ -30,9 +30,10 @@ from conformance.loaders import LOADERS, TellEpoch, validation
 from conformance.modules import MODULES
 from conformance.optimizers import OPTIMIZERS, ScheduleFreeModes
 from conformance.settings import SETTINGS
-from lottery import LotteryTicket, Masks, Pruning, Run, streams
-from lottery.enforcement import RegrowthError
-from lottery.lightning import STATE_KEY
+from lottery import LotteryTicket, Masks, Pruning, Run
+from lottery.foundations import streams
+from lottery.training.enforcement import RegrowthError
+from lottery.training.lightning import STATE_KEY
 
 PRUNING = Pruning(0.3, scope="layerwise")
 QUIET = {

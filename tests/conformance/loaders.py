@@ -23,7 +23,7 @@ from torch.utils.data import (
 
 from conformance.axis import Axis
 from conformance.data import BATCH, Data
-from lottery.data import BatchLoader
+from lottery.tasks.data import BatchLoader
 
 LOADERS = loader = Axis("loader")
 
@@ -289,7 +289,7 @@ class Stateful:
 
 @loader(needs="tensors")
 def of_lottery(data: Data) -> Any:
-    """`lottery.data.BatchLoader`"""
+    """`lottery.tasks.BatchLoader`"""
     return BatchLoader(*data.training.tensors, batch_size=BATCH, seed=3)  # type: ignore[attr-defined]
 
 

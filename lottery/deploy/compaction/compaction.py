@@ -17,10 +17,10 @@ from lottery.deploy.compaction.surgery import cut, owned_tensors, sliced
 from lottery.deploy.compaction.units import Units
 from lottery.deploy.compaction.verification import verify
 from lottery.deploy.inputs import as_inputs
-from lottery.names import canonical, parameters_of, uncompiled
-from lottery.prunable import matching
-from lottery.streams import isolated
-from lottery.structures.follower import Follower
+from lottery.foundations.names import canonical, parameters_of, uncompiled
+from lottery.foundations.streams import isolated
+from lottery.masks.prunable import matching
+from lottery.pruning.graph.follower import Follower
 
 if TYPE_CHECKING:
     import pandas

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from lottery.deploy.compaction.units import Layer, Units, layer_of, until_stable
-from lottery.structures.follower import GIVEN_BACK
-from lottery.structures.labels import FIXED, NOTHING, ends
+from lottery.pruning.graph.follower import GIVEN_BACK
+from lottery.pruning.graph.labels import FIXED, NOTHING, ends
 
 
 class Removal:

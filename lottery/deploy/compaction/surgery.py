@@ -8,7 +8,13 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from lottery.names import buffers_of, canonical, parameters_of, renamed, uncompiled
+from lottery.foundations.names import (
+    buffers_of,
+    canonical,
+    parameters_of,
+    renamed,
+    uncompiled,
+)
 
 M = TypeVar("M", bound=nn.Module)
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lottery.structures.follower import Call, Follower
-from lottery.structures.labels import FIXED, NOTHING
+from lottery.pruning.graph.follower import Call, Follower
+from lottery.pruning.graph.labels import FIXED, NOTHING
 
 
 @dataclass(frozen=True, eq=False)

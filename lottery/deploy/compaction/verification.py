@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from lottery.deploy.compaction.removal import Removal
-from lottery.nested import tensors_in
-from lottery.structures.follower import Follower
+from lottery.foundations.tensors_in import tensors_in
+from lottery.pruning.graph.follower import Follower
 
 TOLERANCE = 1e-12  # of the largest output, or of 1 where that is smaller
 

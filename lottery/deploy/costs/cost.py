@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from lottery import storage
-from lottery.baking import bake
 from lottery.deploy.clock import alone
 from lottery.deploy.compaction.compaction import compact
 from lottery.deploy.costs.figures import (
@@ -35,9 +34,16 @@ from lottery.deploy.inputs import (
 )
 from lottery.deploy.sparse import file as sparse_file
 from lottery.deploy.sparse.compute import sparsify
-from lottery.masks import Masks
-from lottery.names import canonical, owner_of, parameters_of, uncompiled, weights_of
-from lottery.prunable import matching
+from lottery.foundations.names import (
+    canonical,
+    owner_of,
+    parameters_of,
+    uncompiled,
+    weights_of,
+)
+from lottery.masks.masks import Masks
+from lottery.masks.prunable import matching
+from lottery.tickets.baking import bake
 
 Say = Callable[[str], None]
 

@@ -15,8 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from lottery.deploy.inputs import as_inputs, batch_of
-from lottery.masks import Masks
-from lottery.names import parameters_of
+from lottery.foundations.names import parameters_of
+from lottery.masks.masks import Masks
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 
 from lottery.deploy.costs.figures import BOTH, COMPACTED, DENSE, MASKED, SPARSE, Cost
 from lottery.deploy.costs.measure import Ratio
-from lottery.round_table import RoundTable, number, percent
+from lottery.text.numbers import number, percent
+from lottery.text.tables import RoundTable
 
 NONE = "-"
 

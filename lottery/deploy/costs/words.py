@@ -5,17 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from lottery.deploy.costs.figures import (
-    BOTH,
-    COMPACTED,
-    DENSE,
-    MASKED,
-    SPARSE,
-    Cost,
-)
+from lottery.deploy.costs.figures import BOTH, COMPACTED, DENSE, MASKED, SPARSE, Cost
 from lottery.deploy.costs.measure import Ratio
-from lottery.round_table import percent
-from lottery.wording import listed
+from lottery.text.numbers import percent
+from lottery.text.wording import listed
 
 NOTICED = 0.1  # a smaller difference in speed may be where weights lie in memory
 

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from lottery import storage
-from lottery.baking import baked_masks
-from lottery.names import differences, load_weights, uncompiled, weights_of
+from lottery.foundations.names import differences, load_weights, uncompiled, weights_of
+from lottery.tickets.baking import baked_masks
 
 M = TypeVar("M", bound=nn.Module)
 WEIGHTS, CONFIG = "model.safetensors", "config.json"

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from lottery.deploy.inputs import Inputs, as_inputs, batch_of, device_of, has_samples
-from lottery.names import uncompiled
-from lottery.scores.scoring import undisturbed
+from lottery.foundations.names import uncompiled
+from lottery.foundations.undisturbed import undisturbed
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lottery.deploy.inputs import as_inputs, device_of
 from lottery.deploy.sparse.choice import Format, Layer, choose, density, matrix, stays
 from lottery.deploy.sparse.linear import lacking, quiet
-from lottery.nested import tensors_in
+from lottery.foundations.tensors_in import tensors_in
 
 if TYPE_CHECKING:
     import pandas

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from lottery.deploy.sparse import golomb_rice
-from lottery.mask_history import MaskHistory
-from lottery.masks import Masks
+from lottery.masks.history import MaskHistory
+from lottery.masks.masks import Masks
 
 Shape = tuple[int, ...]
 

@@ -16,9 +16,9 @@ from lottery.deploy.sparse import encodings
 from lottery.deploy.sparse import values as kinds
 from lottery.deploy.sparse.encodings import ENCODINGS, Coded
 from lottery.deploy.sparse.values import Stored, Values
-from lottery.masks import Masks
-from lottery.names import renamed
-from lottery.sealed import seal, unseal
+from lottery.foundations.names import renamed
+from lottery.masks.masks import Masks
+from lottery.storage.sealed import seal, unseal
 
 if TYPE_CHECKING:
     import pandas

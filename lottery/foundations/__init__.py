@@ -1,0 +1,1 @@
+"""Values that everything stands on: steps, random streams, names of weights, registries."""

@@ -1,0 +1,58 @@
+"""A module that is worked with and comes out as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from lottery.foundations.names import parameters_of
+from lottery.foundations.streams import isolated
+
+
+@contextmanager
+def undisturbed(module: nn.Module, names: Mapping[str, Any]) -> Iterator[None]:
+    """Inside the block the module is in eval mode, has no gradients, and the parameters `names` require them.
+
+    Weights, buffers and gradients are set aside and copies take their places, so that after the block, also after an
+    exception, the same tensors come back, with modes, `requires_grad` and the global random streams.
+    """
+    modes = [(m, m.training) for m in module.modules()]
+    buffers = [
+        (owner, name, buffer, buffer.data)
+        for owner in module.modules()
+        for name, buffer in owner.named_buffers(recurse=False, remove_duplicate=False)
+    ]
+    parameters = [
+        (name, p, p.data, p.grad, p.requires_grad)
+        for name, p in parameters_of(module).items()
+    ]
+    with ExitStack() as stack:
+        stack.enter_context(isolated())
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        if any(isinstance(m, nn.RNNBase) for m in module.modules()):
+            # cuDNN's recurrent layers have no backward pass in eval mode
+            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        try:
+            module.eval()
+            for name, parameter, data, _, required in parameters:
+                parameter.grad = None
+                parameter.data = data.clone()
+                parameter.requires_grad_(required or name in names)
+            for *_, buffer, data in buffers:
+                buffer.data = data.clone()
+            yield
+        finally:
+            for _, parameter, data, gradient, required in parameters:
+                parameter.data = data
+                parameter.grad = gradient
+                parameter.requires_grad_(required)
+            for owner, name, buffer, data in buffers:
+                buffer.data = data
+                setattr(owner, name, buffer)
+            for part, training in modes:
+                part.training = training

@@ -1,0 +1,1 @@
+"""What goes: amounts, scopes, scores and structures, and what feeds what in a network."""

@@ -1,0 +1,188 @@
+"""How much goes from where: which weights compete with each other, and how many of them a round leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from lottery.masks.masks import Masks
+from lottery.masks.prunable import matching
+from lottery.pruning.scopes import erdos_renyi
+
+Scope = Literal["global", "layerwise", "uniform", "erdos-renyi", "erk"]
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """Amount, scope, groups and densities, as `lottery.Pruning` describes them.
+
+    Raises:
+        ValueError: an amount or density is outside (0, 1), densities do not fall, or arguments exclude each other.
+
+    Example:
+        >>> import torch
+        >>> masks = Masks.ones({"a": torch.zeros(4), "b": torch.zeros(6)})
+        >>> Amounts(0.5).pools(masks, round=1), Amounts(0.5, "layerwise").pools(masks, round=1)
+        ([(['a', 'b'], 5)], [(['a'], 2), (['b'], 3)])
+    """
+
+    amount: float = 0.2
+    scope: Scope = "global"
+    groups: Mapping[str, float] = field(default_factory=dict)
+    densities: Sequence[float] | Mapping[str, Sequence[float]] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "groups", dict(self.groups))
+        object.__setattr__(self, "densities", _densities(self.densities))
+        check_fraction("amount", self.amount)
+        for pattern, amount in self.groups.items():
+            check_fraction(f"groups[{pattern!r}]", amount)
+        check_choice("scope", self.scope, get_args(Scope))
+        if self.densities is not None and self.groups:
+            raise ValueError(
+                "densities and groups cannot be combined: give amounts, or densities by pattern"
+            )
+        if self.groups and self.scope not in ("global", "layerwise"):
+            raise ValueError(
+                f"groups give amounts to layers, and so does scope={self.scope!r}: use one of them"
+            )
+        if isinstance(self.densities, Mapping) and self.scope != "layerwise":
+            raise ValueError(
+                f"densities by pattern are per layer: use scope='layerwise', not {self.scope!r}"
+            )
+
+    def of_each(self, names: Sequence[str]) -> dict[str, float] | None:
+        """The amount for each parameter; None where densities say how much goes, or the scope does.
+
+        Raises:
+            ValueError: a pattern of `groups` matches nothing.
+        """
+        if self.densities is not None or self.scope not in ("global", "layerwise"):
+            return None
+        return {n: a for group, a in self._by_amount(names) for n in group}
+
+    @property
+    def rounds(self) -> int | None:
+        """The number of rounds that `densities` are for, or None."""
+        if isinstance(self.densities, Mapping):
+            return min(map(len, self.densities.values()))
+        return None if self.densities is None else len(self.densities)
+
+    def pools(self, masks: Masks, round: int) -> list[tuple[list[str], int]]:
+        """The parameters that compete with each other, and how many weights of each such pool `round` leaves.
+
+        Args:
+            masks: the masks of round - 1.
+            round: 1, 2, ...; it picks from `densities`.
+
+        Raises:
+            ValueError: a pattern matches nothing, or a pattern is missing for a parameter.
+        """
+        names = list(masks)
+        kept = {name: int(mask.sum()) for name, mask in masks.items()}
+        sizes = {name: mask.numel() for name, mask in masks.items()}
+        if isinstance(self.densities, Mapping):
+            density = self._density_of_each(names, round)
+            return [([n], _at_most(kept[n], density[n] * sizes[n])) for n in names]
+        if self.densities is not None:
+            target = self.densities[round - 1]
+            if self.scope == "layerwise":
+                return [([n], _at_most(kept[n], target * sizes[n])) for n in names]
+            whole = _at_most(masks.kept, target * masks.total)
+        else:
+            pools = self._by_amount(names)
+            if self.scope in ("global", "layerwise"):
+                alive = [sum(kept[n] for n in group) for group, _ in pools]
+                return [
+                    (group, _without(amount, count))
+                    for (group, amount), count in zip(pools, alive, strict=True)
+                ]
+            whole = _without(self.amount, masks.kept)
+        if self.scope == "global":
+            return [(names, whole)]
+        density = self._density_by_scope(masks, whole / max(1, masks.total))
+        return [([n], _at_most(kept[n], density[n] * sizes[n])) for n in names]
+
+    def _by_amount(self, names: Sequence[str]) -> list[tuple[list[str], float]]:
+        amounts = dict.fromkeys(names, self.amount)
+        members: dict[str, list[str]] = {"": list(names)}
+        for pattern in reversed(list(self.groups)):
+            found = matching(pattern, names, what="groups")
+            amounts.update(dict.fromkeys(found, self.groups[pattern]))
+            members = {
+                key: [n for n in group if n not in found]
+                for key, group in members.items()
+            }
+            members[pattern] = found
+        if self.scope == "layerwise":
+            return [([name], amounts[name]) for name in names]
+        return [(group, amounts[group[0]]) for group in members.values() if group]
+
+    def _density_of_each(self, names: Sequence[str], round: int) -> dict[str, float]:
+        assert isinstance(self.densities, Mapping)
+        found: dict[str, float] = {}
+        for pattern, densities in self.densities.items():
+            for name in matching(pattern, names, what="densities"):
+                found.setdefault(name, densities[round - 1])
+        if missing := [name for name in names if name not in found]:
+            raise ValueError(
+                f"densities has no pattern for {missing}; add one, such as '*', or exclude these parameters"
+            )
+        return found
+
+    def _density_by_scope(self, masks: Masks, density: float) -> dict[str, float]:
+        if self.scope == "uniform" or density == 0:
+            return dict.fromkeys(masks, density)
+        shapes = {name: mask.shape for name, mask in masks.items()}
+        return erdos_renyi(shapes, density, kernel=self.scope == "erk")
+
+
+def _without(amount: float, count: int) -> int:
+    return count - round(amount * count)
+
+
+def _at_most(kept: int, wanted: float) -> int:
+    return min(kept, round(wanted))
+
+
+def _densities(
+    densities: Any,
+) -> tuple[float, ...] | dict[str, tuple[float, ...]] | None:
+    if densities is None:
+        return None
+    if densities in ([], (), {}):
+        raise ValueError(f"densities={densities!r} is empty: give one for each round")
+    if isinstance(densities, Mapping):
+        return {pattern: _falling(values) for pattern, values in densities.items()}
+    return _falling(densities)
+
+
+def _falling(densities: Any) -> tuple[float, ...]:
+    if not isinstance(densities, Sequence) or isinstance(densities, str):
+        raise ValueError(  # noqa: TRY004 (a value of the user's, as the others)
+            f"densities={densities!r} must be a list: the density of each round"
+        )
+    for density in densities:
+        check_fraction("densities", density)
+    if list(densities) != sorted(set(densities), reverse=True):
+        raise ValueError(f"densities={list(densities)} must fall from round to round")
+    return tuple(densities)
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ValueError(
+            f"{name}={value!r}; choose from {', '.join(map(repr, choices))}"
+        )
+
+
+def check_fraction(name: str, value: Any) -> None:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or not 0 < value < 1
+    ):
+        raise ValueError(
+            f"{name}={value!r} must be a fraction between 0 and 1, both excluded"
+        )

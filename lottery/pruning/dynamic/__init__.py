@@ -1,0 +1,37 @@
+"""Masks that move while one training goes on: gradual pruning, SET, RigL, and a user's own.
+
+>>> from lottery import LotteryTicket
+>>> LotteryTicket(rounds=0, moving={"name": "rigl", "density": 0.05}).moving.density
+0.05
+"""
+
+from __future__ import annotations
+
+from lottery.pruning.dynamic.gradual import Gradual
+from lottery.pruning.dynamic.moment import Moment, Moving, Training
+from lottery.pruning.dynamic.mover import Mover, begin
+from lottery.pruning.dynamic.registry import (
+    available,
+    described,
+    name_of,
+    register,
+    resolve,
+)
+from lottery.pruning.dynamic.regrowth import SET, RigL, drop_and_grow
+
+__all__ = [
+    "SET",
+    "Gradual",
+    "Moment",
+    "Mover",
+    "Moving",
+    "RigL",
+    "Training",
+    "available",
+    "begin",
+    "described",
+    "drop_and_grow",
+    "name_of",
+    "register",
+    "resolve",
+]

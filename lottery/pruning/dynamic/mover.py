@@ -1,0 +1,175 @@
+"""The moves of one training: when they come, what they see, what they did."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from lottery.foundations import streams
+from lottery.foundations.names import parameters_of
+from lottery.masks.masks import Masks
+from lottery.pruning.dynamic.moment import Moment, Moving, Training
+from lottery.pruning.dynamic.registry import name_of
+
+
+def begin(
+    moving: Moving,
+    masks: Masks,
+    seed: int,
+    training: Training,
+    *,
+    allow_empty: bool = False,
+) -> Masks:
+    """The masks that a training starts under.
+
+    Args:
+        moving: the method.
+        masks: all weights, or those of a ticket.
+        seed: that of the run.
+        training: how long it will be.
+        allow_empty: a layer may start empty.
+
+    Raises:
+        ValueError: a layer would be empty, or nothing would ever move.
+    """
+    if not any(moving.due(step, training) for step in range(training.steps)):
+        raise ValueError(
+            f"moving={moving!r} never moves in a training of {training.steps} steps: train longer, or move more often"
+        )
+    generator = torch.Generator().manual_seed(streams.derive(seed, "move", "begin"))
+    following = moving.begin(masks, generator)
+    _check(masks, following, moving, allow_empty)
+    return following
+
+
+class Mover:
+    """The moves of one training. Each optimizer moves the masks of its own parameters, and counts its own steps.
+
+    Args:
+        moving: the method.
+        seed: that of the run.
+        allow_empty: a layer may lose its last weight.
+
+    Attributes:
+        moves: what was done: step of the fit, density after it, weights dropped and weights grown.
+    """
+
+    def __init__(self, moving: Moving, seed: int, allow_empty: bool = False) -> None:
+        self.moves: list[dict[str, Any]] = []
+        self._moving = moving
+        self._seed = seed
+        self._allow_empty = allow_empty
+        self._steps: dict[int, int] = {}
+        self._gradients: dict[str, Tensor] = {}
+        self._last: tuple[int, int] | None = None
+
+    def start(
+        self, module: nn.Module, optimizers: Iterable[Optimizer], training: Training
+    ) -> None:
+        """The training begins, or goes on."""
+        self._module, self._training = module, training
+        names = {id(p): name for name, p in parameters_of(module).items()}
+        self._names = [
+            {names[id(p)] for g in optimizer.param_groups for p in g["params"]}
+            for optimizer in optimizers
+        ]
+        self._index = {id(optimizer): i for i, optimizer in enumerate(optimizers)}
+
+    def keep_gradients(self, masks: Masks) -> None:
+        """After a backward pass of manual optimization: keep dense gradients that a move is about to need.
+
+        The gradients in the module are masked before the module clips them, which is before the optimizer steps.
+        """
+        if not getattr(self._moving, "needs_gradients", True):
+            return
+        due = [
+            names
+            for index, names in enumerate(self._names)
+            if self._moving.due(self._steps.get(index, 0), self._training)
+        ]
+        for name, gradient in self._dense(set().union(*due) & masks.keys()).items():
+            # an older gradient was masked already
+            if bool(gradient[~masks[name].to(gradient.device)].any()):
+                self._gradients[name] = gradient.clone()
+
+    def step(self, masks: Masks, optimizer: Optimizer, step: int) -> Masks | None:
+        """Called before each step of an optimizer; the masks from then on, or None where they do not move.
+
+        Args:
+            masks: the masks so far.
+            optimizer: the one that is about to step.
+            step: steps of the fit, of all its optimizers. A second call with the same, as for LBFGS, moves nothing.
+
+        Raises:
+            ValueError: the method gave masks of other parameters, or emptied a layer.
+        """
+        index = self._index[id(optimizer)]
+        if self._last == (index, step):
+            return None
+        self._last = index, step
+        own = self._steps.get(index, 0)
+        self._steps[index] = own + 1
+        names = self._names[index] & masks.keys()
+        if not names or not self._moving.due(own, self._training):
+            return None
+        before = Masks({name: mask for name, mask in masks.items() if name in names})
+        kept = {n: self._gradients.pop(n) for n in names if n in self._gradients}
+        seed = streams.derive(self._seed, "move", step)
+        moment = Moment(
+            self._module,
+            before,
+            {**self._dense(names), **kept},
+            own,
+            self._training,
+            torch.Generator().manual_seed(seed),
+        )
+        after = self._moving.move(moment)
+        _check(before, after, self._moving, self._allow_empty)
+        following = Masks({**masks, **after})
+        self.moves.append(
+            {
+                "step": step,
+                "density": following.density,
+                "dropped": (before - after).kept,
+                "grown": (after - before).kept,
+            }
+        )
+        return following
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds of it: plain containers and tensors."""
+        return {
+            "moves": [dict(move) for move in self.moves],
+            "steps": dict(self._steps),
+            "gradients": dict(self._gradients),
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take up what `state` returned."""
+        self.moves = [dict(move) for move in state["moves"]]
+        self._steps = dict(state["steps"])
+        self._gradients = dict(state["gradients"])
+
+    def _dense(self, names: Iterable[str]) -> dict[str, Tensor]:
+        """The gradients in the module, of those that have one."""
+        parameters = parameters_of(self._module)
+        found = {name: parameters[name].grad for name in names}
+        return {
+            name: gradient.to_dense() if gradient.is_sparse else gradient
+            for name, gradient in found.items()
+            if gradient is not None
+        }
+
+
+def _check(before: Masks, after: Masks, moving: Moving, allow_empty: bool) -> None:
+    before.check_same(after)
+    empty = [n for n, m in after.items() if before[n].any() and not m.any()]
+    if empty and not allow_empty:
+        raise ValueError(
+            f"moving={name_of(moving)!r} would leave no weight of {', '.join(empty)}, which cuts the network there (layer"
+            " collapse). Use a higher density, another scope, or exclude the layer with Pruning(exclude=[...]), or set its collapse='warn'."
+        )

@@ -1,0 +1,81 @@
+"""Wanda: magnitude times the norm of what comes in."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lottery.foundations.names import owner_of, parameters_of
+from lottery.foundations.substitution import substituted
+from lottery.pruning.scores.context import Context
+from lottery.pruning.scores.gradient import summed
+from lottery.pruning.scores.lookahead import LAYERS
+from lottery.pruning.scores.registry import register
+
+
+@register("wanda", "batches")
+@dataclass(frozen=True)
+class Wanda:
+    """|W_ij| · ‖X_j‖₂: magnitude times the norm of the input that the weight multiplies, over all samples.
+
+    Weights are meant to be compared within each output row. For a convolution X_j is all that a kernel entry meets. The
+    paper prunes layer after layer, on inputs that have passed the pruned layers below: to do so, score again after each.
+
+    Args:
+        batches: how many batches to take.
+
+    Source: Sun, Liu, Bair & Kolter, "A Simple and Effective Pruning Approach for Large Language Models", ICLR 2024,
+    section 3.
+    """
+
+    batches: int = 10
+
+    def __call__(self, context: Context) -> dict[str, Tensor]:
+        """The score of each weight, in double precision.
+
+        Raises:
+            ValueError: a parameter is not the weight of a linear layer or convolution that forward calls as a module.
+        """
+        owners = {name: owner_of(context.module, name) for name in context.masks}
+        squares = summed(
+            (_input_squares(owners, b, context) for b in context.take(self.batches)),
+            context,
+        )
+        if missing := [name for name in owners if name not in squares]:
+            raise ValueError(
+                f"wanda scores the weights of Linear and Conv layers that forward calls, which these are not: {missing}."
+                " Exclude them or choose another score."
+            )
+        return {n: w.abs() * squares[n].sqrt() for n, w in context.weights.items()}
+
+
+def _input_squares(
+    owners: dict[str, nn.Module], batch: Any, context: Context
+) -> dict[str, Tensor]:
+    """Σ x² over all inputs that each weight multiplies in one batch."""
+    calls: list[tuple[str, Tensor]] = []
+    with ExitStack() as stack, torch.no_grad():
+        for name, layer in owners.items():
+            if isinstance(layer, LAYERS) and name.rpartition(".")[2] == "weight":
+                handle = layer.register_forward_pre_hook(
+                    lambda _, inputs, name=name: calls.append((name, inputs[0]))
+                )
+                stack.callback(handle.remove)
+        context.loss(context.module, batch)
+    totals: dict[str, Tensor] = {}
+    for name, x in calls:
+        totals[name] = totals.get(name, 0) + _met(owners[name], x)
+    return totals
+
+
+def _met(layer: nn.Module, x: Tensor) -> Tensor:
+    """Σ x² for each weight of a layer: the derivative of the layer's summed output on x² by the weight."""
+    own = {name: p.detach().double() for name, p in parameters_of(layer).items()}
+    weight = own["weight"].requires_grad_()
+    with substituted(layer, own):
+        output = layer(x.detach().double().square())
+    return torch.autograd.grad(output.sum(), weight)[0]

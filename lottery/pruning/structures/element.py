@@ -1,0 +1,52 @@
+"""No structure: each weight for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from lottery.masks.masks import Masks
+from lottery.masks.selection import smallest
+from lottery.pruning.structures.groups import Pool, count_to_go
+from lottery.pruning.structures.registry import register
+
+
+@register("element")
+@dataclass(frozen=True)
+class Element:
+    """Each weight for itself: exactly ``round(amount * surviving)`` of each pool go, ties by position.
+
+    Source: LeCun, Denker & Solla, "Optimal Brain Damage", NeurIPS 1989.
+
+    Example:
+        >>> import torch
+        >>> w = torch.tensor([4.0, 1.0, 3.0, 2.0])
+        >>> Element().next_masks({"w": w}, Masks.ones({"w": w}), [(["w"], 0.5)])["w"].tolist()
+        [True, False, True, False]
+    """
+
+    def next_masks(
+        self,
+        scores: Mapping[str, Tensor],
+        masks: Masks,
+        pools: Sequence[Pool],
+        *,
+        density: float | None = None,
+        allow_empty: bool = False,
+        module: nn.Module | None = None,
+        example_input: Any = None,
+    ) -> Masks:
+        """The masks after one pruning. A parameter may lose its last weight, for the caller to refuse."""
+        following = dict(masks)
+        for names, amount in pools:
+            pool = [masks[name] for name in names]
+            surviving = sum(int(mask.sum()) for mask in pool)
+            total = sum(mask.numel() for mask in pool)
+            count = count_to_go(surviving, total, amount, density)
+            gone = smallest([scores[name] for name in names], count, pool)
+            for name, marks in zip(names, gone, strict=True):
+                following[name] = masks[name] & ~marks
+        return Masks(following)

@@ -1,0 +1,452 @@
+"""A run directory, read: finished, running or interrupted."""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from torch import Tensor
+
+from lottery.foundations.names import renamed
+from lottery.masks.history import MaskHistory
+from lottery.masks.masks import Masks
+from lottery.runs.comparison import Comparison
+from lottery.runs.layout import (
+    INITIAL,
+    MOVED,
+    REWIND,
+    RUN,
+    TRAINED,
+    decode_masks,
+    masks_file,
+    round_file,
+)
+from lottery.runs.metric import metric_of
+from lottery.storage.directory import LAST, STATE, Directory, StorageError
+from lottery.tickets.ticket import Ticket
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+class Run:
+    """A run directory, opened read-only. Nothing is read before it is asked for.
+
+    Args:
+        dirpath: the `dirpath` of a `LotteryTicket`.
+
+    Raises:
+        StorageError: there is no run at that path.
+
+    Example::
+
+        run = Run("checkpoints/digits")
+        run.rounds            # [0, 1, 2, ...]: the finished rounds
+        run.table()           # one row per round
+        run.plot()            # the metric against density
+        run.ticket(7)         # the mask of round 7 and the weights it starts from
+        run.weights(7)        # the weights that round 7 ended with
+    """
+
+    def __init__(self, dirpath: str | os.PathLike[str]) -> None:
+        self.path = Path(dirpath)
+        self._directory = Directory(self.path)
+        self._masks: tuple[int, MaskHistory] | None = None
+        if RUN not in self._directory:
+            raise StorageError(
+                f"{self.path} holds no run (no {RUN}). A run is written by LotteryTicket(dirpath=...)."
+            )
+
+    @cached_property
+    def info(self) -> dict[str, Any]:
+        """What was written once: id, seed, versions and settings."""
+        return self._directory.read_json(RUN)
+
+    @property
+    def rounds(self) -> list[int]:
+        """The finished rounds, in order."""
+        names = [name.split("/") for name in self._directory.files()]
+        return sorted(int(name[1]) for name in names if name[2:] == ["summary.json"])
+
+    @property
+    def in_progress(self) -> int | None:
+        """The round that was begun and is not finished, or None."""
+        begun = self._begun()
+        return None if begun in self.rounds else begun
+
+    @property
+    def status(self) -> Literal["running", "interrupted", "finished"]:
+        """Whether a process is writing the run now, and if none is, whether a round was left unfinished."""
+        if self._directory.in_use:
+            return "running"
+        return "finished" if self.in_progress is None else "interrupted"
+
+    # numbers
+
+    def summary(self, round: int) -> dict[str, Any]:
+        """The numbers of a finished round.
+
+        Raises:
+            StorageError: the round is not finished.
+        """
+        return self._directory.read_json(self._finished(round, "summary.json"))
+
+    def records(self, round: int) -> list[dict[str, float]]:
+        """What was logged in a round: one row per epoch and per validation, with `step` and `epoch`.
+
+        Of the round in progress, what had been noted when it was last saved.
+
+        Raises:
+            StorageError: the round was not begun.
+        """
+        if round != self.in_progress:
+            return self._directory.read_json(self._finished(round, "history.json"))
+        try:
+            saved = self._saved(round)
+        except StorageError:
+            if round == self.in_progress:
+                raise
+            return self.records(round)  # it was finished meanwhile
+        if round != self.in_progress:
+            return self.records(round)
+        return saved["record"]["history"] if saved else []
+
+    def history(self, round: int | None = None) -> pandas.DataFrame:
+        """All metrics over time: one row per epoch and per validation.
+
+        Args:
+            round: a finished round or the one in progress; default: all finished ones.
+
+        Returns:
+            Columns `round`, `density`, `step`, `epoch` and one per metric, NaN where it was not logged.
+
+        Raises:
+            StorageError: the round was not begun.
+        """
+        import pandas
+
+        rows: list[dict[str, Any]] = []
+        for number in self.rounds if round is None else [operator.index(round)]:
+            records = self.records(number)
+            if records:
+                moves = self._moves(number)
+                begun = self.masks[number].density if moves else self._density(number)
+            for row in records:
+                done = [m["density"] for m in moves if m["step"] < row["step"]]
+                here = {"round": number, "density": done[-1] if done else begun}
+                rows.append({**row, **here})
+        frame = pandas.DataFrame(rows)
+        first = ["round", "density", "step", "epoch"]
+        return frame.reindex(columns=[*first, *frame.columns.difference(first, False)])
+
+    def table(self) -> pandas.DataFrame:
+        """One row per round, indexed by round.
+
+        Columns: density, kept, steps, epochs; `start`, `best` and `last` with the monitored metric's name (or every
+        metric's last value, where none is monitored); best_step; the test metrics at the best and the last step;
+        seconds; status.
+        """
+        import pandas
+
+        rows = [_row(self.summary(round)) for round in self.rounds]
+        begun = self.in_progress
+        if begun is not None:
+            rows.append({"round": begun, "status": "in progress"})
+        frame = pandas.DataFrame(rows, columns=None if rows else ["round", "status"])
+        return frame.set_index("round")
+
+    def densities(self) -> pandas.DataFrame:
+        """The density of each prunable parameter, and of "all", in each finished round (the index)."""
+        import pandas
+
+        rows = {}
+        for number in self.rounds:
+            summary = self.summary(number)
+            rows[number] = {**summary["densities"], "all": summary["density"]}
+        return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("round")
+
+    def connectivity(self) -> pandas.DataFrame:
+        """What masks leave of the network in each finished round (the index).
+
+        Columns: `kept`, `on a path` from input to output and `sparsest layer`, as densities; `compression` and
+        `effective compression`, prunable / kept and prunable / on a path; `dead units` in all. NaN where paths cannot be
+        followed, as through recurrent layers; see `lottery.pruning.graph.paths`.
+        """
+        import pandas
+
+        rows = {}
+        for number in self.rounds:
+            found = self.summary(number)["connectivity"]
+            rows[number] = {
+                "kept": found["density"],
+                "on a path": found["effective_density"],
+                "sparsest layer": found["lowest_density"],
+                "compression": found["compression"],
+                "effective compression": found["effective_compression"],
+                "dead units": sum(found["dead_units"].values()),
+            }
+        frame = pandas.DataFrame.from_dict(rows, orient="index", dtype=float)
+        return frame.rename_axis("round")
+
+    @property
+    def metric(self) -> str | None:
+        """The column of `table` that says most: the test counterpart of the monitored metric at the best step, the
+        monitored metric itself, or the first there is."""
+        found = metric_of([self.summary(round) for round in self.rounds[:1]])
+        return None if found is None else found.column
+
+    # tensors
+
+    @property
+    def masks(self) -> MaskHistory:
+        """The masks of all rounds that were begun, as they were when the round began.
+
+        Example::
+
+            run.masks[7]                       # the masks of round 7
+            run.masks.deaths["net.0.weight"]   # the round in which each weight died
+        """
+        begun = self._begun()
+        if self._masks is None or self._masks[0] != begun:
+            try:
+                self._masks = (
+                    begun,
+                    decode_masks(self._directory.read(masks_file(begun))),
+                )
+            except StorageError:
+                if self._begun() == begun:
+                    raise
+                return self.masks  # the next round began meanwhile
+        return self._masks[1]
+
+    def last_masks(self, round: int) -> Masks:
+        """The masks that a finished round ended with: those of `masks`, unless they moved while it trained.
+
+        Of a round in progress, the masks that it started under.
+        """
+        moved = round_file(round, MOVED)
+        if moved in self._directory:
+            return decode_masks(self._directory.read(moved))[0]
+        return self.masks[round]
+
+    def ticket(self, round: int) -> Ticket:
+        """The ticket of a round: its mask, and the weights that its training started from.
+
+        Where masks moved while the round trained it is the last one.
+
+        Raises:
+            StorageError: the round has no mask yet, or the weights it started from were not kept.
+        """
+        round = operator.index(round)  # a table gives NumPy's, which JSON cannot hold
+        if not 0 <= round <= self._begun():
+            raise StorageError(
+                f"{self.path} has no mask for round {round}; finished rounds are {self.rounds}"
+            )
+        rule = self.info["settings"]["rewind"]["rule"]
+        rewound = rule == "weights" or round == 0
+        provenance = {
+            "run": self.info["id"],
+            "round": round,
+            "seed": self.info["seed"],
+            "versions": self.info["versions"],
+            "rewind": self.info["settings"]["rewind"],
+        }
+        if "moving" in self.info["settings"]:
+            provenance["moving"] = self.info["settings"]["moving"]
+        if round in self.rounds:
+            summary = self.summary(round)
+            provenance["metrics"] = {
+                key: summary[key]
+                for key in ("start", "best", "last", "test_best", "test_last")
+            }
+        return Ticket(
+            self.last_masks(round),
+            self.weights(("rewind" if round else "initial") if rewound else round - 1),
+            provenance,
+        )
+
+    def weights(self, of: Literal["initial", "rewind"] | int) -> dict[str, Tensor]:
+        """A state dict: "initial" and "rewind" weights, or those that a round ended with.
+
+        All are the module's own, by canonical names: whatever `on_save_checkpoint` makes of a checkpoint, and whether or
+        not parts of the module are compiled.
+
+        Raises:
+            TypeError: `of` is something else.
+            StorageError: they are not there; the message says why.
+        """
+        if of == "initial":
+            if INITIAL not in self._directory:
+                raise StorageError(
+                    f"{self.path} is a copy without weights; `run.masks` has the masks of its rounds"
+                )
+            return renamed(self._directory.read_tensors(INITIAL))
+        if of == "rewind":
+            if not (self.path / REWIND).exists():
+                raise StorageError(
+                    f"{self.path} has no rewind point yet: round 0 has not come to it"
+                )
+            return weights_in(self._directory.read_checkpoint(REWIND))
+        try:
+            of = operator.index(of)
+        except TypeError:
+            raise TypeError(
+                f"weights({of!r}): write 'initial', 'rewind' or the number of a round"
+            ) from None
+        name = round_file(of, TRAINED)
+        if name not in self._directory:
+            if of in self.rounds:
+                raise StorageError(
+                    f"the weights of round {of} were not kept in {self.path}; LotteryTicket(keep='all') keeps them all"
+                )
+            raise StorageError(
+                f"{self.path} has no round {of}; finished rounds are {self.rounds}"
+            )
+        return renamed(self._directory.read_tensors(name))
+
+    def copy(self, dirpath: str | os.PathLike[str], *, weights: bool = False) -> Run:
+        """Copy what is finished, verified on the way; without weights a run is small enough to publish.
+
+        Args:
+            dirpath: where to, a new directory.
+            weights: also the initial and trained weights. The rewind point goes along with them; a round in progress
+                does not.
+
+        Raises:
+            StorageError: the target exists, a file is damaged, or the disk is full.
+        """
+        target = Directory(dirpath)
+        if target.path.exists():
+            raise StorageError(f"{target.path} exists already; copy to a new directory")
+        names = [
+            name
+            for name in self._directory.files()
+            if weights or not name.endswith((INITIAL, TRAINED))
+        ]
+        if weights and (self.path / REWIND).exists():
+            target.write_checkpoint(REWIND, self._directory.read_checkpoint(REWIND))
+        target.commit({name: self._directory.read(name) for name in names})
+        return Run(target.path)
+
+    # pictures
+
+    def plot(
+        self,
+        kind: str = "metric",
+        metric: str | None = None,
+        *,
+        ax: Axes | None = None,
+        **options: Any,
+    ) -> Axes | Figure:
+        """Draw the run; `kind` and the other arguments are those of `Comparison.plot`."""
+        return self.compare([self]).plot(kind, metric, ax=ax, **options)
+
+    @staticmethod
+    def compare(
+        runs: Sequence[Run | str | os.PathLike[str]]
+        | Mapping[str, Sequence[Run | str | os.PathLike[str]]],
+    ) -> Comparison:
+        """Several runs side by side: seeds of one arm, or arms with their seeds.
+
+        Args:
+            runs: runs or their directories, as seeds of one arm; or a mapping from the arm's name to such a list.
+
+        Raises:
+            TypeError: it is a single run.
+            StorageError: a directory holds no run.
+            ValueError: there is nothing to compare.
+
+        Example::
+
+            Run.compare(["checkpoints/a-0", "checkpoints/a-1"]).plot()
+            Run.compare({"ticket": ["checkpoints/a-0"], "one-shot": ["checkpoints/b-0"]}).table()
+        """
+        if isinstance(runs, (str, os.PathLike, Run)):
+            raise TypeError(
+                f"compare({runs!r}): give a list of runs, or a mapping from the name of an arm to its list"
+            )
+        arms = runs if isinstance(runs, Mapping) else {"ticket": runs}
+        return Comparison(
+            {
+                name: [run if isinstance(run, Run) else Run(run) for run in members]
+                for name, members in arms.items()
+            }
+        )
+
+    def _begun(self) -> int:
+        """The last round that has masks."""
+        names = [name.split("/") for name in self._directory.files()]
+        return max(int(n[1].split(".")[0]) for n in names if n[0] == "masks")
+
+    def _moves(self, round: int) -> list[dict[str, Any]]:
+        """When masks moved within a round, and the densities that this left."""
+        if "moving" not in self.info["settings"]:
+            return []
+        if round in self.rounds:
+            return self.summary(round)["moves"]
+        saved = self._saved(round)
+        return saved["moving"]["moves"] if saved else []
+
+    def _saved(self, round: int) -> dict[str, Any] | None:
+        """What the last checkpoint holds of a round."""
+        if not (self.path / LAST).exists():
+            return None
+        states = self._directory.read_checkpoint(LAST).get("callbacks", {}).values()
+        own = [
+            s for s in states if s.keys() >= {"round", "record"} and s["round"] == round
+        ]
+        return own[0] if own else None
+
+    def _density(self, round: int) -> float:
+        return (
+            self.summary(round)["density"]
+            if round in self.rounds
+            else self.masks[round].density
+        )
+
+    def _finished(self, round: int, name: str) -> str:
+        if round not in self.rounds:
+            raise StorageError(
+                f"round {round} is not finished in {self.path}; finished rounds are {self.rounds}"
+            )
+        return round_file(round, name)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}: {len(self.rounds)} rounds finished)"
+
+    def _repr_html_(self) -> str:
+        import html
+
+        title = f"{self.path}: {self.status}, {len(self.rounds)} rounds finished"
+        return f"<p>{html.escape(title)}</p>{self.table()._repr_html_()}"  # type: ignore[operator]
+
+
+def weights_in(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The module's own weights in a state that a run stored; in one of an older version, Lightning's state dict."""
+    found = state.get(STATE, {}).get("weights", state["state_dict"])
+    return {n: t for n, t in renamed(found).items() if isinstance(t, Tensor)}
+
+
+def _row(summary: dict[str, Any]) -> dict[str, Any]:
+    row = {
+        name: summary[name] for name in ("round", "density", "kept", "steps", "epochs")
+    }
+    monitor = summary["monitor"]
+    if monitor is not None:
+        row[f"start_{monitor}"] = summary["start"].get(monitor)
+        row[f"best_{monitor}"] = summary["best"].get(monitor)
+        row["best_step"] = summary["best"].get("step")
+        row[f"last_{monitor}"] = summary["last"].get(monitor)
+    else:
+        row.update({f"last_{name}": value for name, value in summary["last"].items()})
+    for when in ("best", "last"):
+        for name, value in summary[f"test_{when}"].items():
+            taken = f"{when}_{name}" in row
+            row[f"{when}_{name} (test)" if taken else f"{when}_{name}"] = value
+    return {**row, "seconds": summary["seconds"], "status": "finished"}

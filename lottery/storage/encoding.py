@@ -1,0 +1,46 @@
+"""Tensors and plain data as the bytes of a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def encode_json(value: Any) -> bytes:
+    return (json.dumps(value, indent=1) + "\n").encode()
+
+
+def encode_tensors(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> bytes:
+    """Tensors as one safetensors file in memory.
+
+    Raises:
+        ValueError: one is sparse, which the format cannot hold; the message names it.
+    """
+    from safetensors.torch import save
+
+    sparse = [name for name, t in tensors.items() if t.layout != torch.strided]
+    if sparse:
+        raise ValueError(
+            f"{', '.join(sparse)} cannot be stored, as it is sparse. Leave it out of the module's state dict"
+            " (register_buffer(..., persistent=False)), or keep it dense."
+        )
+    plain = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+    return save(plain, metadata=dict(metadata) if metadata else None)
+
+
+def decode_tensors(data: bytes) -> dict[str, Tensor]:
+    from safetensors.torch import load
+
+    return load(data)
+
+
+def decode_metadata(data: bytes) -> dict[str, str]:
+    """The text metadata of a safetensors file in memory."""
+    size = int.from_bytes(data[:8], "little")
+    return json.loads(data[8 : 8 + size]).get("__metadata__", {})

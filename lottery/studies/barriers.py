@@ -1,0 +1,44 @@
+"""The error barrier of a training, kept in its run directory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from lottery import storage
+from lottery.runs.run import Run
+from lottery.storage.directory import Directory
+from lottery.studies.evaluation import Evaluation
+from lottery.studies.stability import Barrier
+from lottery.training.recipes import RecipeCLI
+
+BARRIER = "barrier.json"
+
+
+def measure_barrier(
+    cli: RecipeCLI, weights: Mapping[str, Tensor], path: Path, metric: str | None = None
+) -> None:
+    """Store in a run directory the error barrier between the weights that its training ended with and others.
+
+    Args:
+        cli: the recipe.
+        weights: the others.
+        path: the run directory.
+        metric: of what the error is made; default: the metric that the recipe monitors, on validation data.
+    """
+    found = Evaluation.of(cli, metric).barrier(weights, Run(path).weights(0))
+    directory = Directory(path)
+    with directory.locked():
+        curve = {"alphas": list(found.alphas), "errors": list(found.errors)}
+        directory.commit({BARRIER: storage.encode_json(curve)})
+
+
+def read_barrier(path: Path) -> Barrier | None:
+    """The barrier of a run directory, where there is one."""
+    directory = Directory(path)
+    if BARRIER not in directory:
+        return None
+    found = directory.read_json(BARRIER)
+    return Barrier(tuple(found["alphas"]), tuple(found["errors"]))

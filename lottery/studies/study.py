@@ -1,0 +1,294 @@
+"""A study: one recipe over seeds, rounds and arms, in a directory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lottery.runs.metric import Metric, metric_of
+from lottery.runs.run import Run
+from lottery.storage.directory import StorageError
+from lottery.studies.barriers import read_barrier
+from lottery.studies.cell import finished_rounds
+from lottery.studies.driver import ATTEMPTS, Progress, drive, standing
+from lottery.studies.engines.engine import Engine
+from lottery.studies.engines.local import LocalEngine
+from lottery.studies.plan import FILE, TICKET, Cell, Plan
+from lottery.studies.points import point
+from lottery.studies.stability import Barrier
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from lottery.runs.comparison import Comparison
+    from lottery.studies.evidence import Evidence
+
+
+class Study:
+    """A study's directory, opened for reading: finished, running or interrupted.
+
+    Args:
+        dirpath: the directory.
+
+    Raises:
+        StorageError: there is no study at that path.
+
+    Example::
+
+        study = run_study("recipes/digits.yaml", "checkpoints/digits_study", seeds=5)
+        print(study.evidence().verdict())
+        study.points()                    # one row per finished training
+        study.run_of("reinit", seed=0, round=7)
+    """
+
+    def __init__(self, dirpath: str | os.PathLike[str]) -> None:
+        self.path = Path(dirpath)
+        self.plan = Plan.read(self.path)
+
+    @staticmethod
+    def is_at(path: str | os.PathLike[str]) -> bool:
+        """Whether a path is that of a study's directory."""
+        return (Path(path) / FILE).is_file()
+
+    # what is there
+
+    @property
+    def arms(self) -> list[str]:
+        """ "ticket" and the controls."""
+        return [TICKET, *self.plan.arms]
+
+    def ticket_run(self, seed: int) -> Run:
+        """The run of the tickets of a seed, with all its rounds.
+
+        Raises:
+            StorageError: it was not begun.
+        """
+        return Run(self.path / Cell(TICKET, seed).key)
+
+    def run_of(self, arm: str, seed: int, round: int) -> Run:
+        """The training of a control, as a run of one round.
+
+        Raises:
+            ValueError: the study has no such arm.
+            StorageError: the training was not begun.
+        """
+        if arm not in self.plan.arms:
+            raise ValueError(
+                f"arm={arm!r}; the controls of {self.path} are {', '.join(self.plan.arms)}"
+            )
+        return Run(self.path / Cell(arm, seed, round).key)
+
+    def runs_of(self, control: str) -> list[Run]:
+        """The finished trainings of a control, whatever its settings; none where the study has no such arm."""
+        return [
+            Run(self.path / cell.key)
+            for seed in self.plan.seeds
+            for cell in self._controls(seed)
+            if self.plan.arms[cell.arm].name == control
+        ]
+
+    def progress(self) -> Progress:
+        """What is done, and what was given up."""
+        return standing(self.path, self.plan)
+
+    def table(self) -> pandas.DataFrame:
+        """One row per arm: how many of its cells are done, how many failed, how many there are."""
+        import pandas
+
+        progress = self.progress()
+        rows = [
+            {
+                "arm": arm,
+                "done": sum(cell.arm == arm for cell in progress.done),
+                "failed": sum(cell.arm == arm for cell in progress.failed),
+                "cells": sum(cell.arm == arm for cell in progress.cells),
+            }
+            for arm in self.arms
+        ]
+        return pandas.DataFrame(rows).set_index("arm")
+
+    @property
+    def begun(self) -> bool:
+        """Whether a round of any seed is finished, so that there is something to say."""
+        return bool(self._begun())
+
+    @property
+    def metric(self) -> Metric:
+        """The metric that arms are compared by: on test data, at the step that validation chose.
+
+        Raises:
+            StorageError: no round is finished yet.
+        """
+        for seed in self._begun():
+            found = metric_of([self.ticket_run(seed).summary(0)])
+            if found is not None:
+                return found
+        raise StorageError(f"no round of {self.path} is finished yet")
+
+    def points(self) -> pandas.DataFrame:
+        """One row per finished training, as `lottery.studies.evidence.Evidence` takes them.
+
+        Columns: arm ("dense", "ticket" or a control), seed, round, density; value, the metric on test data at the step of
+        best validation; step, that step; reached, the first step at which validation was as good as the dense network's
+        best of the same seed, NaN where it never was; steps, trained in all; budget, the Trainer's limit; seconds.
+
+        Raises:
+            StorageError: no round is finished yet.
+        """
+        import pandas
+
+        metric = self.metric
+        levels = {
+            seed: self.ticket_run(seed).summary(0)["best"].get(metric.chosen_by)
+            for seed in self._begun()
+        }
+        rows = [
+            {
+                "arm": arm,
+                "seed": seed,
+                "round": round,
+                **point(run, number, metric, levels[seed]),
+            }
+            for arm, seed, round, run, number in self._trainings()
+        ]
+        return pandas.DataFrame(rows)
+
+    def _begun(self) -> list[int]:
+        """The seeds whose dense network is trained."""
+        found = (finished_rounds(self.path, Cell(TICKET, s)) for s in self.plan.seeds)
+        return [s for s, rounds in zip(self.plan.seeds, found, strict=True) if rounds]
+
+    def _trainings(self) -> Iterator[tuple[str, int, int, Run, int]]:
+        """Arm, seed and round of each finished training, the run it is in and its round there."""
+        for seed in self._begun():
+            run = self.ticket_run(seed)
+            for round in run.rounds:
+                yield TICKET if round else "dense", seed, round, run, round
+            for cell in self._controls(seed):
+                if cell.round:  # not dense in another order
+                    yield cell.arm, seed, cell.round, Run(self.path / cell.key), 0
+
+    def _controls(self, seed: int) -> Iterator[Cell]:
+        """The trainings of controls that are finished."""
+        for arm in self.plan.arms:
+            for round in self.plan.rounds_of(arm):
+                cell = Cell(arm, seed, round)
+                if finished_rounds(self.path, cell):
+                    yield cell
+
+    def barriers(self) -> pandas.DataFrame:
+        """The error barrier between each round of each seed, dense too, and the same trained in another order.
+
+        Both start at the rewind point. Columns: seed, round, density, height, stable. Of the control "order"; empty
+        without it.
+
+        Source: Frankle et al., "Linear Mode Connectivity and the Lottery Ticket Hypothesis", ICML 2020.
+        """
+        import pandas
+
+        rows = []
+        for cell, barrier in self._barriers().items():
+            density = self.ticket_run(cell.seed).summary(cell.round or 0)["density"]
+            place = {"seed": cell.seed, "round": cell.round, "density": density}
+            rows.append({**place, "height": barrier.height, "stable": barrier.stable})
+        return pandas.DataFrame(
+            rows, columns=["seed", "round", "density", "height", "stable"]
+        )
+
+    def _barriers(self) -> dict[Cell, Barrier]:
+        found = {}
+        for seed in self.plan.seeds:
+            for cell in self._controls(seed):
+                barrier = read_barrier(self.path / cell.key)
+                if barrier is not None:
+                    found[cell] = barrier
+        return found
+
+    # what it says
+
+    def evidence(
+        self, margin: float | None = None, level: float = 0.05, **options: Any
+    ) -> Evidence:
+        """Whether tickets are winning tickets, from what is finished; see `lottery.studies.evidence.Evidence`.
+
+        Claims are about the rounds that are compared with controls: the fewer these are, the fewer seeds are needed.
+
+        Args:
+            margin: how much worse than dense is still as good; default: see there.
+            level: chance of a false claim in each family of claims.
+            options: of `Evidence`, such as `must_beat`.
+
+        Raises:
+            StorageError: no round is finished yet.
+            ValueError: the metric needs a margin, or arms cannot be compared.
+        """
+        from lottery.studies.evidence import Evidence
+
+        metric, points = self.metric, self.points()
+        return Evidence(
+            points[points["round"].isin([0, *self.plan.rounds])],
+            margin=margin,
+            level=level,
+            lower_is_better=metric.lower_is_better,
+            metric=metric.name,
+            planned=list(self.plan.arms),
+            **options,
+        )
+
+    def plot(
+        self, kind: str = "metric", *, ax: Axes | None = None, **options: Any
+    ) -> Axes | Figure:
+        """Draw what is finished; arms have the same colours in every picture.
+
+        Args:
+            kind: what to draw:
+
+                - "metric": the metric against density: ticket and controls as lines, dense as a band; marks above for the
+                  rounds that are winning, matching or below dense;
+                - "difference": the ticket's gains over dense, with the margin, and over each control;
+                - "early-stop": the step of the best validation against density, by arm;
+                - "speed": steps to dense's level relative to dense's own, by arm, and how many seeds got there;
+                - "barrier": the error barrier against density, of the control "order".
+            ax: where to draw, for "metric", "early-stop" and "barrier".
+            options: of `evidence`, such as `margin`, for "metric" and "difference".
+
+        Raises:
+            ValueError: there is no such picture, or what it shows was not trained.
+            StorageError: no round is finished yet.
+        """
+        from lottery.studies.figures import draw
+
+        return draw(self, kind, ax, **options)
+
+    def compare(self) -> Comparison:
+        """The runs of the tickets side by side; its `plot` draws learning curves, layers, paths and more."""
+        return Run.compare({TICKET: [self.ticket_run(s) for s in self._begun()]})
+
+    def run(
+        self,
+        engine: Engine | None = None,
+        *,
+        attempts: int = ATTEMPTS,
+        show: Callable[[Progress], None] = lambda progress: None,
+    ) -> Progress:
+        """Train what is not done yet; see `lottery.studies.driver.drive`. Stop it whenever you like: nothing is lost.
+
+        Args:
+            engine: default: a process per core of this machine.
+            attempts: how often a cell is tried.
+            show: is told about the progress.
+        """
+        return drive(self.path, self.plan, engine or LocalEngine(), attempts, show)
+
+    def __repr__(self) -> str:
+        progress = self.progress()
+        return f"Study({str(self.path)!r}: {len(progress.done)} of {len(progress.cells)} cells done)"
+
+    def _repr_html_(self) -> str:
+        import html
+
+        return f"<p>{html.escape(repr(self))}</p>{self.table()._repr_html_()}"  # type: ignore[operator]

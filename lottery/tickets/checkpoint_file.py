@@ -1,0 +1,79 @@
+"""The weights in a checkpoint file: Lightning's, or a bare state dict."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lottery.foundations.names import differences, renamed
+
+
+def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The state dict in a Lightning checkpoint or in a file that holds nothing else. Nothing in it is executed.
+
+    Raises:
+        ValueError: there is no such file, it holds no state dict, or it holds what could execute code.
+    """
+    path = Path(path)
+    try:
+        found: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ValueError(f"there is no checkpoint {str(path)!r}") from None
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} is no checkpoint, or holds objects besides tensors, which are not read because they can execute"
+            " code. If you trust it, save its weights alone: torch.save(torch.load(path,"
+            " weights_only=False)['state_dict'], 'weights.pt')."
+        ) from error
+    except Exception as error:  # a damaged file fails in many ways
+        raise ValueError(f"{path} is no checkpoint, or is damaged") from error
+    if isinstance(found, Mapping) and "state_dict" in found:
+        found = found["state_dict"]
+    if not isinstance(found, Mapping) or not any(
+        isinstance(value, Tensor) for value in found.values()
+    ):
+        raise ValueError(
+            f"{path} holds a {type(found).__name__} without weights; give a Lightning checkpoint or a state dict"
+        )
+    return {name: t for name, t in renamed(found).items() if isinstance(t, Tensor)}
+
+
+def check_weights(
+    weights: Mapping[str, Tensor], module: nn.Module, origin: str
+) -> None:
+    """Make sure that weights are finite and those of a module like this one.
+
+    Args:
+        weights: a state dict.
+        module: the module they are for.
+        origin: the weights in words, for messages.
+
+    Raises:
+        ValueError: weights are missing, left over, differently shaped, NaN or infinite; the message names each.
+    """
+    extra, missing, reshaped = differences(weights, module)
+    wrong = [f"{name}: only in the module" for name in missing]
+    wrong += [f"{name}: only in what was read" for name in extra]
+    wrong += [
+        f"{name}: {mine} in what was read, {there} in the module"
+        for name, mine, there in reshaped
+    ]
+    if wrong:
+        raise ValueError(
+            f"{origin} are of another architecture than the recipe's {type(module).__name__}:\n  "
+            + "\n  ".join(wrong)
+            + "\nGive the settings of the model that was trained, such as --model.init_args.hidden."
+        )
+    for name, tensor in weights.items():
+        broken = int((~torch.isfinite(tensor)).sum())
+        if broken:
+            raise ValueError(
+                f"{origin} cannot be used: {name} has {broken} NaN or infinite values among {tensor.numel()}. Take them"
+                " from before the training went wrong."
+            )

@@ -1,0 +1,1 @@
+"""The loop: train, prune, rewind, again, inside one `Trainer.fit`."""

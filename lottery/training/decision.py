@@ -1,0 +1,141 @@
+"""The decision between two rounds: what a score sees of a fit, and the masks that come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from lottery.foundations import streams
+from lottery.foundations.names import (
+    load_weights,
+    parameters_of,
+    shape_buffers,
+    weights_of,
+)
+from lottery.masks.masks import Masks
+from lottery.pruning import scores
+from lottery.pruning.graph.paths import Connectivity, effective
+from lottery.pruning.scores import Context
+
+if TYPE_CHECKING:
+    from lottery.pruning.pruning import Pruning
+    from lottery.training.lightning import Fit
+
+
+def check(pruning: Pruning, fit: Fit, masks: Masks, rounds: int) -> None:
+    """Make sure, before anything is trained, that the masks of so many rounds can be made.
+
+    Raises:
+        ValueError: as `Pruning.check`, or the score needs data and the module optimizes manually.
+    """
+    # training data must not be touched before the user's own first epoch
+    known = fit.module.example_input_array is not None
+    example = fit.example_input(seed=0) if known else None
+    pruning.check(masks, rounds, fit.module, example)
+    if "batches" in pruning.needs:
+        fit.check_loss()
+
+
+def try_out(pruning: Pruning, fit: Fit, masks: Masks, rounds: int, seed: int) -> None:
+    """Make sure, in the first step of a training, that what follows the module's forward can do so.
+
+    Raises:
+        ValueError: the structure or the score cannot follow it; the message says why.
+    """
+    if "example_input" not in pruning.needs:
+        return
+    module = fit.module
+    with streams.isolated(), fit.undisturbed(), scores.undisturbed(module, masks):
+        example = fit.example_input(seed)
+        try:
+            pruning.check(masks, rounds, module, example)
+            if set(scores.needs_of(scores.resolve(pruning.score))) == {"example_input"}:
+                context = Context(module, masks, example_input=example)
+                scores.compute(pruning.score, context)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{error}\nThis was found in the first training step; nothing was trained."
+            ) from error
+
+
+def next_masks(
+    pruning: Pruning,
+    fit: Fit,
+    masks: Masks,
+    round: int,
+    *,
+    weights: Mapping[str, Tensor],
+    initial: Mapping[str, Tensor],
+    accumulated: Mapping[str, Tensor] | None,
+    seed: int,
+) -> Masks:
+    """The masks of a round. Module, data order and random streams are afterwards as they were.
+
+    Args:
+        pruning: what to prune.
+        fit: the fit, whose module and training data are used.
+        masks: the masks of the round before.
+        round: 1, 2, ....
+        weights: the state dict to score.
+        initial: the state dict that the run started from.
+        accumulated: what the score gathered in the round before, where it gathers anything.
+        seed: of the order in which the score sees training data, and of its random draws.
+
+    Raises:
+        ValueError: scores are not finite, need what is not there, or would empty a layer.
+    """
+    module = fit.module
+    generator = torch.Generator()
+    with (
+        streams.isolated(),
+        fit.undisturbed(),
+        scores.undisturbed(module, masks),
+    ):
+        _load(module, weights, masks)
+        example = fit.example_input(seed) if "example_input" in pruning.needs else None
+
+        def score(current: Masks) -> dict[str, Tensor]:
+            current.apply(parameters_of(module))
+            context = Context(
+                module,
+                current,
+                batches=lambda: fit.training_batches(seed),
+                loss=fit.training_loss,
+                example_input=example,
+                initial=initial,
+                accumulated=accumulated,
+                generator=generator.manual_seed(seed),
+            )
+            return scores.compute(pruning.score, context)
+
+        return pruning.next_masks(
+            score, masks, round, module=module, example_input=example
+        )
+
+
+def _load(module: Any, weights: Mapping[str, Tensor], masks: Masks) -> None:
+    """Load the weights to score; what training has added to the module, or taken from it, has no part in that."""
+    if gone := [name for name in masks if name not in weights]:
+        raise ValueError(
+            f"training left {type(module).__name__} without {', '.join(gone)}, so there is nothing to score. Leave that out"
+            f" with Pruning(exclude={gone})."
+        )
+    shape_buffers(module, weights)
+    own = weights_of(module)
+    found = {name: weights.get(name, value) for name, value in own.items()}
+    load_weights(module, found, "the weights to score")
+
+
+def connectivity(fit: Fit, masks: Masks, seed: int) -> Connectivity:
+    """What masks leave of the fit's module, as far as its paths can be followed."""
+    if masks.kept == masks.total:
+        return Connectivity(masks, masks)
+    try:
+        with fit.undisturbed(), scores.undisturbed(fit.module, masks):
+            example = fit.example_input(seed)
+        return Connectivity(masks, effective(fit.module, masks, example))
+    except ValueError:  # not through every module
+        return Connectivity(masks)

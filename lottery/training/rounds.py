@@ -1,0 +1,553 @@
+"""The loop of the lottery ticket: train, prune, rewind, again, with every round on disk."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any, Literal
+
+from lottery import storage
+from lottery.foundations import streams
+from lottery.foundations.environment import changes, environment, versions
+from lottery.foundations.names import load_weights, shape_buffers
+from lottery.foundations.steps import Step
+from lottery.masks.history import MaskHistory
+from lottery.masks.masks import Masks
+from lottery.masks.prunable import prunable_parameters
+from lottery.pruning import dynamic
+from lottery.pruning.graph.paths import Connectivity
+from lottery.pruning.maskable import check_maskable, check_norms, norms_of
+from lottery.pruning.scores import name_of, resolve
+from lottery.runs.layout import (
+    END,
+    GATHERED,
+    INITIAL,
+    MOVED,
+    REWIND,
+    RUN,
+    TRAINED,
+    encode_masks,
+    masks_file,
+    round_file,
+    snapshot_file,
+)
+from lottery.runs.place import Place
+from lottery.runs.run import Run, weights_in
+from lottery.runs.starting_point import (
+    check_reached,
+    starting_state,
+    takes_from_the_end,
+    with_weights,
+)
+from lottery.storage.directory import LAST, STATE, Directory, StorageError
+from lottery.text import terminal
+from lottery.training import decision, messages, settings
+from lottery.training.lightning import Fit, Position
+from lottery.training.options import Options
+from lottery.training.round import ActiveRun, Round
+from lottery.training.tracking import Tracking
+
+
+class Rounds:
+    """All rounds of one fit.
+
+    Args:
+        options: what to do.
+        fit: the fit to do it in.
+
+    Attributes:
+        resume: the Lightning checkpoint that the user passed to `trainer.fit(ckpt_path=...)`, or None.
+        begun: whether `run` was called.
+        round: the round in progress, once there is one.
+        tracking: what the loggers see.
+        training: the settings that define a round besides the options.
+    """
+
+    active: ActiveRun
+    training: dict[str, Any]
+
+    def __init__(self, options: Options, fit: Fit) -> None:
+        self.options = options
+        self.fit = fit
+        self.directory = Directory(options.dirpath)
+        self.resume: dict[str, Any] | None = None
+        self.begun = False
+        self.round: Round | None = None
+        self._rewind_step = options.rewind.resolve(
+            fit.max_epochs, fit.trainer.max_steps
+        )
+        self.tracking = Tracking(fit, options)
+
+    def note_settings(self) -> None:
+        """Note what the fit will do, before optimizers and schedulers take up a state of `ckpt_path`."""
+        self.training = self.fit.settings()
+
+    def run(self) -> None:
+        """Every round that is not finished yet, in order."""
+        self.begun = True
+        with (
+            self.directory.locked(self.fit.is_writer),
+            terminal.logs_above_bars(),
+        ):
+            self._open()
+            self.tracking.start()
+            for number in range(self.options.rounds + 1):
+                if self._finished(number):
+                    continue
+                if self._out_of_time(number):
+                    return
+                self.round = round = self._begin(number)
+                self.tracking.begin(number, round.masks)
+                round.train()
+                if not self._complete(round):
+                    return
+                self._finish(round)
+            self._end()
+
+    # the steps of the loop
+
+    def _open(self) -> None:
+        """Start a run in an empty directory, or make sure that this fit belongs to the run that is there."""
+        options, fit = self.options, self.fit
+        parameters = prunable_parameters(
+            fit.module, options.pruning.include, options.pruning.exclude
+        )
+        check_maskable(fit.module, parameters)
+        masks = Masks.ones(parameters)
+        if options.ticket is not None:
+            masks = masks.with_masks(options.ticket.masks)
+        if options.test_each_round:
+            fit.check_testing()
+        if options.rounds:
+            decision.check(options.pruning, fit, masks, options.rounds)
+        if options.instead_of is not None:
+            options.instead_of.check(self.training)
+        now = settings.collect(options, self.training, self._monitor(), masks)
+        messages.prunable(masks, parameters, options, self._rewind_step)
+        if options.rounds:
+            self._check_round(RUN not in self.directory)
+        if RUN in self.directory:
+            stored = self.directory.read_json(RUN)
+            for line in (
+                settings.compare(stored["settings"], now, self.directory.path),
+                changes(stored, self._environment()),
+            ):
+                if line is not None:
+                    terminal.show(line)
+            self._activate(stored["id"], stored["seed"])
+            self._check_resume()
+        else:
+            self._start_run(now, masks)
+
+    def _check_round(self, new: bool) -> None:
+        """Make sure that a round trains something, and comes past the rewind point.
+
+        Raises:
+            ValueError: it does not; the message says why.
+        """
+        fit, step, rule = self.fit, self._rewind_step, self.options.rewind.rule
+        if nothing := fit.trains_nothing():
+            raise ValueError(
+                f"Trainer({nothing}) trains nothing, so that rounds would prune a network that has learned nothing. Let a"
+                " round train, or prune once without training: `lottery prune`."
+            )
+        if fit.never_ends():
+            terminal.show(
+                "warning: nothing that is known here ends a training (max_epochs=-1, no max_steps, no max_time, no"
+                " EarlyStopping): round 0 goes on until something sets trainer.should_stop"
+            )
+        if new and step.epochs + bool(step.iterations) > fit.averages_from():
+            length = fit.steps_in_an_epoch()
+            if step.epochs + step.iterations / length > fit.averages_from():
+                raise ValueError(
+                    f"rewind={str(step)!r} lies where StochasticWeightAveraging averages already (from epoch"
+                    f" {fit.averages_from():g} on), whose state cannot be stored. Rewind to an earlier step, or begin to"
+                    " average later (swa_epoch_start)."
+                )
+        points = [("rewind", step), *(("snapshots", s) for s in self.options.snapshots)]
+        in_steps = [
+            (name, point)
+            for name, point in points
+            if point.iterations
+            or (point.epochs and fit.trainer.max_steps >= 0)
+            or point.epochs >= fit.max_epochs >= 0
+        ]
+        if not new or not (in_steps or rule == "fine-tune"):
+            return
+        length = fit.steps_in_an_epoch()
+        if rule == "fine-tune" and max(fit.final_rates(length) or [1.0]) < 1e-5:
+            raise ValueError(
+                "rule='fine-tune' trains on at the learning rate that a round ends with, which the schedule of this Trainer"
+                " brings to 0: nothing would be learned. End the schedule higher (such as eta_min=... of a cosine), or use"
+                " rule='learning-rate', which repeats the schedule."
+            )
+        limits = [
+            limit
+            for limit in (fit.max_epochs * length, fit.trainer.max_steps)
+            if limit >= 0
+        ]
+        end = min(limits, default=math.inf)
+        for name, point in in_steps:
+            if point.epochs * length + point.iterations >= end:
+                raise ValueError(
+                    f"{name}={str(point)!r} is never reached: a round of this Trainer has {end:g} steps ({length:g} in an"
+                    " epoch). Take an earlier step."
+                )
+        if step.iterations % length and (loaders := fit.persistent_loaders()):
+            raise ValueError(
+                f"rewind={str(step)!r} lies inside an epoch, and {', '.join(loaders)} has persistent workers, which cannot be"
+                " put back there. Rewind to whole epochs, or use persistent_workers=False."
+            )
+
+    def _begin(self, number: int) -> Round:
+        """Put the module, the optimizers and the random streams where a round starts or was left."""
+        place = self.options.instead_of
+        self.fit.round = number
+        self.fit.data_round = number if place is None else place.data_round
+        if number > 0:
+            self.fit.as_at_first()
+        round = Round(self.active, number, self._masks_of(number))
+        if number > 0:
+            check_norms(round.masks, norms_of(self.fit.module, round.masks))
+            self._check_paths(round)
+        saved = self._saved_state(number)
+        if saved is None:
+            if place is not None:
+                start = self._start_in_place(place)
+                self.fit.begin(start, seed=place.seed, reorder=place.order > 0)
+            elif number > 0:
+                self.fit.begin(
+                    self._start_of(number),
+                    seed=self.active.seed_of(number),
+                    seconds=self._spent(),
+                )
+            round.see_all_but(())
+        elif STATE in saved:
+            round.go_on(saved)
+            messages.round_goes_on(number, self.fit.global_step)
+        else:
+            round.adopt(self.active.own(saved))
+        later = number > 0 or place is not None
+        if later and self.options.rewind.rule == "fine-tune":
+            self.fit.rest_schedulers()
+        messages.lost_orders(self.fit.lost_orders())
+        return round
+
+    def _complete(self, round: Round) -> bool:
+        """Whether the round ended by itself; otherwise the Trainer's time ran out in it."""
+        if self.fit.time_is_up() and not self.fit.reached_its_end():
+            messages.out_of_time(round.number, self.directory.path)
+            return False
+        return True
+
+    def _finish(self, round: Round) -> None:
+        """Store a round. From here on it is never trained again."""
+        fit, number = self.fit, round.number
+        test = fit.evaluate("test") if self.options.test_each_round else {}
+        summary = {
+            **round.record.summary(
+                number, round.masks, fit.global_step, fit.epoch, test
+            ),
+            "logged_steps": fit.logged_steps,
+            "connectivity": self._connectivity(round).summary(),
+        }
+        if round.mover is not None:
+            summary["moves"] = round.mover.moves
+        if fit.is_writer:
+            if takes_from_the_end(self.options.rewind):
+                states = fit.capture("epoch")["optimizer_states"]
+                self.directory.write_checkpoint(
+                    END, {"round": number, "optimizer_states": states}
+                )
+            files = {
+                round_file(number, TRAINED): storage.encode_tensors(fit.weights()),
+                round_file(number, "history.json"): storage.encode_json(
+                    round.record.history
+                ),
+                round_file(number, "summary.json"): storage.encode_json(summary),
+            }
+            if round.gathered is not None:
+                files[round_file(number, GATHERED)] = storage.encode_tensors(
+                    round.gathered.sums
+                )
+            if round.mover is not None:
+                last = MaskHistory.of([round.masks])
+                files[round_file(number, MOVED)] = encode_masks(last)
+            self.directory.commit(files, drop=[LAST, *self._outlived(number)])
+        fit.barrier()
+        self.tracking.finish(summary)
+        messages.round_finished(summary, self.options.rounds)
+
+    def _outlived(self, number: int) -> list[str]:
+        """The files that nothing needs once a round is finished."""
+        if number == 0:
+            return []
+        gathered = round_file(number - 1, GATHERED)
+        if self.options.keep == "all":
+            return [gathered]
+        return [gathered, round_file(number - 1, TRAINED)]
+
+    def _end(self) -> None:
+        """Leave the module with the trained weights of the last round, also when nothing was left to train."""
+        run = Run(self.directory.path)
+        if self.round is None:
+            try:
+                weights = run.weights(self.options.rounds)
+                shape_buffers(self.fit.module, weights)
+                load_weights(self.fit.module, weights)
+            except StorageError as error:
+                has = f"its initial weights: {error}"
+            else:
+                has = f"the weights of round {self.options.rounds}"
+            messages.nothing_trained(self.options.rounds, has)
+        terminal.show(messages.run_table(run))
+
+    # the directory
+
+    def _start_run(self, now: dict[str, Any], masks: Masks) -> None:
+        fit, options, path = self.fit, self.options, self.directory.path
+        if list(path.glob("rounds/*/summary.json")):
+            raise StorageError(
+                f"{path / storage.MANIFEST} is missing, though the directory holds finished rounds. Restore it from a"
+                " copy, or use another dirpath. Nothing was changed."
+            )
+        if options.ticket is not None:
+            options.ticket.apply(fit.module)
+        seed = (
+            streams.fingerprint(streams.capture())
+            if options.seed is None
+            else options.seed
+        )
+        self._activate(f"{streams.derive(os.urandom(16)):016x}", seed)
+        if self.resume is not None:
+            foreign = self.active.own(self.resume)
+            if foreign is None:
+                raise StorageError(
+                    "ckpt_path is a checkpoint of a training without LotteryTicket, so the weights that it began with are"
+                    " not known. Leave out ckpt_path; to begin a run with the weights of a checkpoint, load them into the"
+                    " module (load_from_checkpoint)."
+                )
+            raise StorageError(
+                f"ckpt_path is a checkpoint of round {foreign['round']} of a run that is not in {path}. Give"
+                " LotteryTicket the dirpath of that run, or leave out ckpt_path."
+            )
+        if options.moving is not None:
+            masks = dynamic.begin(
+                options.moving,
+                masks,
+                seed,
+                dynamic.Training.of(fit.trainer),
+                allow_empty=options.pruning.collapse == "warn",
+            )
+        self.round = Round(self.active, 0, masks)
+        start = fit.capture("start")
+        self.round = None
+        messages.not_stored(fit.not_stored())
+        if fit.is_writer:
+            described = {
+                "id": self.active.id,
+                "seed": seed,
+                **self._environment(),
+                "settings": now,
+            }
+            files = {
+                INITIAL: storage.encode_tensors(fit.weights()),
+                masks_file(0): encode_masks(MaskHistory.of([masks])),
+                RUN: storage.encode_json(described),
+            }
+            if options.instead_of is None:
+                self.directory.write_checkpoint(LAST, start)
+                if self._rewind_step == Step():
+                    self.directory.write_checkpoint(REWIND, start)
+                if Step() in options.snapshots:
+                    self.directory.write_checkpoint(snapshot_file(Step()), start)
+            self.directory.commit(files)
+        fit.barrier()
+        if not fit.is_writer:  # its own streams may give another seed
+            stored = self.directory.read_json(RUN)
+            self._activate(stored["id"], stored["seed"])
+
+    def _activate(self, id: str, seed: int) -> None:
+        self.active = ActiveRun(
+            id,
+            seed,
+            self.options,
+            self.fit,
+            self.directory,
+            self._monitor(),
+            self._rewind_step,
+        )
+
+    def _environment(self) -> dict[str, Any]:
+        device = self.fit.module.device
+        return {"versions": versions(), "environment": environment(device)}
+
+    def _check_resume(self) -> None:
+        if self.resume is None:
+            return
+        own = self.active.own(self.resume)
+        if own is None:
+            raise StorageError(
+                f"ckpt_path is not a checkpoint of the run in {self.directory.path}. Leave out ckpt_path to go on with"
+                " that run, or give a new dirpath."
+            )
+        if own["run"] != self.active.id:
+            raise StorageError(
+                f"ckpt_path belongs to run {own['run']}, but {self.directory.path} holds run {self.active.id}. Give"
+                " LotteryTicket the dirpath of the checkpoint's run, or leave out ckpt_path."
+            )
+        if self._finished(own["round"]):
+            terminal.show(
+                f"round {own['round']} of ckpt_path is finished already: going on with the run where it stands"
+            )
+            self.resume = None
+
+    def _finished(self, number: int) -> bool:
+        return round_file(number, "summary.json") in self.directory
+
+    def _monitor(self) -> tuple[str | None, str]:
+        if self.options.monitor is not None:
+            return self.options.monitor, self.options.mode
+        return self.fit.monitored() or (None, self.options.mode)
+
+    def _spent(self) -> float:
+        """Seconds that the finished rounds took."""
+        run = Run(self.directory.path)
+        return sum(run.summary(number)["seconds"] for number in run.rounds)
+
+    def _out_of_time(self, number: int) -> bool:
+        if self.fit.time_limit() > self._spent():
+            return False
+        messages.out_of_time(number, self.directory.path)
+        return True
+
+    # what a round starts from
+
+    def _masks_of(self, number: int) -> Masks:
+        """The masks of a round; made from the round before where it was not begun yet."""
+        history = Run(self.directory.path).masks
+        self.fit.barrier()  # every process has read before one writes
+        if number == len(history):
+            history = history.followed_by(self._decide(number, history[-1]))
+            if not self.fit.agrees(lambda: history.pack().numpy().tobytes()):
+                raise ValueError(
+                    f"the processes of this fit decided on different masks for round {number}: what the score"
+                    f" {name_of(resolve(self.options.pruning.score))} sees differs from process to process. Use a score without"
+                    " data, such as 'magnitude', or train on one device. The rounds so far are stored."
+                )
+            if self.fit.is_writer:
+                self.directory.commit(
+                    {masks_file(number): encode_masks(history)},
+                    drop=[masks_file(number - 1)],
+                )
+        self.fit.barrier()
+        return history[number]
+
+    def _connectivity(self, round: Round) -> Connectivity:
+        """What the masks of a round leave of the network as it is now."""
+        return decision.connectivity(self.fit, round.masks, self.active.seed)
+
+    def _check_paths(self, round: Round) -> None:
+        """Stop, or warn, where no path is left from input to output."""
+        try:
+            self._connectivity(round).check()
+        except ValueError as error:
+            found = f"the masks of round {round.number}: {error}"
+            if self.options.pruning.collapse == "stop":
+                raise ValueError(f"{found} The rounds so far are stored.") from None
+            terminal.show(f"warning: {found}")
+
+    def _decide(self, number: int, masks: Masks) -> Masks:
+        """The masks of a round, from what the pruning says is to be scored."""
+        if self.options.pruning.weights == "start":
+            weights = weights_in(self._start_of(number))
+        else:
+            weights = self.directory.read_tensors(round_file(number - 1, TRAINED))
+        gathered = round_file(number - 1, GATHERED)
+        try:
+            return decision.next_masks(
+                self.options.pruning,
+                self.fit,
+                masks,
+                number,
+                weights=weights,
+                initial=self.directory.read_tensors(INITIAL),
+                accumulated=self.directory.read_tensors(gathered)
+                if gathered in self.directory
+                else None,
+                seed=streams.derive(self.active.seed, "score", number),
+            )
+        except ValueError as error:
+            scored = (
+                f"the weights at the end of round {number - 1}"
+                if self.options.pruning.weights == "trained"
+                else f"the weights that round {number} starts from"
+            )
+            raise ValueError(
+                f"{error}\nThis stopped the pruning of {scored}. What is finished is stored; with other settings, or a"
+                " module that trains otherwise, take a new dirpath."
+            ) from error
+
+    def _start_of(self, number: int) -> dict[str, Any]:
+        check_reached(Run(self.directory.path), self._rewind_step)
+        start = starting_state(self.directory, self.options.rewind, number)
+        self._own_of(start, REWIND)
+        return start
+
+    def _own_of(self, state: dict[str, Any], name: str) -> dict[str, Any]:
+        """What a round has put into a state of the run's own.
+
+        Raises:
+            StorageError: it is not one of this run.
+        """
+        own = self.active.own(state)
+        if own is None or own["run"] != self.active.id:
+            whose = "no run" if own is None else f"run {own['run']}"
+            raise self.directory.damaged(
+                name, f"is of {whose}, not of run {self.active.id}"
+            )
+        return own
+
+    def _start_in_place(self, place: Place) -> dict[str, Any]:
+        """Where the round that this one is trained instead of started, with this run's weights."""
+        weights, start = self.directory.read_tensors(INITIAL), place.state()
+        if start is None:
+            load_weights(self.fit.module, weights)
+            return self.fit.capture("start")
+        return with_weights(start, weights)
+
+    def _saved_state(self, number: int) -> dict[str, Any] | None:
+        """The state in which a round was left, if it was."""
+        if self.resume is not None:
+            saved, self.resume = self.resume, None
+            if (self.active.own(saved) or {"round": 0})["round"] == number:
+                return saved
+        if not (self.directory.path / LAST).exists():
+            return None
+        saved = self.directory.read_checkpoint(LAST)
+        return saved if self._own_of(saved, LAST)["round"] == number else None
+
+    # while a round trains
+
+    def before_first_step(self) -> None:
+        """What can be refused once there is a batch is refused before anything is learned from it."""
+        if self.options.rounds and self.round is not None and self.round.number == 0:
+            options = self.options
+            seed = streams.derive(self.active.seed, "score", 0)
+            masks = self.round.masks
+            decision.try_out(options.pruning, self.fit, masks, options.rounds, seed)
+
+    def after_batch(self) -> None:
+        if self.round is not None:
+            self.round.after_batch()
+
+    def wants_boundary(self) -> bool:
+        return self.round is not None and self.round.wants_boundary()
+
+    def restored(self) -> None:
+        if self.round is not None:
+            self.round.restored()
+
+    def at_boundary(self, position: Position | Literal["end"]) -> None:
+        if self.round is not None:
+            self.round.at_boundary(position)

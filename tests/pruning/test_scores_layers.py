@@ -1,0 +1,141 @@
+"""Scores that look at neighbouring layers, or at what flows through them, against their formulas."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scored import assert_close, context, mlp, seeds
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+
+from lottery import Masks
+from lottery.masks.prunable import prunable_parameters
+from lottery.pruning.scores import Context, compute
+
+
+@pytest.mark.parametrize(
+    "conv",
+    [
+        nn.Conv2d(4, 6, 3, padding=1, stride=2),
+        nn.Conv2d(4, 6, (1, 3), dilation=2, groups=2),
+    ],
+)
+def test_wanda_takes_the_norm_of_what_each_weight_meets(conv):
+    torch.manual_seed(0)
+    x = torch.randn(3, 4, 7, 7, dtype=torch.float64)
+    net = nn.Sequential(conv, nn.Flatten(), nn.LazyLinear(3).double())
+    conv.double()
+    net(x)
+    found = compute("wanda", context(net, x))
+    geometry = {
+        "padding": conv.padding,
+        "stride": conv.stride,
+        "dilation": conv.dilation,
+    }
+    met = F.unfold(x, conv.kernel_size, **geometry).square().sum((0, 2)).sqrt()
+    met = met.reshape(conv.groups, 1, *conv.weight.shape[1:])
+    norms = met.expand(-1, 6 // conv.groups, -1, -1, -1).reshape(conv.weight.shape)
+    assert_close(found["0.weight"], conv.weight.detach().abs() * norms)
+    inputs = net[:2](x).detach()
+    expected = net[2].weight.detach().abs() * inputs.norm(dim=0)
+    assert_close(found["2.weight"], expected)
+
+
+def test_lookahead_of_three_linear_layers_is_its_formula():
+    net, _ = mlp(0, (4, 5, 6, 3))
+    found = compute("lookahead", context(net))
+    first, middle, last = (net[i].weight.detach() for i in (0, 2, 4))
+    for j in range(6):
+        for k in range(5):
+            expected = middle[j, k].abs() * first[k].norm() * last[:, j].norm()
+            assert_close(found["2.weight"][j, k], expected)
+    assert_close(found["0.weight"], first.abs() * middle.norm(dim=0)[:, None])
+    assert_close(found["4.weight"], last.abs() * middle.norm(dim=1))
+
+
+def test_lookahead_folds_batchnorm_as_a_fused_network_has_it():
+    torch.manual_seed(0)
+    conv, linear = nn.Conv2d(2, 4, 3), nn.Linear(36, 5)
+    norms = nn.BatchNorm2d(4), nn.BatchNorm1d(5)
+    head = nn.Linear(5, 3)
+    net = nn.Sequential(conv, norms[0], nn.ReLU(), nn.Flatten(), linear, norms[1], head)
+    for norm in norms:
+        nn.init.normal_(norm.weight)
+        nn.init.uniform_(norm.running_var, 0.5, 2.0)
+    scores = compute("lookahead", context(net))
+    fused = nn.Sequential(
+        fuse_conv_bn_eval(conv, norms[0]),
+        nn.Flatten(),
+        fuse_linear_bn_eval(linear, norms[1]),
+        head,
+    )
+    expected = compute("lookahead", context(fused))
+    for mine, theirs in (("0", "0"), ("4", "2"), ("6", "3")):
+        assert_close(scores[f"{mine}.weight"], expected[f"{theirs}.weight"])
+
+
+def test_lookahead_of_groups_is_that_of_a_dense_convolution_with_zeros():
+    torch.manual_seed(0)
+
+    def net(middle):
+        return nn.Sequential(first, middle, nn.ReLU(), last)
+
+    first, last = nn.Conv2d(3, 4, 1), nn.Conv2d(6, 3, 2)
+    grouped, dense = nn.Conv2d(4, 6, 3, groups=2), nn.Conv2d(4, 6, 3)
+    with torch.no_grad():
+        dense.weight.zero_()
+        dense.weight[:3, :2], dense.weight[3:, 2:] = grouped.weight.split(3)
+    found = compute("lookahead", context(net(grouped)))
+    expected = compute("lookahead", context(net(dense)))
+    for name in ("0.weight", "3.weight"):
+        assert_close(found[name], expected[name])
+    both = expected["1.weight"][:3, :2], expected["1.weight"][3:, 2:]
+    assert_close(found["1.weight"], torch.cat(both))
+
+
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.branch = nn.Linear(4, 5), nn.Linear(5, 5)
+        self.head = nn.Linear(5, 3)
+
+    def forward(self, x):
+        x = self.stem(x)
+        return self.head(torch.relu(x + self.branch(torch.relu(x))))
+
+
+def test_lookahead_sees_all_layers_that_join_in_a_residual_sum():
+    net = Residual()
+    found = compute("lookahead", context(net))
+    into_head = torch.cat([net.stem.weight, net.branch.weight], 1).detach().norm(dim=1)
+    assert_close(found["head.weight"], net.head.weight.detach().abs() * into_head)
+
+
+@settings(max_examples=12)
+@given(seeds, st.lists(st.integers(1, 6), min_size=3, max_size=5))
+def test_synaptic_flow_is_the_same_through_every_layer_whatever_the_biases(
+    seed, widths
+):
+    torch.manual_seed(seed)
+    layers = [nn.Linear(*pair) for pair in itertools.pairwise(widths)]
+    net = nn.Sequential(*(m for layer in layers for m in (layer, nn.ReLU())))
+    scores = compute("synflow", context(net, torch.randn(2, widths[0])))
+    flow = torch.ones(widths[0], dtype=torch.float64)
+    for layer in layers:
+        flow = layer.weight.detach().abs() @ flow
+    for score in scores.values():
+        assert_close(score.sum(), flow.sum())
+
+
+def test_synflow_of_a_deep_network_does_not_overflow():
+    net = nn.Sequential(*(nn.Linear(64, 64) for _ in range(40))).half()
+    for layer in net:
+        nn.init.constant_(layer.weight, 2.0)
+    masks = Masks.ones(prunable_parameters(net))
+    scores = compute("synflow", Context(net, masks, example_input=torch.ones(1, 64)))
+    assert min(float(s.min()) for s in scores.values()) > 1e38
