@@ -18,7 +18,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from lottery import LotteryTicket, Pruning, Run
+from lottery import LotteryTicket, Pruning, Run, compare
 from lottery.tasks.data import FashionMNIST
 from lottery.tasks.data.in_memory import Split, Splits
 from lottery.tasks.models import LeNet300
@@ -117,7 +117,7 @@ def main() -> None:
     print_table(runs)
     if arguments.plot is not None:
         arguments.plot.parent.mkdir(parents=True, exist_ok=True)
-        Run.compare(runs).plot().figure.savefig(arguments.plot, dpi=110)
+        compare(runs).plot().figure.savefig(arguments.plot, dpi=110)
 
 
 def print_table(runs: dict[str, list[Run]]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lottery.masks.masks import Masks
     from lottery.pruning.pruning import Pruning
+    from lottery.runs.comparison import compare
     from lottery.runs.place import Place
     from lottery.runs.retraining import Rewind
     from lottery.runs.run import Run
@@ -27,6 +28,7 @@ _HOMES = {
     "StorageError": "storage",
     "Study": "studies",
     "Ticket": "tickets.ticket",
+    "compare": "runs.comparison",
     "run_study": "studies",
 }
 _ROOMS = {
@@ -46,6 +48,7 @@ __all__ = [
     "StorageError",
     "Study",
     "Ticket",
+    "compare",
     "controls",
     "deploy",
     "dynamic",

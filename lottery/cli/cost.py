@@ -82,8 +82,15 @@ def cost(arguments: list[str]) -> int:
             "origin": page.origin,
             "data": page.data,
             "rounds": [
-                {"round": one.round, "origin": one.origin, **described.described()}
-                for one, described in zip(networks, costs.values(), strict=True)
+                {
+                    "round": one.round,
+                    "origin": one.origin,
+                    **cost.described(),
+                    "words": words,
+                }
+                for one, cost, words in zip(
+                    networks, costs.values(), page.words.values(), strict=True
+                )
             ],
         }
         storage.write(known.json, storage.encode_json(found))
@@ -188,6 +195,7 @@ def _page(
     import torch
 
     from lottery.deploy.costs import tables
+    from lottery.deploy.costs.words import sentences
 
     first = next(iter(costs.values()))
     if len(costs) > 1:
@@ -209,7 +217,7 @@ def _page(
         origin,
         shown,
         {
-            f"Round {name}" if name else "": found.words()
+            f"Round {name}" if name else "": sentences(found)
             for name, found in costs.items()
         },
         networks[0].data,

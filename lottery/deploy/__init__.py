@@ -11,6 +11,7 @@ from lottery.deploy.compaction.compaction import Compaction, compact
 from lottery.deploy.compaction.surgery import resize
 from lottery.deploy.costs.cost import cost
 from lottery.deploy.costs.figures import Cost
+from lottery.deploy.costs.words import sentences
 from lottery.deploy.export.hugging_face import load_safetensors, save_safetensors
 from lottery.deploy.export.program import Exported, export_onnx, export_program
 from lottery.deploy.sparse.compute import Sparsified, sparsify
@@ -34,5 +35,6 @@ __all__ = [
     "resize",
     "save_safetensors",
     "save_sparse",
+    "sentences",
     "sparsify",
 ]

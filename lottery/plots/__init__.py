@@ -15,7 +15,6 @@ if TYPE_CHECKING:
         against_density,
         early_stop,
         learning_curves,
-        mean_interval,
     )
     from lottery.plots.histograms import fans, weight_distributions
     from lottery.plots.images import input_image, mask_images, unit_images
@@ -37,7 +36,6 @@ _HOMES = {
     "learning_curves": "curves",
     "learning_speed": "speed",
     "mask_images": "images",
-    "mean_interval": "curves",
     "study_metric": "arms",
     "unit_images": "images",
     "weight_distributions": "histograms",
@@ -55,7 +53,6 @@ __all__ = [
     "learning_curves",
     "learning_speed",
     "mask_images",
-    "mean_interval",
     "study_metric",
     "unit_images",
     "weight_distributions",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.ticker import MaxNLocator
-from scipy.stats import t as student_t  # type: ignore[import-untyped]
 
+from lottery.foundations.intervals import mean_interval
 from lottery.plots.density_axis import DensityLocator, falls_to_the_right, percentages
 from lottery.plots.style import (
     DENSE,
@@ -28,36 +27,6 @@ from lottery.plots.style import (
 from lottery.text.wording import in_percent
 
 _X_LABELS = {"step": "step [optimizer steps]", "epoch": "epoch"}
-
-
-def mean_interval(
-    values: Sequence[float] | np.ndarray | pd.Series, confidence: float = 0.95
-) -> tuple[float, float, float]:
-    """Mean of a sample and the interval of the mean by Student's t.
-
-    mean ± t(n - 1) · s / √n, with the quantile t of `confidence` and s over n - 1.
-
-    Args:
-        values: one per run; NaN are left out.
-        confidence: share of such intervals that hold the true mean.
-
-    Returns:
-        Mean, low, high. One value has no interval: low and high are the mean. No value: three NaN.
-
-    Example:
-        >>> [round(number, 2) for number in mean_interval([1.0, 2.0, 3.0])]
-        [2.0, -0.48, 4.48]
-    """
-    sample = np.asarray(values, dtype=float)
-    sample = sample[~np.isnan(sample)]
-    if not len(sample):
-        return math.nan, math.nan, math.nan
-    mean = float(sample.mean())
-    if len(sample) == 1:
-        return mean, mean, mean
-    quantile = float(student_t.ppf((1 + confidence) / 2, len(sample) - 1))
-    half = quantile * float(sample.std(ddof=1)) / math.sqrt(len(sample))
-    return mean, mean - half, mean + half
 
 
 def against_density(

@@ -14,6 +14,7 @@ from lottery.report.facts import Fact
 from lottery.report.figures import LeftOut, Picture
 from lottery.report.findings import Card, Findings
 from lottery.report.study import write_study
+from lottery.runs.comparison import compare
 from lottery.runs.run import Run
 from lottery.text.tables import RoundTable
 
@@ -85,7 +86,7 @@ def write(
 
 
 def _check_arms(arms: Mapping[str, Sequence[Run]]) -> None:
-    Run.compare(arms)  # refuses arms without runs
+    compare(arms)  # refuses arms without runs
     for name, runs in arms.items():
         first: dict[str, Run] = {}
         for run in runs:

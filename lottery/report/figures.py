@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lottery.runs.comparison import compare
 from lottery.runs.metric import Metric
 from lottery.runs.run import Run
 from lottery.storage.directory import StorageError
@@ -60,7 +61,7 @@ class Drawing:
 
 def of_arms(arms: Mapping[str, Sequence[Run]], metric: Metric | None) -> list[Drawing]:
     """What is drawn of all arms together: the metric, and the step of the best validation, against density."""
-    compared = Run.compare(arms)
+    compared = compare(arms)
     several = any(len(runs) > 1 for runs in arms.values())
     mean = " Points are means over runs, bars their 95 % intervals." if several else ""
     column = None if metric is None else metric.column
@@ -92,7 +93,7 @@ def of_arm(runs: Sequence[Run]) -> list[Drawing]:
     from lottery import plots
 
     arm = {"": runs}
-    compared = Run.compare(arm)
+    compared = compare(arm)
     mean = f", mean of {len(runs)} runs" if len(runs) > 1 else ""
     of_first = f" Of {runs[0].path} only." if len(runs) > 1 else ""
     last = runs[0].rounds[-1] if runs[0].rounds else 0

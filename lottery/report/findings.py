@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from lottery.foundations.intervals import mean_interval
 from lottery.runs.metric import Metric, Summary, metric_of
 from lottery.runs.round_table import round_table
 from lottery.text.numbers import percent
@@ -272,7 +273,6 @@ class Findings:
 
 
 def _estimate(values: Sequence[Any]) -> Estimate | None:
-    from lottery.plots import mean_interval
 
     if not values:
         return None

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from lottery.foundations.intervals import mean_interval
 from lottery.text.numbers import percent
 from lottery.text.tables import RoundTable
 
@@ -132,7 +133,6 @@ def speed_table(evidence: Evidence) -> RoundTable:
 
 def barrier_table(barriers: pandas.DataFrame) -> RoundTable:
     """Error barriers, a row per round; of `Study.barriers`."""
-    from lottery.plots import mean_interval
 
     rows = []
     for round, found in barriers.groupby("round"):

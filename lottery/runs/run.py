@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,7 +14,6 @@ from torch import Tensor
 from lottery.foundations.names import renamed
 from lottery.masks.history import MaskHistory
 from lottery.masks.masks import Masks
-from lottery.runs.comparison import Comparison
 from lottery.runs.layout import (
     INITIAL,
     MOVED,
@@ -26,6 +25,7 @@ from lottery.runs.layout import (
     round_file,
 )
 from lottery.runs.metric import metric_of
+from lottery.runs.pictures import RUNS
 from lottery.storage.directory import LAST, STATE, Directory, StorageError
 from lottery.tickets.ticket import Ticket
 
@@ -345,39 +345,7 @@ class Run:
         **options: Any,
     ) -> Axes | Figure:
         """Draw the run; `kind` and the other arguments are those of `Comparison.plot`."""
-        return self.compare([self]).plot(kind, metric, ax=ax, **options)
-
-    @staticmethod
-    def compare(
-        runs: Sequence[Run | str | os.PathLike[str]]
-        | Mapping[str, Sequence[Run | str | os.PathLike[str]]],
-    ) -> Comparison:
-        """Several runs side by side: seeds of one arm, or arms with their seeds.
-
-        Args:
-            runs: runs or their directories, as seeds of one arm; or a mapping from the arm's name to such a list.
-
-        Raises:
-            TypeError: it is a single run.
-            StorageError: a directory holds no run.
-            ValueError: there is nothing to compare.
-
-        Example::
-
-            Run.compare(["checkpoints/a-0", "checkpoints/a-1"]).plot()
-            Run.compare({"ticket": ["checkpoints/a-0"], "one-shot": ["checkpoints/b-0"]}).table()
-        """
-        if isinstance(runs, (str, os.PathLike, Run)):
-            raise TypeError(
-                f"compare({runs!r}): give a list of runs, or a mapping from the name of an arm to its list"
-            )
-        arms = runs if isinstance(runs, Mapping) else {"ticket": runs}
-        return Comparison(
-            {
-                name: [run if isinstance(run, Run) else Run(run) for run in members]
-                for name, members in arms.items()
-            }
-        )
+        return RUNS.draw(kind, {"ticket": [self]}, metric=metric, ax=ax, **options)
 
     def _begun(self) -> int:
         """The last round that has masks."""

@@ -10,7 +10,7 @@ from typing import Any
 from lottery.storage.directory import StorageError
 from lottery.studies.controls import resolve
 from lottery.studies.driver import ATTEMPTS, Progress
-from lottery.studies.engines.engine import Engine
+from lottery.studies.jobs import Engine
 from lottery.studies.plan import Plan
 from lottery.studies.study import Study
 from lottery.training import recipes

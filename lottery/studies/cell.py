@@ -19,7 +19,7 @@ from lottery.storage.directory import Directory
 from lottery.studies import controls
 from lottery.studies.barriers import BARRIER, measure_barrier
 from lottery.studies.controls import Control
-from lottery.studies.engines.engine import Job
+from lottery.studies.jobs import Job
 from lottery.studies.plan import RECIPE, TICKET, Cell, Plan
 from lottery.training import recipes
 from lottery.training.recipes import RecipeCLI

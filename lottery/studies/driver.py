@@ -11,7 +11,7 @@ from pathlib import Path
 from lottery import storage
 from lottery.storage.directory import Directory
 from lottery.studies.cell import finished_rounds, is_done
-from lottery.studies.engines.engine import Ended, Engine, Job
+from lottery.studies.jobs import Ended, Engine, Job
 from lottery.studies.plan import TICKET, Cell, Plan
 
 ATTEMPTS = 3

@@ -1,8 +1,12 @@
-"""The pictures of a study: what they are drawn from."""
+"""Pictures of a study: what each is drawn from. A new one is a function with `@STUDY.picture(name)`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from lottery import plots
+from lottery.plots.gallery import Gallery
 
 if TYPE_CHECKING:
     import pandas
@@ -10,43 +14,73 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from lottery.studies.evidence import Evidence
-    from lottery.studies.study import Study
-
-Picture = Literal["metric", "difference", "early-stop", "speed", "barrier"]
-_OF_EVIDENCE = ("metric", "difference")
-_OF_PANELS = ("difference", "speed")
+    from lottery.studies.plan import Plan
 
 
-def draw(
-    study: Study, kind: str, ax: Axes | None = None, **options: Any
-) -> Axes | Figure:
-    """Draw a picture of a study; `Study.plot`."""
-    from lottery import plots
+class Drawn(Protocol):
+    """What pictures ask of a study."""
 
-    if kind not in get_args(Picture):
-        raise ValueError(f"kind={kind!r}; choose from {', '.join(get_args(Picture))}")
-    if kind in _OF_PANELS and ax is not None:
-        raise ValueError(f"{kind!r} has several panels: leave out ax")
-    if kind == "barrier":
-        return _barriers(study, ax)
-    points = study.points()
-    if kind == "early-stop":
-        arms = points["arm"].replace("dense", "ticket")
-        steps = points.assign(arm=arms, run=points["seed"], best_step=points["step"])
-        return plots.early_stop(steps, ax=ax)
+    path: Path
+    plan: Plan
+
+    def points(self) -> pandas.DataFrame: ...
+    def barriers(self) -> pandas.DataFrame: ...
+    def evidence(self, **options: Any) -> Evidence: ...
+
+
+STUDY = Gallery()
+"""Each takes a study, `ax`, and options of its evidence."""
+
+
+@STUDY.picture("metric")
+def _metric(study: Drawn, ax: Axes | None, **options: Any) -> Axes:
     evidence = study.evidence(**options)
-    if kind == "speed":
-        return plots.learning_speed(evidence.speed().reset_index())
-    if kind == "difference":
-        return plots.gains(
-            gains_of(evidence),
-            margin=evidence.margin,
-            percent=evidence.words.in_percent,
-            labels=evidence.table(),
-        )
     return plots.study_metric(
-        points, ylabel=evidence.metric, labels=evidence.table(), ax=ax
+        study.points(), ylabel=evidence.metric, labels=evidence.table(), ax=ax
     )
+
+
+@STUDY.picture("difference")
+def _difference(study: Drawn, ax: Axes | None, **options: Any) -> Figure:
+    _check_panels("difference", ax)
+    evidence = study.evidence(**options)
+    return plots.gains(
+        gains_of(evidence),
+        margin=evidence.margin,
+        percent=evidence.words.in_percent,
+        labels=evidence.table(),
+    )
+
+
+@STUDY.picture("early-stop")
+def _early_stop(study: Drawn, ax: Axes | None, **options: Any) -> Axes:
+    points = study.points()
+    arms = points["arm"].replace("dense", "ticket")
+    steps = points.assign(arm=arms, run=points["seed"], best_step=points["step"])
+    return plots.early_stop(steps, ax=ax)
+
+
+@STUDY.picture("speed")
+def _speed(study: Drawn, ax: Axes | None, **options: Any) -> Figure:
+    _check_panels("speed", ax)
+    return plots.learning_speed(study.evidence(**options).speed().reset_index())
+
+
+@STUDY.picture("barrier")
+def _barrier(study: Drawn, ax: Axes | None, **options: Any) -> Axes:
+    points = study.barriers()
+    if points.empty:
+        arms = ",".join((*study.plan.arms, "order"))
+        raise ValueError(
+            f"no error barrier was measured in {study.path}: it needs each ticket trained once more in another order of"
+            f" the data. Add that with `lottery study ... --controls {arms}`"
+        )
+    return plots.barriers(points, ax=ax)
+
+
+def _check_panels(kind: str, ax: Axes | None) -> None:
+    if ax is not None:
+        raise ValueError(f"{kind!r} has several panels: leave out ax")
 
 
 def gains_of(evidence: Evidence) -> pandas.DataFrame:
@@ -59,16 +93,3 @@ def gains_of(evidence: Evidence) -> pandas.DataFrame:
     return pandas.concat(
         [table[columns].assign(against=name) for name, table in tables.items()]
     )
-
-
-def _barriers(study: Study, ax: Axes | None) -> Axes:
-    from lottery import plots
-
-    points = study.barriers()
-    if points.empty:
-        arms = ",".join((*study.plan.arms, "order"))
-        raise ValueError(
-            f"no error barrier was measured in {study.path}: it needs each ticket trained once more in another order of"
-            f" the data. Add that with `lottery study ... --controls {arms}`"
-        )
-    return plots.barriers(points, ax=ax)

@@ -7,14 +7,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lottery.runs.comparison import Comparison, compare
 from lottery.runs.metric import Metric, metric_of
 from lottery.runs.run import Run
 from lottery.storage.directory import StorageError
 from lottery.studies.barriers import read_barrier
 from lottery.studies.cell import finished_rounds
 from lottery.studies.driver import ATTEMPTS, Progress, drive, standing
-from lottery.studies.engines.engine import Engine
 from lottery.studies.engines.local import LocalEngine
+from lottery.studies.jobs import Engine
 from lottery.studies.plan import FILE, TICKET, Cell, Plan
 from lottery.studies.points import point
 from lottery.studies.stability import Barrier
@@ -260,13 +261,13 @@ class Study:
             ValueError: there is no such picture, or what it shows was not trained.
             StorageError: no round is finished yet.
         """
-        from lottery.studies.figures import draw
+        from lottery.studies.figures import STUDY
 
-        return draw(self, kind, ax, **options)
+        return STUDY.draw(kind, self, ax=ax, **options)
 
     def compare(self) -> Comparison:
         """The runs of the tickets side by side; its `plot` draws learning curves, layers, paths and more."""
-        return Run.compare({TICKET: [self.ticket_run(s) for s in self._begun()]})
+        return compare({TICKET: [self.ticket_run(s) for s in self._begun()]})
 
     def run(
         self,

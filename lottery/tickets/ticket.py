@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ from lottery.masks.masks import Masks
 from lottery.storage.sealed import digest
 from lottery.tickets import ticket_file
 from lottery.tickets.baking import bake, baked_masks
+from lottery.tickets.pictures import TICKET
 
 if TYPE_CHECKING:
     import pandas
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 M = TypeVar("M", bound=nn.Module)
-Picture = Literal["layers", "masks", "inputs", "units", "fans"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,7 +256,7 @@ class Ticket:
         return inspection.signs_kept(self.masks, self.weights, weights)
 
     def plot(
-        self, kind: Picture = "layers", *, ax: Axes | None = None, **options: Any
+        self, kind: str = "layers", *, ax: Axes | None = None, **options: Any
     ) -> Axes | Figure:
         """Draw the ticket.
 
@@ -270,20 +270,7 @@ class Ticket:
         Raises:
             ValueError: there is no such picture, or the inputs cannot be folded to an image.
         """
-        from lottery import plots
-
-        if kind == "layers":
-            return plots.layer_bars(self.masks.densities(), self.density, ax=ax)
-        if kind == "masks":
-            return plots.mask_images(self.masks, **options)
-        if kind == "fans":
-            return plots.fans(self.masks, **options)
-        first = next(iter(self.masks.values()))
-        if kind == "inputs":
-            return plots.input_image(first, ax=ax, **options)
-        if kind == "units":
-            return plots.unit_images(first, **options)
-        raise ValueError(f"kind={kind!r}; choose from {', '.join(get_args(Picture))}")
+        return TICKET.draw(kind, self, ax=ax, **options)
 
     # files
 

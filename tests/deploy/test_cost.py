@@ -20,6 +20,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from torch.utils.flop_counter import FlopCounterMode
 
 from lottery import Masks
+from lottery.deploy import sentences
 from lottery.deploy.costs import tables as cost_tables
 from lottery.deploy.costs.cost import cost
 from lottery.deploy.costs.figures import (
@@ -348,7 +349,7 @@ def test_where_no_unit_goes_only_zeros_are_timed_beside_dense() -> None:
     assert found.removed == 0
     assert found.slowness(COMPACTED, 2) is None and found.slowness(BOTH, 2) is None
     assert any(
-        s.startswith("Compaction removed none of 13 units") for s in found.words()
+        s.startswith("Compaction removed none of 13 units") for s in sentences(found)
     )
     rows = cost_tables.paces_table({"1": found}).rows
     assert rows[0][-1] == rows[0][-3] == "-"
@@ -362,7 +363,7 @@ def test_a_network_that_cannot_be_compacted_has_a_table_all_the_same() -> None:
     found = cost(net, masks, torch.randn(2, 6), measured=False)
     assert list(found.table().index) == [DENSE, MASKED, SPARSE]
     assert "weight norm" in found.refused[COMPACTED]
-    said = next(s for s in found.words() if s.startswith("Compaction was refused"))
+    said = next(s for s in sentences(found) if s.startswith("Compaction was refused"))
     assert found.refused[COMPACTED] in said
 
 
@@ -440,9 +441,9 @@ def made(
 
 
 def test_zeros_that_save_no_time_are_said_to_save_none() -> None:
-    words = made({DENSE: 1, MASKED: 1.02}).words()
+    words = sentences(made({DENSE: 1, MASKED: 1.02}))
     assert any("Zeros save no time" in s and "1.02 of dense" in s for s in words)
-    words = made({DENSE: 1, MASKED: 0.5}).words()
+    words = sentences(made({DENSE: 1, MASKED: 0.5}))
     assert not any("save no time" in s for s in words)
     assert "Time won in all: 2.00 x (masked)" in words[-1]
 
@@ -458,7 +459,7 @@ def test_zeros_that_save_no_time_are_said_to_save_none() -> None:
 def test_words_about_speed_follow_from_the_clock(
     share: float, says: str, won: str
 ) -> None:
-    words = made({DENSE: 1, MASKED: 1, COMPACTED: share}).words()
+    words = sentences(made({DENSE: 1, MASKED: 1, COMPACTED: share}))
     assert f"The compacted network is {says} at batch size 1." in words
     assert f"Time won in all: {won} at batch size 1, where 10.0 x" in words[-1]
 
@@ -470,17 +471,17 @@ def test_a_difference_within_the_spread_is_none() -> None:
         **found.variants,
         COMPACTED: Variant(10, 10, 10, {1: Memory(1, 1)}, {1: wide}),
     }
-    words = made({}, variants=variants).words()
+    words = sentences(made({}, variants=variants))
     assert "The compacted network is as fast at batch size 1." in words
 
 
 def test_compaction_is_set_beside_theory() -> None:
-    words = made({DENSE: 1, MASKED: 1, COMPACTED: 1}).words()
+    words = sentences(made({DENSE: 1, MASKED: 1, COMPACTED: 1}))
     said = next(s for s in words if s.startswith("Compaction removed 12 of 40 units"))
     assert (
         "FLOPs fall by 2.00 x, where 10.0 x fewer FLOPs are possible in theory" in said
     )
-    words = made({}, removed=0, batch_sizes=()).words()
+    words = sentences(made({}, removed=0, batch_sizes=()))
     assert any(s.startswith("Compaction removed none of 40 units") for s in words)
     assert not any("Time won" in s for s in words)
 
@@ -493,18 +494,19 @@ def test_reasons_and_limits_are_said() -> None:
         refused={SPARSE: "no sparse kernel here"},
         kernels={BOTH: {1: {"0": "dense"}}},
     )
-    words = found.words()
+    words = sentences(found)
     assert "conv2: 3 units stay" in words
     assert "Sparse kernels could not be tried: no sparse kernel here" in words
     assert "No sparse kernel pays in the compacted network at batch size 1." in words
     limited = Flops(1000, 550, 500, ("embed.weight",))
-    words = made({}, batch_sizes=()).words()
+    words = sentences(made({}, batch_sizes=()))
     assert not any("attention" in s or "counted" in s for s in words)
     found = Cost(**{**vars(made({}, batch_sizes=())), "flops": limited})
     assert any(
-        s.startswith("50 % of the FLOPs are of features alone") for s in found.words()
+        s.startswith("50 % of the FLOPs are of features alone")
+        for s in sentences(found)
     )
-    assert "No FLOPs are counted for embed.weight." in found.words()
+    assert "No FLOPs are counted for embed.weight." in sentences(found)
 
 
 def test_an_unpruned_network_has_nothing_to_gain() -> None:
@@ -512,7 +514,7 @@ def test_an_unpruned_network_has_nothing_to_gain() -> None:
     found = cost(
         net, Masks.ones(prunable_parameters(net)), torch.zeros(1, 5), measured=False
     )
-    assert found.words() == ["No weight is pruned: there is nothing to gain."]
+    assert sentences(found) == ["No weight is pruned: there is nothing to gain."]
     assert BOTH not in found.variants
 
 
@@ -520,7 +522,7 @@ def test_a_file_that_grows_is_said_to_be_larger() -> None:
     net = mlp(3, 2, 2)  # the description of the masks outweighs them
     found = cost(net, random_masks(net, 0.5), torch.zeros(1, 3), measured=False)
     assert found.share(SPARSE, "bytes") > 1
-    assert any("x larger than dense" in s for s in found.words())
+    assert any("x larger than dense" in s for s in sentences(found))
 
 
 @given(st.integers(0, 10**13))

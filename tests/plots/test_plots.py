@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
-from scipy import stats
 
 from lottery import Masks, plots
+from lottery.foundations.intervals import mean_interval
 from lottery.plots.density_axis import density_ticks, plain
 from lottery.plots.panels import shortened
 from lottery.plots.pixels import block_means, fold, picture, tiles
@@ -77,35 +77,6 @@ def tick_labels(axis):
     return [label.get_text() for label in axis.get_ticklabels()]
 
 
-# mean_interval
-
-
-@given(st.lists(finite, min_size=2, max_size=8), st.floats(0.5, 0.99))
-def test_the_interval_of_a_mean_is_that_of_students_t(values, confidence):
-    mean, low, high = plots.mean_interval(values, confidence)
-    error = stats.sem(values)
-    assert mean == pytest.approx(np.mean(values), abs=1e-6)
-    if error > 0:
-        expected = stats.t.interval(
-            confidence, len(values) - 1, loc=np.mean(values), scale=error
-        )
-        assert (low, high) == pytest.approx(expected, rel=1e-6, abs=1e-6)
-    else:
-        assert low == mean == high
-
-
-@given(st.lists(finite, min_size=1, max_size=5), st.integers(0, 3))
-def test_nan_are_no_part_of_a_mean(values, missing):
-    assert plots.mean_interval(values + [math.nan] * missing) == plots.mean_interval(
-        values
-    )
-
-
-def test_a_single_value_is_its_own_interval_and_no_value_has_none():
-    assert plots.mean_interval([0.25]) == (0.25, 0.25, 0.25)
-    assert all(map(math.isnan, plots.mean_interval([])))
-
-
 # The density axis
 
 
@@ -163,7 +134,7 @@ def test_an_arm_is_the_mean_of_its_runs_matched_by_round_with_its_interval():
     assert line.get_ydata() == pytest.approx([90, 91.5, 93, 93])
     low, high = bars.get_segments()[1][:, 1]
     assert (low, high) == pytest.approx(
-        [100 * v for v in plots.mean_interval([0.91, 0.92])[1:]]
+        [100 * v for v in mean_interval([0.91, 0.92])[1:]]
     )
     assert not len(bars.get_segments()[3]) or np.isnan(bars.get_segments()[3]).any()
     assert ax.get_legend().get_title().get_text() == "mean of 2 runs, 95 % interval"
@@ -189,7 +160,7 @@ def test_the_dense_networks_of_the_first_arm_are_a_band():
         .get_path()
         .get_extents(labelled(ax)["dense"].get_transform() - ax.transData)
     )
-    _, low, high = plots.mean_interval([90, 91, 92])
+    _, low, high = mean_interval([90, 91, 92])
     assert (box.y0, box.y1) == pytest.approx((low, high))
 
 

@@ -355,7 +355,9 @@ def test_what_is_no_structure_is_refused():
 
 
 def test_a_name_cannot_be_taken_twice():
-    with pytest.raises(ValueError, match=r"'kernel' already, in lottery\.pruning\.structures"):
+    with pytest.raises(
+        ValueError, match=r"'kernel' already, in lottery\.pruning\.structures"
+    ):
         register("kernel")(Rows)
 
 

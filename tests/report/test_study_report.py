@@ -27,10 +27,10 @@ from lottery.report import study_findings, study_tables
 from lottery.storage.directory import StorageError
 from lottery.studies import Study, prepare
 from lottery.studies.cell import perform
-from lottery.studies.engines.engine import Job
 from lottery.studies.evidence import Evidence
 from lottery.studies.evidence.words import Words
 from lottery.studies.figures import gains_of
+from lottery.studies.jobs import Job
 from lottery.studies.plan import FILE, Cell
 
 mpl.use("Agg")

@@ -1,7 +1,6 @@
 """Runs side by side: means and intervals over seeds, arms, and their pictures."""
 
 import math
-from typing import get_args
 
 import matplotlib as mpl
 import numpy as np
@@ -9,11 +8,12 @@ import pytest
 import torch
 from scipy import stats
 
-from lottery import Masks, Run, StorageError
+from lottery import Masks, Run, StorageError, compare
 from lottery.masks.history import MaskHistory
 from lottery.pruning.graph.paths import Connectivity
-from lottery.runs.comparison import Comparison, Picture
+from lottery.runs.comparison import Comparison
 from lottery.runs.layout import encode_masks, masks_file, round_file
+from lottery.runs.pictures import RUNS
 from lottery.storage.directory import Directory
 from lottery.storage.encoding import encode_json, encode_tensors
 from lottery.training.record import Record
@@ -92,7 +92,7 @@ def arms(seeds, tmp_path_factory):
 
 
 def test_the_points_are_the_finished_rounds_of_every_run(arms):
-    points = Run.compare(arms).points()
+    points = compare(arms).points()
     assert list(points.columns[:3]) == ["arm", "run", "round"]
     expected = [
         (arm, str(path), number)
@@ -112,7 +112,7 @@ def test_the_points_are_the_finished_rounds_of_every_run(arms):
 
 
 def test_means_and_intervals_are_those_of_students_t(arms):
-    table = Run.compare(arms).table("best_val_acc")
+    table = compare(arms).table("best_val_acc")
     assert list(table.columns) == ["density", "runs", "mean", "low", "high"]
     assert table.index.names == ["arm", "round"]
     runs = {
@@ -137,7 +137,7 @@ def test_means_and_intervals_are_those_of_students_t(arms):
 
 
 def test_one_run_has_no_interval(seeds):
-    table = Run.compare(seeds[:1]).table("best_val_acc")
+    table = compare(seeds[:1]).table("best_val_acc")
     assert (table["runs"] == 1).all()
     assert (table["mean"] == table["low"]).all() and (
         table["mean"] == table["high"]
@@ -146,18 +146,18 @@ def test_one_run_has_no_interval(seeds):
 
 def test_a_round_without_the_metric_is_left_out_of_the_mean(seeds, tmp_path):
     odd = write_run(tmp_path / "odd", 3, gap=(1,))
-    table = Run.compare([*seeds, odd]).table("best_val_acc")
+    table = compare([*seeds, odd]).table("best_val_acc")
     assert list(table["runs"]) == [4, 3, 3, 3]
     assert table.loc[("ticket", 1), "mean"] == pytest.approx(
         np.mean([accuracy(seed, 1) for seed in (0, 1, 2)])
     )
-    alone = Run.compare([odd]).table("best_val_acc")
+    alone = compare([odd]).table("best_val_acc")
     assert alone.loc[("ticket", 1), "runs"] == 0
     assert math.isnan(alone.loc[("ticket", 1), "mean"])
 
 
 def test_the_metric_is_the_one_that_says_most_or_the_one_that_is_named(seeds):
-    comparison = Run.compare(seeds)
+    comparison = compare(seeds)
     assert Run(seeds[0]).metric == "best_test_acc"
     assert comparison.table().equals(comparison.table("best_test_acc"))
     assert comparison.table("val_acc").equals(comparison.table("best_val_acc"))
@@ -165,7 +165,7 @@ def test_the_metric_is_the_one_that_says_most_or_the_one_that_is_named(seeds):
 
 
 def test_runs_may_be_given_as_paths_or_opened(seeds):
-    by_path, opened = Run.compare(seeds), Run.compare([Run(path) for path in seeds])
+    by_path, opened = compare(seeds), compare([Run(path) for path in seeds])
     assert by_path.table().equals(opened.table())
     assert repr(by_path) == "Comparison(ticket (3))"
     assert by_path._repr_html_() == by_path.table()._repr_html_()
@@ -177,35 +177,35 @@ def test_runs_may_be_given_as_paths_or_opened(seeds):
 @pytest.mark.parametrize("runs", [[], {}, {"ticket": []}])
 def test_where_there_are_no_runs_there_is_nothing_to_compare(runs):
     with pytest.raises(ValueError, match="nothing to compare: .* without runs"):
-        Run.compare(runs)
+        compare(runs)
 
 
 def test_an_arm_without_runs_is_named(seeds):
     with pytest.raises(ValueError, match=r"\['empty'\] without runs"):
-        Run.compare({"ticket": seeds, "empty": []})
+        compare({"ticket": seeds, "empty": []})
 
 
 def test_a_path_without_a_run_is_named(seeds, tmp_path):
     with pytest.raises(StorageError, match=f"{tmp_path / 'no'} holds no run"):
-        Run.compare([*seeds, tmp_path / "no"])
+        compare([*seeds, tmp_path / "no"])
 
 
 def test_runs_of_no_finished_round_are_named(tmp_path):
     path = write_run(tmp_path / "new", rounds=0, begun=1)
     for use in (Comparison.points, Comparison.table, Comparison.plot):
         with pytest.raises(StorageError, match=f"no round is finished yet in {path}"):
-            use(Run.compare([path]))
+            use(compare([path]))
 
 
 def test_a_run_of_no_finished_round_beside_others_is_left_out(seeds, tmp_path):
     path = write_run(tmp_path / "new", rounds=0, begun=1)
-    both = Run.compare([path, *seeds]).table("best_val_acc")
-    assert both.equals(Run.compare(seeds).table("best_val_acc"))
+    both = compare([path, *seeds]).table("best_val_acc")
+    assert both.equals(compare(seeds).table("best_val_acc"))
 
 
 @pytest.mark.parametrize("metric", ["nothing", "density", "status"])
 def test_another_metric_is_refused_with_those_there_are(seeds, metric):
-    comparison = Run.compare(seeds)
+    comparison = compare(seeds)
     for use in (comparison.table, lambda m: comparison.plot("metric", m)):
         with pytest.raises(ValueError, match=rf"'{metric}'.*best_val_acc.*test_acc"):
             use(metric)
@@ -216,7 +216,7 @@ def test_another_metric_is_refused_with_those_there_are(seeds, metric):
 @pytest.mark.parametrize("kind", ["curve", "", None])
 def test_another_picture_is_refused_with_those_there_are(seeds, kind):
     with pytest.raises(ValueError, match="choose from metric, curves, early-stop"):
-        Run.compare(seeds).plot(kind)
+        compare(seeds).plot(kind)
 
 
 def test_without_a_monitor_there_is_no_step_of_the_best(tmp_path):
@@ -243,10 +243,10 @@ def test_weights_of_a_round_that_was_not_pruned_cannot_be_drawn(seeds, round):
 # Pictures
 
 
-@pytest.mark.parametrize("kind", get_args(Picture))
+@pytest.mark.parametrize("kind", RUNS)
 @pytest.mark.parametrize("many", [False, True])
 def test_every_picture_has_axes_that_say_what_they_show(arms, kind, many):
-    comparison = Run.compare(arms if many else arms["ticket"][:1])
+    comparison = compare(arms if many else arms["ticket"][:1])
     drawn = comparison.plot(kind)
     figure = drawn if isinstance(drawn, mpl.figure.Figure) else drawn.figure
     shown = [ax for ax in figure.axes if ax.has_data()]
@@ -258,8 +258,8 @@ def test_every_picture_has_axes_that_say_what_they_show(arms, kind, many):
 
 
 def test_the_lines_are_the_means(arms):
-    ax = Run.compare(arms).plot("metric", "best_val_acc")
-    table = Run.compare(arms).table("best_val_acc")
+    ax = compare(arms).plot("metric", "best_val_acc")
+    table = compare(arms).table("best_val_acc")
     lines = [tuple(line.get_ydata()) for line in ax.lines]
     for arm in arms:
         means = tuple(100 * table.loc[arm, "mean"])
@@ -269,7 +269,7 @@ def test_the_lines_are_the_means(arms):
 
 def test_a_run_draws_what_its_comparison_with_itself_draws(seeds):
     for kind in ("metric", "curves", "early-stop", "densities"):
-        own, compared = Run(seeds[0]).plot(kind), Run.compare(seeds[:1]).plot(kind)
+        own, compared = Run(seeds[0]).plot(kind), compare(seeds[:1]).plot(kind)
         for one, other in zip(own.lines, compared.lines, strict=True):
             assert np.array_equal(one.get_xydata(), other.get_xydata(), equal_nan=True)
         mpl.pyplot.close(own.figure), mpl.pyplot.close(compared.figure)
@@ -285,4 +285,4 @@ def test_a_picture_goes_where_it_is_told(seeds):
 def test_one_run_is_no_list_of_runs(seeds):
     for one in (str(seeds[0]), seeds[0], Run(seeds[0])):
         with pytest.raises(TypeError, match="give a list of runs"):
-            Run.compare(one)
+            compare(one)

@@ -16,8 +16,8 @@ import zoo
 
 from lottery.studies import run_study
 from lottery.studies.engines import slurm
-from lottery.studies.engines.engine import Ended, Job
 from lottery.studies.engines.slurm import SlurmEngine
+from lottery.studies.jobs import Ended, Job
 
 RECIPE = "recipes/digits.yaml"
 OPTIONS: dict[str, Any] = {

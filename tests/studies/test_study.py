@@ -26,8 +26,8 @@ from lottery.studies import Study, controls, planned, prepare, run_study
 from lottery.studies.barriers import BARRIER
 from lottery.studies.cell import load_recipe
 from lottery.studies.driver import Progress, standing
-from lottery.studies.engines.engine import Ended
 from lottery.studies.engines.local import LocalEngine
+from lottery.studies.jobs import Ended
 from lottery.studies.plan import FILE, RECIPE, TICKET, Cell, Plan, coarse_to_fine
 
 pytestmark = pytest.mark.filterwarnings("ignore:[\\s\\S]*deprecated")

@@ -134,12 +134,6 @@ class Cost:
                 }
         return row
 
-    def words(self) -> list[str]:
-        """What was gained and what was not, in sentences that follow from the numbers."""
-        from lottery.deploy.costs.words import sentences
-
-        return sentences(self)
-
     def described(self) -> dict[str, Any]:
         """Everything as plain data, for JSON; latencies with every block that was timed."""
         sizes = self.encodings["bytes"].dropna().astype(int).to_dict()
@@ -158,5 +152,4 @@ class Cost:
             "batch_sizes": list(self.batch_sizes),
             "device": self.device,
             "variants": {name: asdict(one) for name, one in self.variants.items()},
-            "words": self.words(),
         }

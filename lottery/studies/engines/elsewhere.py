@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from lottery.storage.directory import Directory
 from lottery.studies.cell import perform
-from lottery.studies.engines.engine import Job
+from lottery.studies.jobs import Job
 
 PATIENCE = 60.0  # seconds in which a dead node's or driver's work should have ended
 

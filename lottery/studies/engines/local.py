@@ -12,7 +12,7 @@ from multiprocessing import connection
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
-from lottery.studies.engines.engine import Ended, Job
+from lottery.studies.jobs import Ended, Job
 
 # what most cells import; other modules of a recipe are imported by each
 _PRELOADED = [

@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from lottery.studies.engines.elsewhere import Surroundings, perform_elsewhere
-from lottery.studies.engines.engine import Ended, Job
+from lottery.studies.jobs import Ended, Job
 
 
 class RayEngine:

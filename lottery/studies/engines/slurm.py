@@ -16,7 +16,7 @@ from typing import Any, Literal
 from lottery.storage.directory import write
 from lottery.storage.encoding import encode_json
 from lottery.studies.engines.elsewhere import Surroundings, perform_elsewhere
-from lottery.studies.engines.engine import Ended, Job
+from lottery.studies.jobs import Ended, Job
 
 IDS = "jobs.json"
 LOOK = 1.0  # seconds between looks for results: a file per job

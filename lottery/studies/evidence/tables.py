@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lottery.studies.evidence.claims import Claims
 from lottery.studies.evidence.family import Claim
 from lottery.studies.evidence.grid import DENSE, TICKET
 from lottery.studies.evidence.paired import Array, Paired
@@ -13,56 +14,54 @@ from lottery.studies.evidence.paired import Array, Paired
 if TYPE_CHECKING:
     import pandas
 
-    from lottery.studies.evidence.evidence import Evidence
 
-
-def overview(evidence: Evidence) -> pandas.DataFrame:
+def overview(claims: Claims) -> pandas.DataFrame:
     """One row per round: `Evidence.table`."""
     import pandas
 
-    gains = evidence.gains[DENSE]
+    gains = claims.gains[DENSE]
     columns = {
-        "density": evidence.grid.densities,
+        "density": claims.grid.densities,
         "seeds": gains.seeds,
-        "dense": _mean_of_pairs(evidence, DENSE, gains),
-        "ticket": _mean_of_pairs(evidence, TICKET, gains),
-        **_tested(evidence, gains, evidence.matching),
-        "matching": evidence.matching.shown,
-        "label": list(evidence.labels().values()),
+        "dense": _mean_of_pairs(claims, DENSE, gains),
+        "ticket": _mean_of_pairs(claims, TICKET, gains),
+        **_tested(claims, gains, claims.matching),
+        "matching": claims.matching.shown,
+        "label": list(claims.labels().values()),
     }
-    for name in evidence.controls:
-        claim = evidence.wins[name]
-        found = _tested(evidence, evidence.gains[name], claim) | {"wins": claim.shown}
+    for name in claims.controls:
+        claim = claims.wins[name]
+        found = _tested(claims, claims.gains[name], claim) | {"wins": claim.shown}
         columns |= {f"{name} {column}": values for column, values in found.items()}
-    return pandas.DataFrame(columns, index=pandas.Index(evidence.rounds, name="round"))
+    return pandas.DataFrame(columns, index=pandas.Index(claims.rounds, name="round"))
 
 
-def against(evidence: Evidence, control: str) -> pandas.DataFrame:
+def against(claims: Claims, control: str) -> pandas.DataFrame:
     """The ticket against one control: `Evidence.comparison`."""
     import pandas
 
-    gains, claim = evidence.gains[control], evidence.wins[control]
+    gains, claim = claims.gains[control], claims.wins[control]
     columns = {
-        "density": evidence.grid.densities,
+        "density": claims.grid.densities,
         "seeds": gains.seeds,
-        "control": _mean_of_pairs(evidence, control, gains),
-        "ticket": _mean_of_pairs(evidence, TICKET, gains),
-        **_tested(evidence, gains, claim),
+        "control": _mean_of_pairs(claims, control, gains),
+        "ticket": _mean_of_pairs(claims, TICKET, gains),
+        **_tested(claims, gains, claim),
         "wins": claim.shown,
-        "p_close_holm": evidence.close[control].adjusted,
-        "close": evidence.close[control].shown,
+        "p_close_holm": claims.close[control].adjusted,
+        "close": claims.close[control].shown,
     }
-    index = pandas.Index(evidence.rounds, name="round")
-    return pandas.DataFrame(columns, index=index)[evidence.grid.has(control)]
+    index = pandas.Index(claims.rounds, name="round")
+    return pandas.DataFrame(columns, index=index)[claims.grid.has(control)]
 
 
-def _tested(evidence: Evidence, gains: Paired, claim: Claim) -> dict[str, np.ndarray]:
-    low, high = gains.interval(evidence.level)
+def _tested(claims: Claims, gains: Paired, claim: Claim) -> dict[str, np.ndarray]:
+    low, high = gains.interval(claims.level)
     numbers = {"gain": gains.mean, "low": low, "high": high}
     return {**numbers, "p": claim.p, "p_holm": claim.adjusted}
 
 
-def _mean_of_pairs(evidence: Evidence, arm: str, gains: Paired) -> Array:
+def _mean_of_pairs(claims: Claims, arm: str, gains: Paired) -> Array:
     """The mean of an arm over the seeds that are paired."""
     paired = np.isfinite(gains.differences)
-    return Paired(np.where(paired, evidence.grid.of(arm, "value"), np.nan)).mean
+    return Paired(np.where(paired, claims.grid.of(arm, "value"), np.nan)).mean

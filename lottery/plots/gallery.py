@@ -1,0 +1,54 @@
+"""Pictures of a thing by name, where one function adds one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+Draw = TypeVar("Draw", bound=Callable[..., Any])
+
+
+class Gallery:
+    """The pictures of one kind of thing, such as of runs.
+
+    Example:
+        >>> gallery = Gallery()
+        >>> @gallery.picture("sum")
+        ... def draw_sum(numbers, ax=None):
+        ...     return f"{sum(numbers)} on {ax}"
+        >>> gallery.draw("sum", [1, 2], ax="an axis")
+        '3 on an axis'
+        >>> gallery.draw("mean", [1, 2])
+        Traceback (most recent call last):
+        ValueError: kind='mean'; choose from sum
+    """
+
+    def __init__(self) -> None:
+        self._pictures: dict[str, Callable[..., Any]] = {}
+
+    def picture(self, kind: str) -> Callable[[Draw], Draw]:
+        """Make the decorated function the picture of that name."""
+
+        def add(function: Draw) -> Draw:
+            self._pictures[kind] = function
+            return function
+
+        return add
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._pictures)
+
+    def draw(self, kind: str, of: Any, **options: Any) -> Any:
+        """What the picture of that name gives of a thing: axes or a figure.
+
+        Args:
+            kind: its name.
+            of: the thing.
+            options: of its function.
+
+        Raises:
+            ValueError: there is no such picture.
+        """
+        if kind not in self._pictures:
+            raise ValueError(f"kind={kind!r}; choose from {', '.join(self)}")
+        return self._pictures[kind](of, **options)

@@ -1,0 +1,37 @@
+"""Means and their intervals, against scipy."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from lottery.foundations.intervals import mean_interval
+
+finite = st.floats(-1e6, 1e6)
+
+
+@given(st.lists(finite, min_size=2, max_size=8), st.floats(0.5, 0.99))
+def test_the_interval_of_a_mean_is_that_of_students_t(values, confidence):
+    mean, low, high = mean_interval(values, confidence)
+    error = stats.sem(values)
+    assert mean == pytest.approx(np.mean(values), abs=1e-6)
+    if error > 0:
+        expected = stats.t.interval(
+            confidence, len(values) - 1, loc=np.mean(values), scale=error
+        )
+        assert (low, high) == pytest.approx(expected, rel=1e-6, abs=1e-6)
+    else:
+        assert low == mean == high
+
+
+@given(st.lists(finite, min_size=1, max_size=5), st.integers(0, 3))
+def test_nan_are_no_part_of_a_mean(values, missing):
+    assert mean_interval(values + [math.nan] * missing) == mean_interval(values)
+
+
+def test_a_single_value_is_its_own_interval_and_no_value_has_none():
+    assert mean_interval([0.25]) == (0.25, 0.25, 0.25)
+    assert all(map(math.isnan, mean_interval([])))
