@@ -263,7 +263,7 @@ class _Batch(InsteadOfTraining):
         self.example: Any = None
 
     def instead(self, fit: Fit) -> None:
-        batches = fit.training_batches(seed=0)
+        batches = fit.scoring.training_batches(seed=0)
         with streams.isolated(), contextlib.closing(batches):
             batch = next(batches)
         first = batch[0] if isinstance(batch, (list, tuple)) else batch

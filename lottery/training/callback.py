@@ -158,18 +158,18 @@ class LotteryTicket(_Callback):
     def on_load_checkpoint(
         self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]
     ) -> None:
-        if self._rounds is None or self._fit is None or not self._fit.is_resuming:
+        if self._rounds is None or self._fit is None or not self._fit.states.is_resuming:
             return
         self._rounds.resume = checkpoint
         own = checkpoint.get("callbacks", {}).get(self.state_key)
         if own is not None:
-            self._fit.file_under(own["round"])
+            self._fit.states.file_under(own["round"])
 
     def on_train_batch_start(
         self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int
     ) -> None:
         if self._fit is not None:
-            self._fit.note_batch(batch)
+            self._fit.scoring.note_batch(batch)
 
     def on_after_backward(self, trainer: Any, pl_module: Any) -> None:
         if not pl_module.automatic_optimization and self._round is not None:

@@ -33,10 +33,10 @@ def check(pruning: Pruning, fit: Fit, masks: Masks, rounds: int) -> None:
     """
     # training data must not be touched before the user's own first epoch
     known = fit.module.example_input_array is not None
-    example = fit.example_input(seed=0) if known else None
+    example = fit.scoring.example_input(seed=0) if known else None
     pruning.check(masks, rounds, fit.module, example)
     if "batches" in pruning.needs:
-        fit.check_loss()
+        fit.scoring.check_loss()
 
 
 def try_out(pruning: Pruning, fit: Fit, masks: Masks, rounds: int, seed: int) -> None:
@@ -48,8 +48,8 @@ def try_out(pruning: Pruning, fit: Fit, masks: Masks, rounds: int, seed: int) ->
     if "example_input" not in pruning.needs:
         return
     module = fit.module
-    with streams.isolated(), fit.undisturbed(), scores.undisturbed(module, masks):
-        example = fit.example_input(seed)
+    with streams.isolated(), fit.states.undisturbed(), scores.undisturbed(module, masks):
+        example = fit.scoring.example_input(seed)
         try:
             pruning.check(masks, rounds, module, example)
             if set(scores.needs_of(scores.resolve(pruning.score))) == {"example_input"}:
@@ -91,19 +91,19 @@ def next_masks(
     generator = torch.Generator()
     with (
         streams.isolated(),
-        fit.undisturbed(),
+        fit.states.undisturbed(),
         scores.undisturbed(module, masks),
     ):
         _load(module, weights, masks)
-        example = fit.example_input(seed) if "example_input" in pruning.needs else None
+        example = fit.scoring.example_input(seed) if "example_input" in pruning.needs else None
 
         def score(current: Masks) -> dict[str, Tensor]:
             current.apply(parameters_of(module))
             context = Context(
                 module,
                 current,
-                batches=lambda: fit.training_batches(seed),
-                loss=fit.training_loss,
+                batches=lambda: fit.scoring.training_batches(seed),
+                loss=fit.scoring.training_loss,
                 example_input=example,
                 initial=initial,
                 accumulated=accumulated,
@@ -134,8 +134,8 @@ def connectivity(fit: Fit, masks: Masks, seed: int) -> Connectivity:
     if masks.kept == masks.total:
         return Connectivity(masks, masks)
     try:
-        with fit.undisturbed(), scores.undisturbed(fit.module, masks):
-            example = fit.example_input(seed)
+        with fit.states.undisturbed(), scores.undisturbed(fit.module, masks):
+            example = fit.scoring.example_input(seed)
         return Connectivity(masks, effective(fit.module, masks, example))
     except ValueError:  # not through every module
         return Connectivity(masks)

@@ -86,7 +86,7 @@ class PruneOnce(InsteadOfTraining):
         source = self.source
         if self.seed is None:
             self.seed = streams.fingerprint(streams.capture())
-        fit.round = fit.data_round = source.round + 1
+        fit.states.round = fit.data.round = source.round + 1
         pruning = self.pruning
         parameters = prunable_parameters(fit.module, pruning.include, pruning.exclude)
         check_maskable(fit.module, parameters)
@@ -105,7 +105,7 @@ class PruneOnce(InsteadOfTraining):
             weights=fit.weights(),
             initial=initial,
             accumulated=None,
-            seed=streams.derive(self.seed, "score", fit.round),
+            seed=streams.derive(self.seed, "score", fit.states.round),
         )
         if self.masks == masks:
             raise ValueError(

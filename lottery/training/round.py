@@ -127,7 +127,7 @@ class Round:
         assert own is not None
         self._take(own)
         self._first_batch = saved[STATE]["position"] == "start"
-        self.run.fit.begin(saved)
+        self.run.fit.states.begin(saved)
         self.see_all_but(own["fresh"])
 
     def adopt(self, own: dict[str, Any] | None) -> None:
@@ -135,7 +135,7 @@ class Round:
         if own is None:
             return
         self._take(own)
-        epoch_is_over = self.run.fit.adopt(own["streams"], own["metrics"])
+        epoch_is_over = self.run.fit.states.adopt(own["streams"], own["metrics"])
         self.see_all_but(own["fresh"])
         if epoch_is_over:
             self._note_epoch()
@@ -171,7 +171,7 @@ class Round:
             Enforcement(
                 self.masks,
                 parameters,
-                self.run.fit.optimizers(),
+                self.run.fit.states.optimizers(),
                 [*trainer.callbacks, module],
                 going_on=not self._first_batch,
                 unmoved=self._unmoved,
@@ -226,7 +226,7 @@ class Round:
 
     def _metrics_at_first(self) -> dict[str, float]:
         try:
-            return self.run.fit.evaluate("validate")
+            return self.run.fit.aside.evaluate("validate")
         except Exception as error:  # noqa: BLE001 (of the user's: it may need what training makes)
             messages.no_metrics_at_first(error)
             return {}
@@ -242,7 +242,7 @@ class Round:
             self._enforcement.mask_copies()
 
     def _mask_for_checkpoint(self) -> None:
-        if not self.run.fit.is_capturing:  # how often that is has no part in anything
+        if not self.run.fit.states.is_capturing:  # how often that is has no part in anything
             self._mask_copies()
 
     def after_batch(self) -> None:
@@ -273,7 +273,7 @@ class Round:
         where = ", ".join(f"{n} ({a:,} of {b:,})" for n, (a, b) in found.items())
         causes = overridden(trainer, _WRITING) + [
             f"the optimizer {type(optimizer).__name__}"
-            for optimizer in self.run.fit.optimizers()
+            for optimizer in self.run.fit.states.optimizers()
             if not type(optimizer).__module__.startswith("torch.optim")
         ]
         if not self.run.fit.module.automatic_optimization:
@@ -301,7 +301,7 @@ class Round:
         if position == "end":
             return
         reached, due = self._reached(), self._due()
-        if (reached or due) and self.run.fit.can_capture():
+        if (reached or due) and self.run.fit.states.can_capture():
             for name in reached:
                 self._write(name, position)
                 del self._pending[name]
@@ -327,7 +327,7 @@ class Round:
             "unmoved": None if self._enforcement is None else self._enforcement.unmoved,
             "metrics": self.run.fit.metrics(),
             "fresh": list(self._fresh()),
-            "streams": self.run.fit.state(),
+            "streams": self.run.fit.states.state(),
         }
 
     def _note_epoch(self) -> None:
@@ -341,7 +341,7 @@ class Round:
         self._seen = self.run.fit.metrics()
         best = self.record.add(self.run.fit.global_step, self.run.fit.epoch, fresh)
         if best and self.run.options.test_each_round:
-            self.record.best_test = self.run.fit.evaluate("test")
+            self.record.best_test = self.run.fit.aside.evaluate("test")
 
     def see_all_but(self, fresh: Collection[str]) -> None:
         """Take the metrics for noted, but for those that were logged since."""
@@ -403,7 +403,7 @@ class Round:
 
     def _write(self, name: str, position: Position) -> None:
         self.record.seconds = time.monotonic() - self._clock
-        state = self.run.fit.capture(position)
+        state = self.run.fit.states.capture(position)
         self._check_saved(state)
         messages.not_stored(self.run.fit.not_stored())
         self.run.write_checkpoint(name, state)

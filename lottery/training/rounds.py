@@ -117,7 +117,7 @@ class Rounds:
         if options.ticket is not None:
             masks = masks.with_masks(options.ticket.masks)
         if options.test_each_round:
-            fit.check_testing()
+            fit.aside.check_testing()
         if options.rounds:
             decision.check(options.pruning, fit, masks, options.rounds)
         if options.instead_of is not None:
@@ -193,7 +193,7 @@ class Rounds:
                     f"{name}={str(point)!r} is never reached: a round of this Trainer has {end:g} steps ({length:g} in an"
                     " epoch). Take an earlier step."
                 )
-        if step.iterations % length and (loaders := fit.persistent_loaders()):
+        if step.iterations % length and (loaders := fit.data.persistent()):
             raise ValueError(
                 f"rewind={str(step)!r} lies inside an epoch, and {', '.join(loaders)} has persistent workers, which cannot be"
                 " put back there. Rewind to whole epochs, or use persistent_workers=False."
@@ -202,10 +202,10 @@ class Rounds:
     def _begin(self, number: int) -> Round:
         """Put the module, the optimizers and the random streams where a round starts or was left."""
         place = self.options.instead_of
-        self.fit.round = number
-        self.fit.data_round = number if place is None else place.data_round
+        self.fit.states.round = number
+        self.fit.data.round = number if place is None else place.data_round
         if number > 0:
-            self.fit.as_at_first()
+            self.fit.states.as_at_first()
         round = Round(self.active, number, self._masks_of(number))
         if number > 0:
             check_norms(round.masks, norms_of(self.fit.module, round.masks))
@@ -214,9 +214,9 @@ class Rounds:
         if saved is None:
             if place is not None:
                 start = self._start_in_place(place)
-                self.fit.begin(start, seed=place.seed, reorder=place.order > 0)
+                self.fit.states.begin(start, seed=place.seed, reorder=place.order > 0)
             elif number > 0:
-                self.fit.begin(
+                self.fit.states.begin(
                     self._start_of(number),
                     seed=self.active.seed_of(number),
                     seconds=self._spent(),
@@ -229,7 +229,7 @@ class Rounds:
             round.adopt(self.active.own(saved))
         later = number > 0 or place is not None
         if later and self.options.rewind.rule == "fine-tune":
-            self.fit.rest_schedulers()
+            self.fit.states.rest_schedulers()
         messages.lost_orders(self.fit.lost_orders())
         return round
 
@@ -243,7 +243,7 @@ class Rounds:
     def _finish(self, round: Round) -> None:
         """Store a round. From here on it is never trained again."""
         fit, number = self.fit, round.number
-        test = fit.evaluate("test") if self.options.test_each_round else {}
+        test = fit.aside.evaluate("test") if self.options.test_each_round else {}
         summary = {
             **round.record.summary(
                 number, round.masks, fit.global_step, fit.epoch, test
@@ -255,7 +255,7 @@ class Rounds:
             summary["moves"] = round.mover.moves
         if fit.is_writer:
             if takes_from_the_end(self.options.rewind):
-                states = fit.capture("epoch")["optimizer_states"]
+                states = fit.states.capture("epoch")["optimizer_states"]
                 self.directory.write_checkpoint(
                     END, {"round": number, "optimizer_states": states}
                 )
@@ -340,7 +340,7 @@ class Rounds:
                 allow_empty=options.pruning.collapse == "warn",
             )
         self.round = Round(self.active, 0, masks)
-        start = fit.capture("start")
+        start = fit.states.capture("start")
         self.round = None
         messages.not_stored(fit.not_stored())
         if fit.is_writer:
@@ -513,7 +513,7 @@ class Rounds:
         weights, start = self.directory.read_tensors(INITIAL), place.state()
         if start is None:
             load_weights(self.fit.module, weights)
-            return self.fit.capture("start")
+            return self.fit.states.capture("start")
         return with_weights(start, weights)
 
     def _saved_state(self, number: int) -> dict[str, Any] | None:

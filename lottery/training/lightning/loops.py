@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
+from lottery.training.lightning.data import Data
+from lottery.training.lightning.driver import Driver
 from lottery.training.lightning.kinds import new_result
+from lottery.training.lightning.scoring import Scoring
+from lottery.training.lightning.states import States
 
-if TYPE_CHECKING:
-    from lottery.training.lightning.fit import Fit
+
+class Lottery(Protocol):
+    """What the extensions call: a `Fit`."""
+
+    trainer: Any
+    driver: Driver
+    data: Data
+    states: States
+    scoring: Scoring
+
+    def run(self) -> None: ...
+    def reached_its_end(self) -> bool: ...
 
 
 class FitLoop:
     """What Lightning's fit loop is extended by."""
 
-    lottery: Fit
+    lottery: Lottery
 
     def run(self) -> None:
         self.lottery.run()
@@ -29,25 +43,25 @@ class FitLoop:
         if loop._combined_loader is not None and not loop._should_reload_train_dl:
             super().setup_data()  # type: ignore[misc]
             return
-        self.lottery._before_build()
-        self.lottery._note_iterator("build")
-        with self.lottery.beforehand():
+        self.lottery.data.before_build()
+        self.lottery.data.note_iterator("build")
+        with self.lottery.states.beforehand():
             super().setup_data()  # type: ignore[misc]
-        self.lottery._after_build()
-        self.lottery._tell_round()
+        self.lottery.data.after_build()
+        self.lottery.data.tell_round()
 
     def _load_combined_loader_states(self) -> None:
         """Called when the loaders are there and their iterator is not."""
         super()._load_combined_loader_states()  # type: ignore[misc]
-        self.lottery._before_first_iterator()
+        self.lottery.data.before_first_iterator()
 
     def on_advance_start(self) -> None:
-        if not self.lottery.enter():
+        if not self.lottery.states.enter():
             super().on_advance_start()  # type: ignore[misc]
 
     def on_advance_end(self) -> None:
         loop: Any = self
-        self.lottery.stop_watching()  # a hook may have ended the epoch before its step
+        self.lottery.scoring.stop_watching()  # a hook may have ended the epoch before its step
         completed = loop.epoch_loop._results.complete()
         super().on_advance_end()  # type: ignore[misc]
         for key in completed:  # the next to log it makes an entry of its own
@@ -61,37 +75,37 @@ class FitLoop:
 class EpochLoop:
     """What Lightning's training epoch loop is extended by."""
 
-    lottery: Fit
+    lottery: Lottery
 
     def reset(self) -> None:
-        if not self.lottery._entering_mid_epoch:
+        if not self.lottery.states.entering_mid_epoch:
             super().reset()  # type: ignore[misc]
 
     def on_run_start(self, data_fetcher: Any) -> None:
         loop: Any = self
-        if self.lottery._entering_mid_epoch:
+        if self.lottery.states.entering_mid_epoch:
             loop._restarting = (
                 True  # the iterator is there: Lightning must not make another
             )
             super().on_run_start(data_fetcher)  # type: ignore[misc]
             loop._restarting = False
-            self.lottery.entered()
+            self.lottery.states.entered()
             return
         resuming = (
             getattr(loop.trainer.fit_loop, "is_resuming", False) or loop.restarting
         )
-        stale, self.lottery._iterator_is_stale = self.lottery._iterator_is_stale, False
+        stale, self.lottery.data.is_stale = self.lottery.data.is_stale, False
         if loop.trainer.current_epoch > 0 and not resuming:
-            self.lottery._note_iterator("iterate")
+            self.lottery.data.note_iterator("iterate")
         elif stale and not loop.batch_progress.current.ready:
-            self.lottery._note_iterator("iterate")
+            self.lottery.data.note_iterator("iterate")
             iter(data_fetcher)
         super().on_run_start(data_fetcher)  # type: ignore[misc]
-        self.lottery._before_first_batch()
+        self.lottery.data.before_first_batch()
 
     def on_advance_end(self, data_fetcher: Any) -> None:
         loop: Any = self
-        self.lottery.stop_watching()
+        self.lottery.scoring.stop_watching()
         self.lottery.driver.after_batch()
         super().on_advance_end(data_fetcher)  # type: ignore[misc]
         if not self.lottery.driver.wants_boundary():
@@ -110,21 +124,21 @@ class EpochLoop:
 class ValidationLoop:
     """What Lightning's loop of validations during training is extended by."""
 
-    lottery: Fit
+    lottery: Lottery
 
     def setup_data(self) -> None:
         loop: Any = self
         before = loop._combined_loader
         super().setup_data()  # type: ignore[misc]
         if loop._combined_loader is not before:
-            self.lottery._after_validation_build()
+            self.lottery.data.after_validation_build()
 
 
 class Checkpoints:
     """What Lightning's checkpoint connector is extended by: the checkpoint that a fit begins from, not those that tuners
     go back to."""
 
-    lottery: Fit
+    lottery: Lottery
 
     def _restore_modules_and_callbacks(
         self, checkpoint_path: Any = None, *args: Any, **kwargs: Any
@@ -132,16 +146,16 @@ class Checkpoints:
         if checkpoint_path is None:
             super()._restore_modules_and_callbacks(None, *args, **kwargs)  # type: ignore[misc]
             return
-        self.lottery._restored_from = checkpoint_path
-        with self.lottery.beforehand():
+        self.lottery.states.restored_from = checkpoint_path
+        with self.lottery.states.beforehand():
             super()._restore_modules_and_callbacks(checkpoint_path, *args, **kwargs)  # type: ignore[misc]
-        self.lottery._restored_from = None
+        self.lottery.states.restored_from = None
 
 
 class Results(dict):
     """What the collection of logged values is extended by: the sums of a partly done epoch can be put back."""
 
-    lottery: Fit
+    lottery: Lottery
 
     def partial_values(self) -> dict[str, dict[str, Any]]:
         names = ("value", "cumulated_batch_size", "_forward_cache", "_update_count")
