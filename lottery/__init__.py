@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import importlib
+import sys
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import spec_from_loader
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lottery.masks.masks import Masks
+    from lottery.pruning import dynamic, scores, structures
     from lottery.pruning.pruning import Pruning
     from lottery.runs.comparison import compare
     from lottery.runs.place import Place
     from lottery.runs.retraining import Rewind
     from lottery.runs.run import Run
     from lottery.storage.directory import StorageError
-    from lottery.studies import Study, run_study
+    from lottery.studies import Study, controls, run_study
+    from lottery.tickets import metrics
     from lottery.tickets.ticket import Ticket
     from lottery.training.callback import LotteryTicket
 
@@ -59,6 +66,28 @@ __all__ = [
     "structures",
     "tasks",
 ]
+
+
+class _Rooms(MetaPathFinder, Loader):
+    """Has `import lottery.scores` give the very module that `lottery.scores` is."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        top, _, room = name.partition(".")
+        known = top == __name__ and room.partition(".")[0] in _ROOMS
+        return spec_from_loader(name, self) if known else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        room, dot, rest = spec.name.partition(".")[2].partition(".")
+        module = importlib.import_module(f"{__name__}.{_ROOMS[room]}{dot}{rest}")
+        spec.loader_state = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        assert module.__spec__ is not None
+        module.__spec__ = module.__spec__.loader_state
+
+
+sys.meta_path.insert(0, _Rooms())
 
 
 def __getattr__(name: str) -> Any:

@@ -158,7 +158,11 @@ class LotteryTicket(_Callback):
     def on_load_checkpoint(
         self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]
     ) -> None:
-        if self._rounds is None or self._fit is None or not self._fit.states.is_resuming:
+        if (
+            self._rounds is None
+            or self._fit is None
+            or not self._fit.states.is_resuming
+        ):
             return
         self._rounds.resume = checkpoint
         own = checkpoint.get("callbacks", {}).get(self.state_key)

@@ -48,7 +48,11 @@ def try_out(pruning: Pruning, fit: Fit, masks: Masks, rounds: int, seed: int) ->
     if "example_input" not in pruning.needs:
         return
     module = fit.module
-    with streams.isolated(), fit.states.undisturbed(), scores.undisturbed(module, masks):
+    with (
+        streams.isolated(),
+        fit.states.undisturbed(),
+        scores.undisturbed(module, masks),
+    ):
         example = fit.scoring.example_input(seed)
         try:
             pruning.check(masks, rounds, module, example)
@@ -95,7 +99,11 @@ def next_masks(
         scores.undisturbed(module, masks),
     ):
         _load(module, weights, masks)
-        example = fit.scoring.example_input(seed) if "example_input" in pruning.needs else None
+        example = (
+            fit.scoring.example_input(seed)
+            if "example_input" in pruning.needs
+            else None
+        )
 
         def score(current: Masks) -> dict[str, Tensor]:
             current.apply(parameters_of(module))

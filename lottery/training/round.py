@@ -242,7 +242,9 @@ class Round:
             self._enforcement.mask_copies()
 
     def _mask_for_checkpoint(self) -> None:
-        if not self.run.fit.states.is_capturing:  # how often that is has no part in anything
+        if (
+            not self.run.fit.states.is_capturing
+        ):  # how often that is has no part in anything
             self._mask_copies()
 
     def after_batch(self) -> None:
