@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import importlib
 import sys
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
-from importlib.util import spec_from_loader
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from lottery.masks.masks import Masks
     from lottery.pruning import dynamic, scores, structures
     from lottery.pruning.pruning import Pruning
@@ -68,13 +67,13 @@ __all__ = [
 ]
 
 
-class _Rooms(MetaPathFinder, Loader):
+class _Rooms:
     """Has `import lottery.scores` give the very module that `lottery.scores` is."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         top, _, room = name.partition(".")
         known = top == __name__ and room.partition(".")[0] in _ROOMS
-        return spec_from_loader(name, self) if known else None
+        return ModuleSpec(name, self) if known else None  # type: ignore[arg-type]
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         room, dot, rest = spec.name.partition(".")[2].partition(".")

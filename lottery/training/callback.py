@@ -66,6 +66,8 @@ class LotteryTicket(_Callback):
     rewinding: Frankle et al., "Stabilizing the Lottery Ticket Hypothesis", 2019.
     """
 
+    state_key = STATE_KEY  # Lightning asks for it in every hook, so it is no property
+
     def __init__(
         self,
         rounds: int = 10,
@@ -132,12 +134,7 @@ class LotteryTicket(_Callback):
         self._rounds: Rounds | None = None
         self._fit: Fit | None = None
         self._kept: dict[str, Any] = {}
-
-    @property
-    def state_key(self) -> str:
-        # of several in one Trainer, Lightning would say that keys must be unique; `setup` says what is wrong
-        in_a_fit = self._fit is not None or self._kept
-        return STATE_KEY if in_a_fit else f"{STATE_KEY} {id(self)}"
+        self.state_key = self._own_key()
 
     # Lightning's hooks
 
@@ -146,6 +143,7 @@ class LotteryTicket(_Callback):
             return
         self._kept = {}
         self._leave()
+        self.state_key = STATE_KEY
         self._fit = Fit(trainer, self, _Callback)
         self._rounds = Rounds(self._options(trainer), self._fit)
         self._fit.install(self._rounds)
@@ -238,6 +236,14 @@ class LotteryTicket(_Callback):
             name: value for name, value in vars(self).items() if name not in left_out
         }
         return {**kept, "_rounds": None, "_fit": None, "_kept": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.state_key = self._own_key()
+
+    def _own_key(self) -> str:
+        """Of several in one Trainer, Lightning would say that keys must be unique; `setup` says what is wrong."""
+        return f"{STATE_KEY} {id(self)}"
 
     @property
     def _round(self) -> Round | None:

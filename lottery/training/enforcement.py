@@ -74,6 +74,7 @@ class Enforcement:
         self._copies = Copies(parameters)
         self._unmoved: dict[str, int] = {}
         self._masked: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._moving: set[int] = set()  # optimizers that may move zeros, as of their last step
         self._undo = ExitStack()
         self._hold(masks)
 
@@ -155,6 +156,10 @@ class Enforcement:
         """The hook before a step: gradients that the step itself computes are masked when it has them."""
         if not self._steps(optimizer):
             return None
+        if _keeps_zeros(optimizer):
+            self._moving.discard(id(optimizer))
+        else:
+            self._moving.add(id(optimizer))
         self._mask_state(optimizer)
         if callable(closure := kwargs.get("closure")):
             return args, {**kwargs, "closure": self._closure(optimizer, closure)}
@@ -164,13 +169,13 @@ class Enforcement:
         return None
 
     def _after_step(self, optimizer: Any, *_: Any) -> None:
-        if self._steps(optimizer) and not _keeps_zeros(optimizer):
+        if id(optimizer) in self._moving:
             self.mask_weights()
 
     def _closure(
         self, optimizer: Any, closure: Callable[..., Any]
     ) -> Callable[..., Any]:
-        moves = not _keeps_zeros(optimizer)  # between evaluations, as a line search
+        moves = id(optimizer) in self._moving  # between evaluations, as a line search
 
         def masked(*args: Any, **kwargs: Any) -> Any:
             if moves:
@@ -183,11 +188,12 @@ class Enforcement:
 
     def _steps(self, optimizer: Any) -> bool:
         """Whether an optimizer has one of the parameters."""
-        return any(
-            id(parameter) in self._ids
-            for group in getattr(optimizer, "param_groups", ())
-            for parameter in group.get("params", ())
-        )
+        ids = self._ids  # in loops rather than `any`: asked in every step
+        for group in getattr(optimizer, "param_groups", ()):
+            for parameter in group.get("params", ()):
+                if id(parameter) in ids:
+                    return True
+        return False
 
     def _hook(self, optimizer: Any) -> Callable[[], None]:
         """Do for one optimizer what torch's hooks do for those whose `step` calls them; what takes it back."""
@@ -328,11 +334,13 @@ def _keeps_zeros(optimizer: Any) -> bool:
         optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
     ):
         return False
-    return all(  # an eps that vanishes makes 0 / 0
-        group.get("eps", 1.0) > torch.finfo(group["params"][0].dtype).tiny
-        for group in optimizer.param_groups
-        if group["params"]
-    )
+    for group in optimizer.param_groups:  # an eps that vanishes makes 0 / 0
+        eps = group.get("eps")
+        if eps is None or not group["params"]:
+            continue
+        if not eps > torch.finfo(group["params"][0].dtype).tiny:
+            return False
+    return True
 
 
 def _fingerprint(values: Tensor) -> int:
