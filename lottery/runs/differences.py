@@ -62,6 +62,10 @@ def differences(
     """
     if isinstance(before, str) and isinstance(now, Mapping) and "name" in now:
         now = now["name"]  # an earlier version described it by its name alone
+    if before is None and isinstance(now, Mapping) and "name" in now:
+        name, now = f"{name}.name", now["name"]  # the rest of what is new says no more
+    elif now is None and isinstance(before, Mapping) and "name" in before:
+        name, before = f"{name}.name", before["name"]
     if isinstance(before or now, Mapping) and isinstance(now or before, Mapping):
         known, found = before or {}, now or {}
         for key in {**known, **found}:

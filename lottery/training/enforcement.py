@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import functools
 import types
-import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import ExitStack
 from typing import Any
@@ -73,8 +72,10 @@ class Enforcement:
         self._may_move = unmoved
         self._copies = Copies(parameters)
         self._unmoved: dict[str, int] = {}
-        self._masked: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._moving: set[int] = set()  # optimizers that may move zeros, as of their last step
+        self._masked: dict[int, Any] = {}  # optimizers whose state was, by id
+        self._moving: set[int] = (
+            set()
+        )  # optimizers that may move zeros, as of their last step
         self._undo = ExitStack()
         self._hold(masks)
 
@@ -231,9 +232,9 @@ class Enforcement:
 
     def _mask_state(self, optimizer: Any) -> None:
         """Mask the state of an optimizer, once: it may be seen for the first time when it steps."""
-        if self._going_on or optimizer in self._masked:
+        if self._going_on or id(optimizer) in self._masked:
             return
-        self._masked.add(optimizer)
+        self._masked[id(optimizer)] = optimizer
         for copy in self._copies.kept_by(optimizer) if self._parameters else ():
             self._mask_copy(copy.name, copy.values)
 

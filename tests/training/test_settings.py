@@ -265,7 +265,7 @@ CALLBACKS: list[tuple[list[Any], list[Any], str]] = [
     (
         [BackboneFinetuning(3)],
         [],
-        "callbacks[0].unfreeze_backbone_at_epoch: 3 in the run, None now",
+        "callbacks[0].name: 'BackboneFinetuning' in the run, None now",
     ),
 ]
 

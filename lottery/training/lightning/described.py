@@ -34,13 +34,11 @@ _OF_THE_TRAINER = (
     "reload_dataloaders_every_n_epochs",
     "precision",
 )
-# Lightning's callbacks that change what is trained, and what of their arguments does not
+# Lightning's callbacks that change a training while it goes on, and what of their arguments does not
 _TRAINING = (
     "BaseFinetuning",
-    "BatchSizeFinder",
     "EarlyStopping",
     "GradientAccumulationScheduler",
-    "LearningRateFinder",
     "StochasticWeightAveraging",
     "WeightAveraging",
 )
