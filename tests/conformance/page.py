@@ -23,7 +23,7 @@ def page() -> str:
     )
     how = (
         "`pytest tests/conformance` tries every eighth of them, with `-m slow` the others. Of the cases in which two meet (over"
-        " 2,000) it tries the first 24, and `CONFORMANCE_CASES=0:500 pytest tests/conformance -m slow` the first 500. *Refused*"
+        " 2,000) it tries the first 8, and `CONFORMANCE_CASES=0:500 pytest tests/conformance -m slow` the first 500. *Refused*"
         " stands where a fit is stopped by name, before it trains or before anything wrong is stored, with words of the"
         " message. A package in brackets is needed for the row, which is left out where it is not installed: the"
         " extra `conformance` brings most; `chemprop`, `darts` and `pytorch-forecasting` install beside it."

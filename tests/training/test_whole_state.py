@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -282,17 +283,17 @@ def assert_equal_rounds(one: Run, other: Run) -> None:
 
 
 # where in a run; slow: other places, the same law
-KILLS = [
-    pytest.param(PER_EPOCH + 4, id="inside an epoch"),
-    pytest.param(2 * PER_EPOCH, id="between epochs", marks=pytest.mark.slow),
-    pytest.param(
-        (EPOCHS + 1) * PER_EPOCH + 2, id="in the next round", marks=pytest.mark.slow
-    ),
+INSIDE, BETWEEN = PER_EPOCH + 4, 2 * PER_EPOCH
+IN_THE_NEXT_ROUND = (EPOCHS + 1) * PER_EPOCH + 2
+KILLS = [(kind, INSIDE) for kind in MODULES] + [
+    pytest.param(kind, kill, marks=pytest.mark.slow)
+    for kind, kill in zip(  # noqa: B905 (the second is endless)
+        MODULES, itertools.cycle([BETWEEN, IN_THE_NEXT_ROUND])
+    )
 ]
 
 
-@pytest.mark.parametrize("kill", KILLS)
-@pytest.mark.parametrize("kind", MODULES)
+@pytest.mark.parametrize(("kind", "kill"), KILLS)
 def test_a_killed_run_goes_on_with_everything_that_training_has_changed(
     kind: str, kill: int, tmp_path: Path
 ) -> None:
@@ -354,13 +355,12 @@ FROM_CHECKPOINTS = {
 }
 
 
-@pytest.mark.parametrize("step", [3, pytest.param(10, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
-    "kind",
+    ("kind", "step"),
     [
-        kind
+        (kind, 3)
         if kind.endswith("with state") or kind == "metrics over epochs"
-        else pytest.param(kind, marks=pytest.mark.slow)
+        else pytest.param(kind, 10, marks=pytest.mark.slow)
         for kind in FROM_CHECKPOINTS
     ],
 )
