@@ -7,7 +7,7 @@ import contextlib
 import functools
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -282,18 +282,20 @@ def assert_equal_rounds(one: Run, other: Run) -> None:
         zoo.assert_equal(one.records(number), other.records(number), f"round {number}")
 
 
-# where in a run; slow: other places, the same law
-INSIDE, BETWEEN = PER_EPOCH + 4, 2 * PER_EPOCH
+INSIDE, BETWEEN = PER_EPOCH + 4, 2 * PER_EPOCH  # where in a run it is killed
 IN_THE_NEXT_ROUND = (EPOCHS + 1) * PER_EPOCH + 2
-KILLS = [(kind, INSIDE) for kind in MODULES] + [
-    pytest.param(kind, kill, marks=pytest.mark.slow)
-    for kind, kill in zip(  # noqa: B905 (the second is endless)
-        MODULES, itertools.cycle([BETWEEN, IN_THE_NEXT_ROUND])
-    )
-]
 
 
-@pytest.mark.parametrize(("kind", "kill"), KILLS)
+def killed(kinds: Iterable[str]) -> list[Any]:
+    """Each kind, killed inside an epoch; slow: at another place as well, the same law."""
+    others = itertools.cycle([BETWEEN, IN_THE_NEXT_ROUND])
+    return [(kind, INSIDE) for kind in kinds] + [
+        pytest.param(kind, kill, marks=pytest.mark.slow)
+        for kind, kill in zip(kinds, others)
+    ]
+
+
+@pytest.mark.parametrize(("kind", "kill"), killed(MODULES))
 def test_a_killed_run_goes_on_with_everything_that_training_has_changed(
     kind: str, kill: int, tmp_path: Path
 ) -> None:
@@ -471,8 +473,7 @@ def test_a_round_goes_on_from_what_the_rewind_point_had(
         assert second == first[1:]
 
 
-@pytest.mark.parametrize("kill", KILLS)
-@pytest.mark.parametrize("kind", LOADERS)
+@pytest.mark.parametrize(("kind", "kill"), killed(LOADERS))
 def test_data_with_generators_of_their_own_go_on_where_they_were(
     kind: str, kill: int, tmp_path: Path
 ) -> None:
