@@ -14,7 +14,7 @@ from lottery import storage
 from lottery.cli import network, recipe_arguments
 from lottery.cli.outputs import check_new
 from lottery.text import terminal
-from lottery.text.tables import RoundTable
+from lottery.text.tables import TextTable
 
 if TYPE_CHECKING:
     from lottery.cli.network import Network
@@ -52,7 +52,7 @@ class _Page:
     """What the Markdown page shows."""
 
     origin: str
-    tables: Sequence[RoundTable]
+    tables: Sequence[TextTable]
     words: Mapping[str, Sequence[str]]
     data: str
     torch: str

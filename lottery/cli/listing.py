@@ -9,17 +9,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lottery.runs.layout import RUN
+from lottery.runs.layout import FOLDERS, RUN, STUDY
 from lottery.runs.metric import Metric, best_ticket, metric_of
 from lottery.runs.run import Run
 from lottery.storage.directory import LOCK, MANIFEST, StorageError
 from lottery.tickets.ticket import Ticket
-
-_OF_A_RUN = {"rounds", "masks"}
-"""Directories of a run, which hold no other run."""
-
-STUDY = "study.json"
-"""What makes a directory a study. `lottery.studies` calls it so too; to import that takes seconds."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +84,7 @@ def _found(root: Path) -> Iterator[Path]:
             yield Path(path)
             continue
         is_run = not {RUN, LOCK}.isdisjoint(files)
-        folders[:] = [f for f in folders if not (is_run and f in _OF_A_RUN)]
+        folders[:] = [f for f in folders if not (is_run and f in FOLDERS)]
         if is_run:
             yield Path(path)
         yield from (Path(path, name) for name in files if name.endswith(".ticket"))

@@ -16,7 +16,7 @@ from lottery.report.findings import Card, Findings
 from lottery.report.study import write_study
 from lottery.runs.comparison import compare
 from lottery.runs.run import Run
-from lottery.text.tables import RoundTable
+from lottery.text.tables import TextTable
 
 __all__ = ["Arm", "Report", "write", "write_study"]
 
@@ -33,7 +33,7 @@ class Arm:
     facts: list[Fact]
     pictures: list[Picture]
     left_out: list[LeftOut]
-    table: RoundTable
+    table: TextTable
 
 
 @dataclass(frozen=True)

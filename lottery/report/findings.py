@@ -11,7 +11,7 @@ from lottery.foundations.intervals import mean_interval
 from lottery.runs.metric import Metric, Summary, metric_of
 from lottery.runs.round_table import round_table
 from lottery.text.numbers import percent
-from lottery.text.tables import RoundTable
+from lottery.text.tables import TextTable
 
 _ROUNDING = 1e-6
 """Relative: metrics are averages in single precision."""
@@ -100,7 +100,7 @@ class Findings:
                 )
         return [*found, self._how_sure()]
 
-    def table(self) -> RoundTable:
+    def table(self) -> TextTable:
         """The rounds of one run, or means and intervals over several."""
         if len(self.summaries) < 2 or self.metric is None:
             return round_table(self.summaries[0] if self.summaries else [])
@@ -116,7 +116,7 @@ class Findings:
             rows.append([str(round), density, kept, *cells, change])
         header = ["round", "density", "weights", f"mean {self.metric.name}"]
         against = f"against {self._first}"
-        return RoundTable(
+        return TextTable(
             [*header, "95 % interval", "runs", against],
             rows,
             f"intervals by Student's t over the runs; {against}: mean difference within a run, with its 95 % interval",

@@ -14,7 +14,7 @@ from lottery.report import facts, figures, page, study_findings, study_tables
 from lottery.report.facts import Fact
 from lottery.report.figures import LeftOut, Picture
 from lottery.report.findings import Card
-from lottery.text.tables import RoundTable
+from lottery.text.tables import TextTable
 
 if TYPE_CHECKING:
     from lottery.studies import Study
@@ -27,7 +27,7 @@ class Section:
 
     title: str
     text: str
-    table: RoundTable
+    table: TextTable
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from lottery.report.study_tables import p_text, value_text
 from lottery.runs.run import Run
 from lottery.storage.directory import Directory, StorageError
 from lottery.text.numbers import percent
-from lottery.text.tables import RoundTable
+from lottery.text.tables import TextTable
 from lottery.text.wording import listed
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def in_progress(study: Study, progress: Progress) -> bool:
     return any(Directory(study.path / cell.key).in_use for cell in left)
 
 
-def progress_table(study: Study, progress: Progress) -> RoundTable:
+def progress_table(study: Study, progress: Progress) -> TextTable:
     """How many trainings of each arm are done, and which are not."""
     rows = []
     for arm in study.arms:
@@ -105,7 +105,7 @@ def progress_table(study: Study, progress: Progress) -> RoundTable:
         rows.append([arm, *counts, *(rest if which else ["-"])])
     header = ["arm", "done", "failed", "missing", "which"]
     caption = "A training of the arm ticket is a run of all its rounds."
-    return RoundTable(header, rows, caption)
+    return TextTable(header, rows, caption)
 
 
 def cards(evidence: Evidence) -> list[Card]:

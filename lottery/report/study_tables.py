@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lottery.foundations.intervals import mean_interval
 from lottery.text.numbers import percent
-from lottery.text.tables import RoundTable
+from lottery.text.tables import TextTable
 
 if TYPE_CHECKING:
     import pandas
@@ -19,7 +19,7 @@ SHOWN = "*"
 """After a gain that a test shows."""
 
 
-def overview_table(evidence: Evidence) -> RoundTable:
+def overview_table(evidence: Evidence) -> TextTable:
     """What is said of each round: the gain over dense, the label, and the gain over each control."""
     names = [f"vs {name}" for name in evidence.controls]
     header = ["round", "density", "ticket", "vs dense", "says", *names]
@@ -43,10 +43,10 @@ def overview_table(evidence: Evidence) -> RoundTable:
         f"Means of {evidence.metric}; vs: how much better the ticket is{unit}; {SHOWN} shown to be better than that"
         " control."
     )
-    return RoundTable(header, rows, caption)
+    return TextTable(header, rows, caption)
 
 
-def dense_table(evidence: Evidence) -> RoundTable:
+def dense_table(evidence: Evidence) -> TextTable:
     """The ticket against dense, a row per round."""
     size = evidence.words.size(evidence.margin)
     caption = (
@@ -62,7 +62,7 @@ def dense_table(evidence: Evidence) -> RoundTable:
     return _against(evidence, table, "dense", ("matching", "below"), claims, caption)
 
 
-def comparison_table(evidence: Evidence, control: str) -> RoundTable:
+def comparison_table(evidence: Evidence, control: str) -> TextTable:
     """The ticket against one control, a row per round in which it was trained."""
     size = evidence.words.size(evidence.margin)
     caption = (
@@ -84,7 +84,7 @@ def _against(
     claimed: tuple[str, str],
     claims: Mapping[Any, tuple[str, str]],
     caption: str,
-) -> RoundTable:
+) -> TextTable:
     header = ["round", "density", "seeds", name, "ticket", "gain", "interval", "p"]
     rows = [
         [
@@ -100,7 +100,7 @@ def _against(
         ]
         for round, row in table.iterrows()
     ]
-    return RoundTable([*header, *claimed], rows, caption)
+    return TextTable([*header, *claimed], rows, caption)
 
 
 def _of_intervals(evidence: Evidence) -> str:
@@ -108,7 +108,7 @@ def _of_intervals(evidence: Evidence) -> str:
     return f"Gains are {unit}, with {percent(1 - evidence.level)} intervals each for itself."
 
 
-def speed_table(evidence: Evidence) -> RoundTable:
+def speed_table(evidence: Evidence) -> TextTable:
     """Steps to dense's level relative to dense, by round and arm, and how many seeds got there."""
     found = evidence.speed().reset_index()
     arms = list(dict.fromkeys(found["arm"]))
@@ -128,10 +128,10 @@ def speed_table(evidence: Evidence) -> RoundTable:
         "Geometric means of the seeds that reached dense's best validation value; below 1 is faster than dense. In brackets:"
         " how many reached it, of those trained."
     )
-    return RoundTable(["round", "density", *arms], rows, caption)
+    return TextTable(["round", "density", *arms], rows, caption)
 
 
-def barrier_table(barriers: pandas.DataFrame) -> RoundTable:
+def barrier_table(barriers: pandas.DataFrame) -> TextTable:
     """Error barriers, a row per round; of `Study.barriers`."""
 
     rows = []
@@ -149,7 +149,7 @@ def barrier_table(barriers: pandas.DataFrame) -> RoundTable:
             ]
         )
     header = ["round", "density", "barrier", "interval", "stable"]
-    return RoundTable(header, rows, "Stable: seeds with a barrier below 2 %.")
+    return TextTable(header, rows, "Stable: seeds with a barrier below 2 %.")
 
 
 def value_text(evidence: Evidence, value: float) -> str:

@@ -3,23 +3,52 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterable
 
 from lottery.foundations.steps import Step
 from lottery.masks.history import MaskHistory
+from lottery.storage.directory import Directory
 from lottery.storage.encoding import decode_metadata, decode_tensors, encode_tensors
 
+STATE = "lottery"  # the key of what a run adds to a Lightning checkpoint
+STUDY = "study.json"  # what makes a directory a study
+
 RUN = "run.json"
+LAST = "last.ckpt"  # the round in progress
 INITIAL = "initial.safetensors"
 REWIND = "rewind.ckpt"
+SUMMARY = "summary.json"  # of each round: with it, it is finished
+HISTORY = "history.json"  # of each round: its metrics over time
 TRAINED = "weights.safetensors"  # of each round that keeps them
 MOVED = "moved.safetensors"  # the last masks of a round in which they moved
 END = "end.ckpt"  # the optimizers at the end of the latest round, for rules that need them
 GATHERED = "gathered.safetensors"  # what a score gathered while a round trained
 
 
+FOLDERS = ("rounds", "masks", "snapshots")  # of a run, which hold no other run
+
+
+def run_directory(path: str | os.PathLike[str]) -> Directory:
+    """The directory of a run, whose round in progress can be trained again."""
+    return Directory(path, renewable=(LAST,))
+
+
 def round_file(round: int, name: str) -> str:
     """Path of a round's file inside a run directory."""
     return f"rounds/{round:02d}/{name}"
+
+
+def finished_rounds(names: Iterable[str]) -> list[int]:
+    """The rounds that are finished, by the names of the files of a run, in order."""
+    parts = [name.split("/") for name in names]
+    return sorted(int(p[1]) for p in parts if p[0] == "rounds" and p[2:] == [SUMMARY])
+
+
+def last_begun(names: Iterable[str]) -> int:
+    """The last round that has masks, by the names of the files of a run."""
+    parts = [name.split("/") for name in names]
+    return max(int(p[1].partition(".")[0]) for p in parts if p[0] == "masks")
 
 
 def masks_file(round: int) -> str:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from lottery.runs.metric import Summary
 from lottery.text.numbers import number, percent
-from lottery.text.tables import RoundTable
+from lottery.text.tables import TextTable
 
 
-def round_table(summaries: Sequence[Summary]) -> RoundTable:
+def round_table(summaries: Sequence[Summary]) -> TextTable:
     """Density, the monitored metric (or the last of every metric), test metrics and time of each round."""
     columns: dict[str, Callable[[Summary], str]] = {
         "round": lambda s: str(s["round"]),
@@ -37,7 +37,7 @@ def round_table(summaries: Sequence[Summary]) -> RoundTable:
         captions.append(f"{name} at the {when} step")
     columns["seconds"] = lambda s: f"{s['seconds']:.1f}"
     rows = [[cell(summary) for cell in columns.values()] for summary in summaries]
-    return RoundTable(list(columns), rows, "; ".join(captions))
+    return TextTable(list(columns), rows, "; ".join(captions))
 
 
 def values_tested(summary: Summary) -> Mapping[str, float | None]:

@@ -15,18 +15,25 @@ from lottery.foundations.names import renamed
 from lottery.masks.history import MaskHistory
 from lottery.masks.masks import Masks
 from lottery.runs.layout import (
+    HISTORY,
     INITIAL,
+    LAST,
     MOVED,
     REWIND,
     RUN,
+    STATE,
+    SUMMARY,
     TRAINED,
     decode_masks,
+    finished_rounds,
+    last_begun,
     masks_file,
     round_file,
+    run_directory,
 )
 from lottery.runs.metric import metric_of
 from lottery.runs.pictures import RUNS
-from lottery.storage.directory import LAST, STATE, Directory, StorageError
+from lottery.storage.directory import Directory, StorageError
 from lottery.tickets.ticket import Ticket
 
 if TYPE_CHECKING:
@@ -56,7 +63,7 @@ class Run:
 
     def __init__(self, dirpath: str | os.PathLike[str]) -> None:
         self.path = Path(dirpath)
-        self._directory = Directory(self.path)
+        self._directory = run_directory(self.path)
         self._masks: tuple[int, MaskHistory] | None = None
         if RUN not in self._directory:
             raise StorageError(
@@ -71,8 +78,7 @@ class Run:
     @property
     def rounds(self) -> list[int]:
         """The finished rounds, in order."""
-        names = [name.split("/") for name in self._directory.files()]
-        return sorted(int(name[1]) for name in names if name[2:] == ["summary.json"])
+        return finished_rounds(self._directory.files())
 
     @property
     def in_progress(self) -> int | None:
@@ -95,7 +101,7 @@ class Run:
         Raises:
             StorageError: the round is not finished.
         """
-        return self._directory.read_json(self._finished(round, "summary.json"))
+        return self._directory.read_json(self._finished(round, SUMMARY))
 
     def records(self, round: int) -> list[dict[str, float]]:
         """What was logged in a round: one row per epoch and per validation, with `step` and `epoch`.
@@ -106,7 +112,7 @@ class Run:
             StorageError: the round was not begun.
         """
         if round != self.in_progress:
-            return self._directory.read_json(self._finished(round, "history.json"))
+            return self._directory.read_json(self._finished(round, HISTORY))
         try:
             saved = self._saved(round)
         except StorageError:
@@ -349,8 +355,7 @@ class Run:
 
     def _begun(self) -> int:
         """The last round that has masks."""
-        names = [name.split("/") for name in self._directory.files()]
-        return max(int(n[1].split(".")[0]) for n in names if n[0] == "masks")
+        return last_begun(self._directory.files())
 
     def _moves(self, round: int) -> list[dict[str, Any]]:
         """When masks moved within a round, and the densities that this left."""

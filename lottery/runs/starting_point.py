@@ -9,10 +9,10 @@ from torch import Tensor
 
 from lottery.foundations.names import canonical
 from lottery.foundations.steps import Step
-from lottery.runs.layout import END, REWIND, TRAINED, round_file
+from lottery.runs.layout import END, REWIND, STATE, TRAINED, round_file
 from lottery.runs.retraining import Rewind
 from lottery.runs.run import Run
-from lottery.storage.directory import STATE, Directory, StorageError
+from lottery.storage.directory import Directory, StorageError
 
 
 def takes_from_the_end(rewind: Rewind) -> bool:

@@ -2,10 +2,8 @@
 
 from lottery.storage.directory import (
     FORMAT,
-    LAST,
     LOCK,
     MANIFEST,
-    STATE,
     Directory,
     ForeignFile,
     StorageError,
@@ -21,10 +19,8 @@ from lottery.storage.encoding import (
 
 __all__ = [
     "FORMAT",
-    "LAST",
     "LOCK",
     "MANIFEST",
-    "STATE",
     "Directory",
     "ForeignFile",
     "StorageError",

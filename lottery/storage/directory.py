@@ -11,7 +11,7 @@ import os
 import socket
 import time
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -25,8 +25,6 @@ T = TypeVar("T")
 FORMAT = 2
 MANIFEST = "manifest.json"
 LOCK = "run.lock"
-STATE = "lottery"  # the key of what a run adds to a Lightning checkpoint
-LAST = "last.ckpt"
 
 
 class StorageError(RuntimeError):
@@ -42,10 +40,14 @@ class Directory:
 
     Args:
         path: the directory; made by the first `commit`.
+        renewable: files that are made again where they are missing.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], renewable: Collection[str] = ()
+    ) -> None:
         self.path = Path(path)
+        self._renewable = renewable
         self._files: tuple[tuple[int, int, int], dict[str, dict[str, Any]]] | None = (
             None
         )
@@ -154,7 +156,7 @@ class Directory:
     def damaged(self, name: str, what: str) -> StorageError:
         """The error of a file that is not what the run needs, with the ways out."""
         ways = "Restore it from a copy, or start the run again in a new dirpath."
-        if name == LAST:
+        if name in self._renewable:
             ways = "Delete it and run again: the round in progress starts over, with the same results."
         return StorageError(f"{self.path / name} {what}. {ways}")
 

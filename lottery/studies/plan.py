@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from lottery import storage
+from lottery.runs.layout import STUDY
 from lottery.storage.directory import StorageError
 from lottery.studies import controls
 from lottery.studies.controls import Control
 
-FILE = "study.json"
 RECIPE = "recipe.yaml"
 TICKET = "ticket"
 FORMAT = 1
@@ -159,7 +159,7 @@ class Plan:
         plain = dataclasses.asdict(self)
         recipe = plain.pop("recipe").encode()
         study = storage.encode_json({"format": FORMAT, **plain})
-        for file, data in ((path / RECIPE, recipe), (path / FILE, study)):
+        for file, data in ((path / RECIPE, recipe), (path / STUDY, study)):
             if not file.exists() or file.read_bytes() != data:
                 storage.write(file, data)
 
@@ -171,7 +171,7 @@ class Plan:
             StorageError: there is none, or it is damaged.
         """
         try:
-            plain: dict[str, Any] = json.loads((path / FILE).read_bytes())
+            plain: dict[str, Any] = json.loads((path / STUDY).read_bytes())
             if plain.pop("format") != FORMAT:
                 raise StorageError(
                     f"{path} is a study of another version of lottery; use that version"
@@ -186,7 +186,7 @@ class Plan:
             ) from None
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise StorageError(
-                f"{path / FILE} is damaged ({error}). The runs beside it are intact: start the same study again in"
+                f"{path / STUDY} is damaged ({error}). The runs beside it are intact: start the same study again in"
                 " another directory and move them there."
             ) from error
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lottery.runs.comparison import Comparison, compare
+from lottery.runs.layout import STUDY
 from lottery.runs.metric import Metric, metric_of
 from lottery.runs.run import Run
 from lottery.storage.directory import StorageError
@@ -16,7 +17,7 @@ from lottery.studies.cell import finished_rounds
 from lottery.studies.driver import ATTEMPTS, Progress, drive, standing
 from lottery.studies.engines.local import LocalEngine
 from lottery.studies.jobs import Engine
-from lottery.studies.plan import FILE, TICKET, Cell, Plan
+from lottery.studies.plan import TICKET, Cell, Plan
 from lottery.studies.points import point
 from lottery.studies.stability import Barrier
 
@@ -53,7 +54,7 @@ class Study:
     @staticmethod
     def is_at(path: str | os.PathLike[str]) -> bool:
         """Whether a path is that of a study's directory."""
-        return (Path(path) / FILE).is_file()
+        return (Path(path) / STUDY).is_file()
 
     # what is there
 

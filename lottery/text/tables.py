@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class RoundTable:
+class TextTable:
     """A header, a row of cells for each finished round, and what the columns mean."""
 
     header: list[str]

@@ -13,8 +13,8 @@ from lottery.foundations.steps import Step
 from lottery.masks.masks import Masks
 from lottery.pruning.dynamic import Mover, Training
 from lottery.pruning.scores.movement import MovementAccumulator
-from lottery.runs.layout import REWIND, snapshot_file
-from lottery.storage.directory import LAST, STATE, Directory, StorageError
+from lottery.runs.layout import LAST, REWIND, STATE, snapshot_file
+from lottery.storage.directory import Directory, StorageError
 from lottery.training import messages
 from lottery.training.enforcement import Enforcement, RegrowthError, regrown
 from lottery.training.lightning import STATE_KEY, Fit, Position, scalars

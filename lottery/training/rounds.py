@@ -21,14 +21,19 @@ from lottery.pruning.scores import name_of, resolve
 from lottery.runs.layout import (
     END,
     GATHERED,
+    HISTORY,
     INITIAL,
+    LAST,
     MOVED,
     REWIND,
     RUN,
+    STATE,
+    SUMMARY,
     TRAINED,
     encode_masks,
     masks_file,
     round_file,
+    run_directory,
     snapshot_file,
 )
 from lottery.runs.place import Place
@@ -39,7 +44,7 @@ from lottery.runs.starting_point import (
     takes_from_the_end,
     with_weights,
 )
-from lottery.storage.directory import LAST, STATE, Directory, StorageError
+from lottery.storage.directory import StorageError
 from lottery.text import terminal
 from lottery.training import decision, messages, settings
 from lottery.training.lightning import Fit, Position
@@ -69,7 +74,7 @@ class Rounds:
     def __init__(self, options: Options, fit: Fit) -> None:
         self.options = options
         self.fit = fit
-        self.directory = Directory(options.dirpath)
+        self.directory = run_directory(options.dirpath)
         self.resume: dict[str, Any] | None = None
         self.begun = False
         self.round: Round | None = None
@@ -261,10 +266,8 @@ class Rounds:
                 )
             files = {
                 round_file(number, TRAINED): storage.encode_tensors(fit.weights()),
-                round_file(number, "history.json"): storage.encode_json(
-                    round.record.history
-                ),
-                round_file(number, "summary.json"): storage.encode_json(summary),
+                round_file(number, HISTORY): storage.encode_json(round.record.history),
+                round_file(number, SUMMARY): storage.encode_json(summary),
             }
             if round.gathered is not None:
                 files[round_file(number, GATHERED)] = storage.encode_tensors(
@@ -306,7 +309,7 @@ class Rounds:
 
     def _start_run(self, now: dict[str, Any], masks: Masks) -> None:
         fit, options, path = self.fit, self.options, self.directory.path
-        if list(path.glob("rounds/*/summary.json")):
+        if list(path.glob(f"rounds/*/{SUMMARY}")):
             raise StorageError(
                 f"{path / storage.MANIFEST} is missing, though the directory holds finished rounds. Restore it from a"
                 " copy, or use another dirpath. Nothing was changed."
@@ -403,7 +406,7 @@ class Rounds:
             self.resume = None
 
     def _finished(self, number: int) -> bool:
-        return round_file(number, "summary.json") in self.directory
+        return round_file(number, SUMMARY) in self.directory
 
     def _monitor(self) -> tuple[str | None, str]:
         if self.options.monitor is not None:

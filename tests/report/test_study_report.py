@@ -24,6 +24,7 @@ from lottery import cli, plots, report
 from lottery.cli import listing, views
 from lottery.plots.style import PALETTE
 from lottery.report import study_findings, study_tables
+from lottery.runs.layout import STUDY
 from lottery.storage.directory import StorageError
 from lottery.studies import Study, prepare
 from lottery.studies.cell import perform
@@ -31,7 +32,7 @@ from lottery.studies.evidence import Evidence
 from lottery.studies.evidence.words import Words
 from lottery.studies.figures import gains_of
 from lottery.studies.jobs import Job
-from lottery.studies.plan import FILE, Cell
+from lottery.studies.plan import Cell
 
 mpl.use("Agg")
 
@@ -414,10 +415,10 @@ def test_a_study_is_one_entry_of_a_listing(whole: Study) -> None:
 
 def test_a_damaged_study_is_named(tmp_path: Path) -> None:
     study = prepare(DIGITS, tmp_path / "new")
-    assert listing.STUDY == FILE
-    (study.path / FILE).write_text("{")
+    assert listing.STUDY == STUDY
+    (study.path / STUDY).write_text("{")
     (entry,) = listing.entries(tmp_path)
-    assert entry.status == "damaged" and FILE in (entry.wrong or "")
+    assert entry.status == "damaged" and STUDY in (entry.wrong or "")
     assert cli.main(["inspect", str(study.path)]) == 2
 
 

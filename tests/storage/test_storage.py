@@ -19,8 +19,8 @@ from locks import another_process_holding
 
 from lottery import Masks, StorageError, storage
 from lottery.masks.history import MaskHistory
-from lottery.runs.layout import decode_masks, encode_masks
-from lottery.storage.directory import LAST, LOCK, MANIFEST, Directory
+from lottery.runs.layout import LAST, decode_masks, encode_masks
+from lottery.storage.directory import LOCK, MANIFEST, Directory
 
 TENSORS = {"w": torch.arange(6.0).reshape(2, 3), "n": torch.tensor(7)}
 MASKS = MaskHistory.of(

@@ -18,7 +18,8 @@ import zoo
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lottery.storage.directory import LAST, LOCK
+from lottery.runs.layout import LAST
+from lottery.storage.directory import LOCK
 from lottery.studies import Study, run_study
 from lottery.studies.driver import Progress
 from lottery.studies.engines.local import LocalEngine

@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lottery import Run, StorageError, cli
+from lottery.runs.layout import STUDY
 from lottery.storage.directory import Directory
 from lottery.studies import Study, controls, planned, prepare, run_study
 from lottery.studies.barriers import BARRIER
@@ -28,7 +29,7 @@ from lottery.studies.cell import load_recipe
 from lottery.studies.driver import Progress, standing
 from lottery.studies.engines.local import LocalEngine
 from lottery.studies.jobs import Ended
-from lottery.studies.plan import FILE, RECIPE, TICKET, Cell, Plan, coarse_to_fine
+from lottery.studies.plan import RECIPE, TICKET, Cell, Plan, coarse_to_fine
 
 pytestmark = pytest.mark.filterwarnings("ignore:[\\s\\S]*deprecated")
 
@@ -327,7 +328,7 @@ def test_another_control_is_trained_and_the_rest_left_as_it_is(
     after = files(copied)
     changed = {name for name in after if after[name] != before.get(name)}
     changed -= {name for name in changed if name.startswith("random/")}
-    assert changed == {FILE}
+    assert changed == {STUDY}
     assert not study.progress().left
     assert before.keys() <= after.keys()
 
@@ -391,7 +392,7 @@ def test_a_damaged_plan_is_named(
     trained: Study, tmp_path: Path, damage: Callable[[str], str]
 ) -> None:
     trained.plan.write(tmp_path)
-    (tmp_path / FILE).write_text(damage((tmp_path / FILE).read_text()))
+    (tmp_path / STUDY).write_text(damage((tmp_path / STUDY).read_text()))
     with pytest.raises(StorageError, match="study.json is damaged"):
         Study(tmp_path)
 
@@ -399,7 +400,7 @@ def test_a_damaged_plan_is_named(
 def test_a_file_of_a_study_that_is_not_there_is_named(
     trained: Study, tmp_path: Path
 ) -> None:
-    for missing in (FILE, RECIPE):
+    for missing in (STUDY, RECIPE):
         trained.plan.write(tmp_path)
         (tmp_path / missing).unlink()
         with pytest.raises(StorageError, match=f"there is no {missing} in it"):
@@ -410,8 +411,8 @@ def test_a_study_of_another_version_is_not_called_damaged(
     trained: Study, tmp_path: Path
 ) -> None:
     trained.plan.write(tmp_path)
-    plain = {**json.loads((tmp_path / FILE).read_text()), "format": 99}
-    (tmp_path / FILE).write_text(json.dumps(plain))
+    plain = {**json.loads((tmp_path / STUDY).read_text()), "format": 99}
+    (tmp_path / STUDY).write_text(json.dumps(plain))
     with pytest.raises(StorageError, match="another version of lottery"):
         Study(tmp_path)
 

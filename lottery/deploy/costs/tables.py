@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping
 from lottery.deploy.costs.figures import BOTH, COMPACTED, DENSE, MASKED, SPARSE, Cost
 from lottery.deploy.costs.measure import Ratio
 from lottery.text.numbers import number, percent
-from lottery.text.tables import RoundTable
+from lottery.text.tables import TextTable
 
 NONE = "-"
 
 
-def size_table(cost: Cost) -> RoundTable:
+def size_table(cost: Cost) -> TextTable:
     """Parameters, file and FLOPs of each variant."""
     rows = []
     for name, one in cost.variants.items():
@@ -29,10 +29,10 @@ def size_table(cost: Cost) -> RoundTable:
         "x: share of dense. FLOPs of one sample; those of sparse and both in theory."
     )
     header = ["", "parameters", "x", "file", "x", "FLOPs", "x"]
-    return RoundTable(header, rows, caption)
+    return TextTable(header, rows, caption)
 
 
-def encoding_table(cost: Cost) -> RoundTable:
+def encoding_table(cost: Cost) -> TextTable:
     """What the masked weights take in each encoding."""
     rows = [
         [
@@ -47,10 +47,10 @@ def encoding_table(cost: Cost) -> RoundTable:
         "Prunable weights in each encoding. x dense: share of all these weights; x bound: of the values kept and the"
         f" entropy of the masks. {NONE}: some mask has not the pattern. auto: the best for each parameter."
     )
-    return RoundTable(["encoding", "bytes", "x dense", "x bound"], rows, caption)
+    return TextTable(["encoding", "bytes", "x dense", "x bound"], rows, caption)
 
 
-def time_table(cost: Cost) -> RoundTable:
+def time_table(cost: Cost) -> TextTable:
     """Latency and peak memory of each variant at each batch size."""
     rows = []
     for batch_size in cost.batch_sizes:
@@ -81,12 +81,12 @@ def time_table(cost: Cost) -> RoundTable:
         " the median of ratios. Memory: weights and the peak of what torch allocates."
     )
     header = ["batch", "", "latency", "±", "x", "95 % interval", "memory", "x"]
-    return RoundTable(header, rows, caption)
+    return TextTable(header, rows, caption)
 
 
 def rounds_table(
     costs: Mapping[str, Cost], metric: str = "", values: Mapping[str, float] = {}
-) -> RoundTable:
+) -> TextTable:
     """Sizes of several networks as shares of dense, a row each, beside the metric of those that have one."""
     rows = [
         [
@@ -117,10 +117,10 @@ def rounds_table(
         caption += f" {metric}: of the masked network."
     header = ["round", "density", *([metric] if metric else []), "units"]
     header += ["params", "FLOPs", "theory", "sparse", "both"]
-    return RoundTable(header, rows, caption)
+    return TextTable(header, rows, caption)
 
 
-def paces_table(costs: Mapping[str, Cost]) -> RoundTable:
+def paces_table(costs: Mapping[str, Cost]) -> TextTable:
     """Latencies of several networks as shares of dense, a row for each batch size."""
     variants = (MASKED, COMPACTED, SPARSE, BOTH)
 
@@ -142,7 +142,7 @@ def paces_table(costs: Mapping[str, Cost]) -> RoundTable:
         f"Latency as a share of dense on {device}; *: not 1, at 95 %. {NONE}: as the one without dead units, or"
         " no sparse kernel pays."
     )
-    return RoundTable(["round", "density", "batch", "dense", *variants], rows, caption)
+    return TextTable(["round", "density", "batch", "dense", *variants], rows, caption)
 
 
 def size(count: float) -> str:

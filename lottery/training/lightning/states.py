@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lottery.foundations import streams
 from lottery.foundations.names import load_weights, weights_of
-from lottery.storage.directory import STATE
+from lottery.runs.layout import STATE
 from lottery.training.lightning.data import Data
 from lottery.training.lightning.driver import Driver, Position
 from lottery.training.lightning.kinds import all_loops, is_a
