@@ -19,7 +19,7 @@ from locks import another_process_holding
 
 from lottery import Masks, StorageError, storage
 from lottery.masks.history import MaskHistory
-from lottery.runs.layout import LAST, decode_masks, encode_masks
+from lottery.runs.layout import LAST, decode_masks, encode_masks, run_directory
 from lottery.storage.directory import LOCK, MANIFEST, Directory
 
 TENSORS = {"w": torch.arange(6.0).reshape(2, 3), "n": torch.tensor(7)}
@@ -414,7 +414,8 @@ def test_a_missing_file_is_an_error_that_names_it_and_a_way_out(tmp_path):
 
 
 def test_a_damaged_last_checkpoint_can_be_deleted(tmp_path):
-    directory = filled(tmp_path)
+    filled(tmp_path)
+    directory = run_directory(tmp_path)
     (tmp_path / LAST).write_bytes((tmp_path / LAST).read_bytes()[:500])
     with pytest.raises(StorageError) as error:
         directory.read_checkpoint(LAST)
