@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -55,7 +56,7 @@ def metric_of(summaries: Sequence[Summary]) -> Metric | None:
     first = summaries[0]
     monitor = first["monitor"]
     if monitor is not None:
-        counterpart = monitor.replace("val", "test")
+        counterpart = tested(monitor)
         lower = first["mode"] == "min"
         if counterpart in first["test_best"]:
             return Metric("test_best", counterpart, monitor, lower)
@@ -64,6 +65,16 @@ def metric_of(summaries: Sequence[Summary]) -> Metric | None:
         for name in first[part]:
             return Metric(part, name)
     return None
+
+
+def tested(monitor: str) -> str:
+    """What a monitored metric is called in a test.
+
+    Example:
+        >>> tested("val_acc"), tested("acc/validation"), tested("eval_acc")
+        ('test_acc', 'acc/test', 'eval_acc')
+    """
+    return re.sub(r"(?<![a-z])val(id(ation)?)?(?![a-z])", "test", monitor)
 
 
 def best_ticket(summaries: Sequence[Summary], metric: Metric | None) -> Summary | None:
