@@ -56,7 +56,7 @@ def metric_of(summaries: Sequence[Summary]) -> Metric | None:
     first = summaries[0]
     monitor = first["monitor"]
     if monitor is not None:
-        counterpart = tested(monitor)
+        counterpart = name_in_tests(monitor)
         lower = first["mode"] == "min"
         if counterpart in first["test_best"]:
             return Metric("test_best", counterpart, monitor, lower)
@@ -67,11 +67,11 @@ def metric_of(summaries: Sequence[Summary]) -> Metric | None:
     return None
 
 
-def tested(monitor: str) -> str:
+def name_in_tests(monitor: str) -> str:
     """What a monitored metric is called in a test.
 
     Example:
-        >>> tested("val_acc"), tested("acc/validation"), tested("eval_acc")
+        >>> name_in_tests("val_acc"), name_in_tests("acc/validation"), name_in_tests("eval_acc")
         ('test_acc', 'acc/test', 'eval_acc')
     """
     return re.sub(r"(?<![a-z])val(id(ation)?)?(?![a-z])", "test", monitor)

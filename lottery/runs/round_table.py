@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from lottery.runs.metric import Summary, tested
+from lottery.runs.metric import Summary, name_in_tests
 from lottery.text.numbers import number, percent
 from lottery.text.tables import TextTable
 
@@ -48,5 +48,5 @@ def values_tested(summary: Summary) -> Mapping[str, float | None]:
 def names_tested(summary: Summary) -> list[str]:
     """The test metrics worth a column: the counterpart of the monitored one, or all."""
     names = list(values_tested(summary))
-    counterpart = tested(summary["monitor"] or "")
+    counterpart = name_in_tests(summary["monitor"] or "")
     return [counterpart] if counterpart in names else names
