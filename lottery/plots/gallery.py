@@ -27,9 +27,18 @@ class Gallery:
         self._pictures: dict[str, Callable[..., Any]] = {}
 
     def picture(self, kind: str) -> Callable[[Draw], Draw]:
-        """Make the decorated function the picture of that name."""
+        """Make the decorated function the picture of that name.
+
+        Raises:
+            ValueError: there is one already.
+        """
 
         def add(function: Draw) -> Draw:
+            if kind in self._pictures:
+                known = self._pictures[kind]
+                raise ValueError(
+                    f"there is a picture {kind!r} already, in {known.__module__}"
+                )
             self._pictures[kind] = function
             return function
 

@@ -23,6 +23,7 @@ HISTORY = "history.json"  # of each round: its metrics over time
 TRAINED = "weights.safetensors"  # of each round that keeps them
 MOVED = "moved.safetensors"  # the last masks of a round in which they moved
 END = "end.ckpt"  # the optimizers at the end of the latest round, for rules that need them
+BARRIER = "barrier.json"  # the error barrier of the training
 GATHERED = "gathered.safetensors"  # what a score gathered while a round trained
 
 

@@ -8,13 +8,12 @@ from pathlib import Path
 from torch import Tensor
 
 from lottery import storage
+from lottery.runs.layout import BARRIER
 from lottery.runs.run import Run
 from lottery.storage.directory import Directory
 from lottery.studies.evaluation import Evaluation
 from lottery.studies.stability import Barrier
 from lottery.training.recipes import RecipeCLI
-
-BARRIER = "barrier.json"
 
 
 def measure_barrier(

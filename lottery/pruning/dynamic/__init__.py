@@ -7,6 +7,9 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from pkgutil import iter_modules
+
 from lottery.pruning.dynamic.gradual import Gradual
 from lottery.pruning.dynamic.moment import Moment, Moving, Training
 from lottery.pruning.dynamic.mover import Mover, begin
@@ -18,6 +21,9 @@ from lottery.pruning.dynamic.registry import (
     resolve,
 )
 from lottery.pruning.dynamic.regrowth import SET, RigL, drop_and_grow
+
+for _family in iter_modules(__path__):
+    import_module(f"{__name__}.{_family.name}")
 
 __all__ = [
     "SET",

@@ -15,10 +15,14 @@ as the ticket shows that this one thing did not matter.
     (True, {'control': 'reinit', 'control_seed': 1})
 
 A control is a function, or a frozen dataclass where there are settings. Masks come out unstructured, also where the
-ticket's were pruned in channels or blocks. `LotteryTicket(ticket=...)` trains any; a study trains many.
+ticket's were pruned in channels or blocks. `LotteryTicket(ticket=...)` trains any; a study trains many. A new one is a
+registered function or class in one file of this folder; each file here is imported.
 """
 
 from __future__ import annotations
+
+from importlib import import_module
+from pkgutil import iter_modules
 
 from lottery.studies.controls.magnitude import MagnitudeInit, OneShot
 from lottery.studies.controls.registry import (
@@ -43,6 +47,9 @@ from lottery.studies.controls.starting import (
     signs,
 )
 from lottery.studies.controls.transfer import Transfer, nearest
+
+for _family in iter_modules(__path__):
+    import_module(f"{__name__}.{_family.name}")
 
 __all__ = [
     "MATERIALS",

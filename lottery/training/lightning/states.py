@@ -12,6 +12,7 @@ from torch import Tensor
 from lottery.foundations import streams
 from lottery.foundations.names import load_weights, weights_of
 from lottery.runs.layout import STATE
+from lottery.storage.directory import StorageError
 from lottery.training.lightning.data import Data
 from lottery.training.lightning.driver import Driver, Position
 from lottery.training.lightning.kinds import all_loops, is_a
@@ -389,7 +390,7 @@ class States:
 
 def _check_form(state: Mapping[str, Any]) -> None:
     if state.get("format") != _FORMAT:
-        raise ValueError(
+        raise StorageError(
             "the state that this round goes on from was saved by another version of lottery, which knew another form of"
             " states. Go on with that version, or take a new dirpath. What is finished can be read."
         )
