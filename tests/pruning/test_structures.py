@@ -196,20 +196,6 @@ def test_a_group_of_several_parameters_counts_where_it_has_its_home(seed, amount
     assert torch.equal(~after["b"].transpose(0, 1).flatten(1).any(1), gone)
 
 
-@given(seeds, st.floats(0.05, 0.95), grouped)
-def test_a_density_is_one_of_groups(seed, density, structure):
-    scores, masks = problem(seed, kept=1)
-    groups = structure.groups(masks)
-    pools = everything(masks, 0.1)
-    for _ in range(2):  # the second pruning finds nothing to do
-        masks = structure.next_masks(
-            scores, masks, pools, density=density, allow_empty=True
-        )
-        if not isinstance(structure, Crossing):
-            left = len(surviving(groups, masks))
-            assert left == round(density * groups.count)
-
-
 @given(seeds, amounts, grouped, st.sampled_from(["sum", "mean", "l2"]))
 def test_the_scores_of_pruned_weights_mean_nothing(seed, amount, structure, reduce):
     scores, masks = problem(seed)

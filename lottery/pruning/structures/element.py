@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lottery.masks.masks import Masks
 from lottery.masks.selection import smallest
-from lottery.pruning.structures.groups import Pool, count_to_go
+from lottery.pruning.structures.groups import Pool
 from lottery.pruning.structures.registry import register
 
 
@@ -34,7 +34,6 @@ class Element:
         masks: Masks,
         pools: Sequence[Pool],
         *,
-        density: float | None = None,
         allow_empty: bool = False,
         module: nn.Module | None = None,
         example_input: Any = None,
@@ -44,8 +43,7 @@ class Element:
         for names, amount in pools:
             pool = [masks[name] for name in names]
             surviving = sum(int(mask.sum()) for mask in pool)
-            total = sum(mask.numel() for mask in pool)
-            count = count_to_go(surviving, total, amount, density)
+            count = round(amount * surviving)
             gone = smallest([scores[name] for name in names], count, pool)
             for name, marks in zip(names, gone, strict=True):
                 following[name] = masks[name] & ~marks

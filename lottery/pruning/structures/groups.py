@@ -76,22 +76,12 @@ def check_reduce(reduce: str) -> None:
         )
 
 
-def count_to_go(
-    surviving: int, total: int, amount: float, density: float | None
-) -> int:
-    """How many of the surviving go: the amount of them, or as many as leave `density` of all."""
-    if density is None:
-        return round(amount * surviving)
-    return max(0, surviving - round(density * total))
-
-
 def prune_groups(
     scores: Mapping[str, Tensor],
     masks: Masks,
     groups: Groups,
     pools: Sequence[Pool],
     *,
-    density: float | None = None,
     reduce: Reduce = "sum",
     allow_empty: bool = False,
 ) -> Masks:
@@ -106,7 +96,6 @@ def prune_groups(
         masks: what they pruned stays pruned.
         groups: which weights go together.
         pools: names of parameters, and the fraction of their groups that goes. A group counts where it has its home.
-        density: instead of the amounts, surviving groups / groups of each pool afterwards.
         reduce: a group's score is the "sum", the "mean" or the "l2" norm of those of its surviving weights.
         allow_empty: a parameter may lose its last weight. Otherwise its best group, or where groups cross the groups of
             the weight whose worst group is best, stays for the sake of one weight, and others go instead.
@@ -139,7 +128,7 @@ def prune_groups(
         )
         pool = torch.isin(homes, here)
         surviving = int((pool & alive).sum())
-        count = count_to_go(surviving, int(pool.sum()), amount, density)
+        count = round(amount * surviving)
         candidates = pool & free
         if count > int(candidates.sum()):
             raise ValueError(

@@ -54,7 +54,6 @@ class NofM:
         masks: Masks,
         pools: Sequence[Pool] = (),
         *,
-        density: float | None = None,
         allow_empty: bool = False,
         module: nn.Module | None = None,
         example_input: Any = None,

@@ -28,7 +28,6 @@ class Structure(Protocol):
         masks: Masks,
         pools: Sequence[Pool],
         *,
-        density: float | None = None,
         allow_empty: bool = False,
         module: nn.Module | None = None,
         example_input: Any = None,
@@ -39,7 +38,6 @@ class Structure(Protocol):
             scores: parameter name to tensor of the parameter's shape; high = keep.
             masks: what they pruned stays pruned.
             pools: names of parameters, and the fraction of what survives there that goes.
-            density: instead of the amounts, kept / all of each pool afterwards.
             allow_empty: a parameter may lose its last weight.
             module: the module, for structures that look at how its layers follow each other.
             example_input: what the module's `forward` takes: a tensor, a tuple, or a mapping by name; for the same structures.
@@ -89,7 +87,6 @@ class Grouped(ABC):
         masks: Masks,
         pools: Sequence[Pool],
         *,
-        density: float | None = None,
         allow_empty: bool = False,
         module: nn.Module | None = None,
         example_input: Any = None,
@@ -100,7 +97,6 @@ class Grouped(ABC):
             masks,
             self.groups(masks, module, example_input),
             pools,
-            density=density,
             reduce=self.reduce,
             allow_empty=allow_empty,
         )
