@@ -60,38 +60,57 @@ def differences(
         before: settings as `run.json` holds them.
         now: those of this fit, as plain data.
     """
-    if isinstance(before, str) and isinstance(now, Mapping) and "name" in now:
-        now = now["name"]  # an earlier version described it by its name alone
-    if before is None and isinstance(now, Mapping) and "name" in now:
-        name, now = f"{name}.name", now["name"]  # the rest of what is new says no more
-    elif now is None and isinstance(before, Mapping) and "name" in before:
-        name, before = f"{name}.name", before["name"]
+    name, before, now = _by_their_names(name, before, now)
     if isinstance(before or now, Mapping) and isinstance(now or before, Mapping):
-        known, found = before or {}, now or {}
-        for key in {**known, **found}:
-            recorded = key in known or key in _ABSENT_IS_NONE
-            if known and not recorded and _GROWS.fullmatch(name):
-                continue
-            yield from differences(
-                known.get(key),
-                found.get(key),
-                f"{name}.{key}" if name else key,
-                matters and not (name in _USERS and key not in found),
-            )
+        yield from _in_mappings(before or {}, now or {}, name, matters)
     elif isinstance(before or now, list) and isinstance(now or before, list):
-        pairs = list(zip_longest(before or [], now or []))
-        parts = any(isinstance(v, (Mapping, list)) for pair in pairs for v in pair)
-        if parts or any(_same_but_for_when_or_where(*pair) for pair in pairs):
-            for index, (old, new) in enumerate(pairs):
-                yield from differences(old, new, f"{name}[{index}]", matters)
-        elif before != now:
-            yield Difference(name, before, now, matters)
+        yield from _in_lists(before or [], now or [], name, matters)
     elif before != now or (
         name in _SHARES_OR_COUNTS
         and isinstance(before, float) != isinstance(now, float)
     ):
         beside = _same_but_for_when_or_where(before, now)
         yield Difference(name, before, now, matters and not beside)
+
+
+def _in_mappings(
+    before: Mapping[str, Any], now: Mapping[str, Any], name: str, matters: bool
+) -> Iterator[Difference]:
+    for key in {**before, **now}:
+        recorded = key in before or key in _ABSENT_IS_NONE
+        if before and not recorded and _GROWS.fullmatch(name):
+            continue
+        yield from differences(
+            before.get(key),
+            now.get(key),
+            f"{name}.{key}" if name else key,
+            matters and not (name in _USERS and key not in now),
+        )
+
+
+def _in_lists(
+    before: list[Any], now: list[Any], name: str, matters: bool
+) -> Iterator[Difference]:
+    """One by one where the items have parts, or are paths or times; else as a whole."""
+    pairs = list(zip_longest(before, now))
+    parts = any(isinstance(v, (Mapping, list)) for pair in pairs for v in pair)
+    if parts or any(_same_but_for_when_or_where(*pair) for pair in pairs):
+        for index, (old, new) in enumerate(pairs):
+            yield from differences(old, new, f"{name}[{index}]", matters)
+    elif before != now:
+        yield Difference(name, before, now, matters)
+
+
+def _by_their_names(name: str, before: Any, now: Any) -> tuple[str, Any, Any]:
+    """Things that have a name, by it alone where the other side has no more: none of it, or what an earlier version wrote."""
+    if isinstance(now, Mapping) and "name" in now:
+        if before is None:
+            return f"{name}.name", None, now["name"]
+        if isinstance(before, str):
+            return name, before, now["name"]
+    if now is None and isinstance(before, Mapping) and "name" in before:
+        return f"{name}.name", before["name"], None
+    return name, before, now
 
 
 def _same_but_for_when_or_where(before: Any, now: Any) -> bool:
