@@ -229,7 +229,7 @@ def test_each_round_has_a_folder_for_its_checkpoints_after_kills_too(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("optimizer", "scheduler"),
-    zip(itertools.cycle(zoo.OPTIMIZERS), zoo.SCHEDULERS),  # noqa: B905 (the first is endless)
+    zip(itertools.cycle(zoo.OPTIMIZERS), zoo.SCHEDULERS),  # the first is endless
 )
 def test_a_killed_run_resumes_with_any_schedule(
     optimizer: str, scheduler: str, tmp_path: Path

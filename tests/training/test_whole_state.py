@@ -287,7 +287,7 @@ INSIDE, BETWEEN = PER_EPOCH + 4, 2 * PER_EPOCH
 IN_THE_NEXT_ROUND = (EPOCHS + 1) * PER_EPOCH + 2
 KILLS = [(kind, INSIDE) for kind in MODULES] + [
     pytest.param(kind, kill, marks=pytest.mark.slow)
-    for kind, kill in zip(  # noqa: B905 (the second is endless)
+    for kind, kill in zip(  # the second is endless
         MODULES, itertools.cycle([BETWEEN, IN_THE_NEXT_ROUND])
     )
 ]
