@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from lottery.foundations.tensors_in import tensors_in
 from lottery.pruning.graph.functions import (
     ARGUMENTS,
+    ATTENTION,
     CONSTANTS,
     ELEMENTWISE,
     IN_PLACE,
@@ -61,6 +63,40 @@ class Call:
     low: Tensor | None = None
     high: Tensor | None = None
     uniform: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class _Use:
+    """A torch function that was called.
+
+    Attributes:
+        func: the function.
+        name: the name that torch gives it.
+        args: its arguments.
+        kwargs: those by name.
+        given: the tensors among them.
+        outputs: the tensors in its result.
+    """
+
+    func: Any
+    name: str
+    args: Any
+    kwargs: dict[str, Any]
+    given: Sequence[Tensor]
+    outputs: Sequence[Tensor]
+
+    @property
+    def overwrites(self) -> bool:
+        """Whether it writes into what it was given."""
+        return bool(IN_PLACE.fullmatch(self.name)) or "out" in self.kwargs
+
+    @property
+    def target(self) -> Any:
+        """What it writes into then."""
+        return self.kwargs.get("out", self.args[0] if self.args else None)
+
+
+_Handler = Callable[["Follower", _Use], "list[Tensor] | None"]
 
 
 class Follower(TorchFunctionMode):
@@ -144,10 +180,21 @@ class Follower(TorchFunctionMode):
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        name = getattr(func, "__name__", str(func))
-        if name == "__get__":  # a property
-            name = func.__self__.__name__
+        name = _name_of(func)
         given = list(tensors_in((args, kwargs)))
+        self._check(name, given)
+        result = func(*args, **kwargs)
+        if isinstance(result, QUERIES):
+            return result
+        if CONSTANTS.fullmatch(name):
+            self.of[result] = None
+            return result
+        outputs = list(tensors_in(result))
+        self._label(_Use(func, name, args, kwargs, given, outputs))
+        return result
+
+    def _check(self, name: str, given: Sequence[Tensor]) -> None:
+        """Refuse what was computed out of sight, and what is decided by values."""
         if any(x.grad_fn is not None and x not in self.of for x in given):
             raise ValueError(
                 f"{name} was given what no function of torch computed in sight, as in compiled or scripted parts"
@@ -156,32 +203,28 @@ class Follower(TorchFunctionMode):
             raise ValueError(
                 f"it hands values to Python ({name.strip('_')}), by which it may decide what to do with other inputs"
             )
-        result = func(*args, **kwargs)
-        if isinstance(result, QUERIES):
-            return result
-        if CONSTANTS.fullmatch(name):
-            self.of[result] = None
-            return result
-        outputs = list(tensors_in(result))
-        labels: list[Tensor] | None = None
-        if layer := LAYERS.fullmatch(name):
-            labels = self._layer(name, args, kwargs, outputs[0])
-        elif outputs and any(self._features(x) or self._owned([x]) for x in given):
-            labels = self._follow(func, name, args, kwargs, outputs[0])
-        known = self._known(given) or bool(self._owned(given))
+
+    def _label(self, use: _Use) -> None:
+        """Label the results of a function, or note that it is not followed."""
+        labels = self._follow(use)
+        known = self._known(use.given) or bool(self._owned(use.given))
         if labels is None and known:
-            self._lose(name, given)
-            if IN_PLACE.fullmatch(name) or "out" in kwargs:
-                self._overwritten(kwargs.get("out", args[0] if args else None))
-        part = not layer and all(x in self.parts for x in given if self._features(x))
-        for x in outputs:
+            self._lose(use.name, use.given)
+            if use.overwrites:
+                self._overwritten(use.target)
+        part = self._is_part(use)
+        for x in use.outputs:
             if labels and x.is_floating_point():
                 self.of[x] = labels.pop(0).expand(x.shape)
                 if part:
                     self.parts[x] = True
             else:
                 self.of[x] = _fixed(x) if known else None
-        return result
+
+    def _is_part(self, use: _Use) -> bool:
+        """Whether the results are computed from elements alone."""
+        features = (x for x in use.given if self._features(x))
+        return not LAYERS.fullmatch(use.name) and all(x in self.parts for x in features)
 
     def _lose(self, name: str, given: Sequence[Tensor]) -> None:
         """A function that is not followed took these."""
@@ -201,57 +244,35 @@ class Follower(TorchFunctionMode):
                         self.labels.join(self.of[written], FIXED)
                     self.of[written] = _fixed(written)
 
-    def _follow(
-        self, func: Any, name: str, args: Any, kwargs: Any, output: Tensor
-    ) -> list[Tensor] | None:
+    def _follow(self, use: _Use) -> list[Tensor] | None:
         """The labels of the floating results; None where they are not known."""
-        moves, elementwise = MOVES.fullmatch(name), ELEMENTWISE.fullmatch(name)
-        if self.exact:
-            choices = [
-                x for x in tensors_in((args, kwargs)) if not x.is_floating_point()
-            ]
-            if MIXING.fullmatch(name) or self._known(choices):
-                return None
-        if moves or elementwise:
-            for x in self._owned(tensors_in((args, kwargs))):
-                self._label_elements(x)
-        if moves and not pads_with_constants(name, args, kwargs):
-            return list(tensors_in(func(*self._swap(args), **self._swap(kwargs))))
-        if elementwise:
-            if (
-                IN_PLACE.fullmatch(name)
-                and output._is_view()
-                and not self._all_units(output)
-            ):
-                return None  # it writes into constants that others may read
-            return self._elementwise(name, (args, kwargs), output)
-        if self.exact and name == "scaled_dot_product_attention":
-            return self._heads(args, kwargs, output)
-        x = args[0] if args else kwargs.get("input")
-        if not isinstance(x, Tensor) or not self._features(x):
+        if LAYERS.fullmatch(use.name):
+            return self._layer(use)
+        if not self._concerns(use) or (self.exact and self._mixes(use)):
             return None
-        if pool := POOLS.fullmatch(name):
-            spatial = int(pool[1] or x.ndim - 2)
-            return [self.labels.merge(self.of[x], range(x.ndim - spatial, x.ndim))]
-        dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
-        if REDUCTIONS.fullmatch(name) and isinstance(dim, (int, list, tuple)):
-            dims = [dim] if isinstance(dim, int) else dim
-            return [self.labels.merge(self.of[x], dims).reshape(output.shape)]
+        for names, labels in _FOLLOWED:
+            if names.fullmatch(use.name):
+                return labels(self, use)
         return None
 
-    def _layer(
-        self, name: str, args: Any, kwargs: Any, output: Tensor
-    ) -> list[Tensor] | None:
-        given = dict(zip(ARGUMENTS, args, strict=False)) | kwargs
-        x, weight = given["input"], given["weight"]
+    def _concerns(self, use: _Use) -> bool:
+        """Whether features or owned tensors go in, and anything comes out."""
+        followed = any(self._features(x) or self._owned([x]) for x in use.given)
+        return bool(use.outputs) and followed
+
+    def _mixes(self, use: _Use) -> bool:
+        """Whether a unit's value needs the others, or features choose what goes where."""
+        choices = [x for x in use.given if not x.is_floating_point()]
+        return bool(MIXING.fullmatch(use.name)) or self._known(choices)
+
+    def _layer(self, use: _Use) -> list[Tensor] | None:
+        """Units that a layer takes, and fresh ones that it makes."""
+        name, output = use.name, use.outputs[0]
+        given = dict(zip(ARGUMENTS, use.args, strict=False)) | use.kwargs
+        weight = given["weight"]
         bias = None if name == "embedding" else given.get("bias")
-        owner = self.owned.get(id(weight))
-        if owner is None or weight.ndim < 2:
+        if not self._can_follow_layer(use, weight, bias):
             return None
-        if self.exact and bias is not None and id(bias) not in self.owned:
-            return None
-        if self.exact and name == "embedding" and limits_norms(args, kwargs):
-            return None  # a column's values need the others
         column = int(name == "embedding" or "transpose" in name)  # of what is made
         spatial = 0 if name == "embedding" else weight.ndim - 2
         feature = output.ndim - 1 - spatial
@@ -260,43 +281,70 @@ class Follower(TorchFunctionMode):
             return None  # a transposed convolution in groups
         fresh = self.labels.fresh(units)
         made = _along(fresh, column, weight.ndim)
-        if name == "embedding":
-            self.calls.append(Call(owner, None, made, column))
-        else:
-            others = [d for d in range(x.ndim) if d != x.ndim - 1 - spatial]
-            takes = self.labels.merge(self._swap(x), others).flatten()
-            groups = len(takes) // weight.shape[1 - column]
-            if groups == 1:
-                axis = _along(takes, 1 - column, weight.ndim)
-            else:
-                each = takes.reshape(groups, 1, -1).expand(-1, units // groups, -1)
-                axis = each.reshape(units, -1, *[1] * spatial)
-            low, high = (
-                x.detach().movedim(x.ndim - 1 - spatial, 0).flatten(1).aminmax(dim=1)
-                if x.ndim > 1
-                else (x.detach(), x.detach())
-            )
-            uniform = "transpose" not in name and not is_padded(given.get("padding"))
-            known = None if bias is None else self.owned.get(id(bias))
-            self.calls.append(
-                Call(owner, known, made, column, axis, groups, low, high, uniform)
-            )
+        call = Call(self.owned[id(weight)], None, made, column)
+        if name != "embedding":
+            call = self._taking(call, given, units, spatial)
+        self.calls.append(call)
         return [_along(fresh, feature, output.ndim)]
 
-    def _elementwise(
-        self, name: str, arguments: Any, output: Tensor
-    ) -> list[Tensor] | None:
-        units: list[Tensor] = []
-        parts: list[Tensor] = []
-        for x in tensors_in(arguments):
-            if self._features(x):
-                labels = self.of[x]
-                if PER_CHANNEL.fullmatch(name) and x.ndim == 1 < output.ndim:
-                    labels = _along(labels, 1, output.ndim)
-                (parts if x in self.parts else units).append(labels)
-        if not units:  # elements of the module's own tensors with each other
-            units = [t for t in parts if t.shape == output.shape][:1]
-            parts = [t for t in parts if t is not units[0]] if units else []
+    def _can_follow_layer(self, use: _Use, weight: Tensor, bias: Tensor | None) -> bool:
+        """Whether the layer's weight is followed, and all that shapes its outputs is known."""
+        if id(weight) not in self.owned or weight.ndim < 2:
+            return False
+        if not self.exact:
+            return True
+        if bias is not None and id(bias) not in self.owned:
+            return False
+        # where norms are limited, a column's values need the others
+        return not (use.name == "embedding" and limits_norms(use.args, use.kwargs))
+
+    def _taking(
+        self, call: Call, given: Mapping[str, Any], units: int, spatial: int
+    ) -> Call:
+        """The call of a linear layer or convolution, with what it takes."""
+        x, weight, bias = given["input"], given["weight"], given.get("bias")
+        feature = x.ndim - 1 - spatial
+        others = [d for d in range(x.ndim) if d != feature]
+        takes = self.labels.merge(self._swap(x), others).flatten()
+        groups = len(takes) // weight.shape[1 - call.column]
+        if groups == 1:
+            axis = _along(takes, 1 - call.column, weight.ndim)
+        else:
+            each = takes.reshape(groups, 1, -1).expand(-1, units // groups, -1)
+            axis = each.reshape(units, -1, *[1] * spatial)
+        values = x.detach()
+        low, high = (
+            values.movedim(feature, 0).flatten(1).aminmax(dim=1)
+            if x.ndim > 1
+            else (values, values)
+        )
+        transposed = call.column == 1
+        return replace(
+            call,
+            bias=None if bias is None else self.owned.get(id(bias)),
+            takes=axis,
+            groups=groups,
+            low=low,
+            high=high,
+            uniform=not transposed and not is_padded(given.get("padding")),
+        )
+
+    def _moved(self, use: _Use) -> list[Tensor] | None:
+        """Elements that change places take their labels along: the function itself moves the labels."""
+        self._label_elements(use)
+        if pads_with_constants(use.name, use.args, use.kwargs):
+            return None
+        moved = use.func(*self._swap(use.args), **self._swap(use.kwargs))
+        return list(tensors_in(moved))
+
+    def _elementwise(self, use: _Use) -> list[Tensor] | None:
+        """What meets in one element hangs together."""
+        self._label_elements(use)
+        output = use.outputs[0]
+        writes = IN_PLACE.fullmatch(use.name) and output._is_view()
+        if writes and not self._all_units(output):
+            return None  # it writes into constants that others may read
+        units, parts = self._operands(use)
         joined = torch.zeros(output.shape, dtype=torch.float64)
         for labels in units:
             self.labels.join(joined, labels)
@@ -304,42 +352,91 @@ class Follower(TorchFunctionMode):
         if not units or joined.shape != output.shape:
             return None
         for labels in parts:
-            self.meets.append(pairs(labels, joined))
-            element, feature = ends(self.meets[-1:])
-            _, which, times = element.unique(return_inverse=True, return_counts=True)
-            alone = times[which] == 1  # no scalar that meets many
-            self.labels.tie(element[alone].double(), feature[alone].double())
+            self._meet(labels, joined)
         if self.exact:
-            for labels in units:
-                if (blank := (labels == NOTHING) & (joined != NOTHING)).any():
-                    place = f"{self.path[-1]} puts zeros of a fixed size beside them"
-                    self.labels.fix(joined[blank], place)
-            if name == "instance_norm":
+            self._fix_beside_blanks(units, joined)
+            if use.name == "instance_norm":
                 return [self.labels.merge(joined, range(2, joined.ndim))]
         return [joined]
 
-    def _heads(self, args: Any, kwargs: Any, output: Tensor) -> list[Tensor] | None:
+    def _operands(self, use: _Use) -> tuple[list[Tensor], list[Tensor]]:
+        """Labels of the features that go in, and those of elements that they are combined with."""
+        output = use.outputs[0]
+        units: list[Tensor] = []
+        parts: list[Tensor] = []
+        for x in use.given:
+            if self._features(x):
+                labels = self.of[x]
+                if PER_CHANNEL.fullmatch(use.name) and x.ndim == 1 < output.ndim:
+                    labels = _along(labels, 1, output.ndim)
+                (parts if x in self.parts else units).append(labels)
+        if not units:  # elements of the module's own tensors with each other
+            units = [t for t in parts if t.shape == output.shape][:1]
+            parts = [t for t in parts if t is not units[0]] if units else []
+        return units, parts
+
+    def _meet(self, labels: Tensor, joined: Tensor) -> None:
+        """Elements of an owned tensor and the features that they are combined with."""
+        self.meets.append(pairs(labels, joined))
+        element, feature = ends(self.meets[-1:])
+        _, which, times = element.unique(return_inverse=True, return_counts=True)
+        alone = times[which] == 1  # no scalar that meets many
+        self.labels.tie(element[alone].double(), feature[alone].double())
+
+    def _fix_beside_blanks(self, units: Iterable[Tensor], joined: Tensor) -> None:
+        """What zeros of a fixed size are put beside has to stay."""
+        for labels in units:
+            if (blank := (labels == NOTHING) & (joined != NOTHING)).any():
+                place = f"{self.path[-1]} puts zeros of a fixed size beside them"
+                self.labels.fix(joined[blank], place)
+
+    def _pooled(self, use: _Use) -> list[Tensor] | None:
+        """The places of a channel are one."""
+        x = self._first_features(use)
+        pool = POOLS.fullmatch(use.name)
+        if x is None or pool is None:
+            return None
+        spatial = int(pool[1] or x.ndim - 2)
+        return [self.labels.merge(self.of[x], range(x.ndim - spatial, x.ndim))]
+
+    def _reduced(self, use: _Use) -> list[Tensor] | None:
+        """What is reduced to one element is one."""
+        x = self._first_features(use)
+        dim = use.kwargs.get("dim", use.args[1] if len(use.args) > 1 else None)
+        if x is None or not isinstance(dim, (int, list, tuple)):
+            return None
+        dims = [dim] if isinstance(dim, int) else dim
+        return [self.labels.merge(self.of[x], dims).reshape(use.outputs[0].shape)]
+
+    def _heads(self, use: _Use) -> list[Tensor] | None:
         """A head of attention is one feature: query, key, value and what comes out."""
-        given = dict(zip(("query", "key", "value"), args, strict=False)) | kwargs
-        three = [given[n] for n in ("query", "key", "value")]
-        if (
-            len({x.shape[:-2] for x in three}) > 1
-            or kwargs.get("attn_mask") is not None
-        ):
+        if not self.exact:
+            return None
+        names = ("query", "key", "value")
+        given = dict(zip(names, use.args, strict=False)) | use.kwargs
+        three = [given[n] for n in names]
+        alike = len({x.shape[:-2] for x in three}) == 1
+        if not alike or given.get("attn_mask") is not None:
             return None
         head = self.labels.merge(self._swap(three[0]), (-2, -1))
         for x in three[1:]:
             other = self.labels.merge(self._swap(x), (-2, -1))
             self.labels.join(head, other)
             head = torch.maximum(head, other)
-        return [head.expand(output.shape)]
+        return [head.expand(use.outputs[0].shape)]
 
-    def _label_elements(self, x: Tensor) -> None:
-        """An owned tensor that takes part in the computation itself."""
-        if x not in self.of and x.is_floating_point():
-            self.of[x] = self.labels.fresh(x.numel()).reshape(x.shape)
-            self.parts[x] = True
-            self.elements[self.owned[id(x)]] = self.of[x]
+    def _label_elements(self, use: _Use) -> None:
+        """Owned tensors that take part in the computation themselves."""
+        for x in self._owned(use.given):
+            if x not in self.of and x.is_floating_point():
+                self.of[x] = self.labels.fresh(x.numel()).reshape(x.shape)
+                self.parts[x] = True
+                self.elements[self.owned[id(x)]] = self.of[x]
+
+    def _first_features(self, use: _Use) -> Tensor | None:
+        """The first argument, if it is features."""
+        x = use.args[0] if use.args else use.kwargs.get("input")
+        return x if isinstance(x, Tensor) and self._features(x) else None
 
     def _owned(self, given: Iterable[Tensor]) -> list[Tensor]:
         return [x for x in given if self.exact and id(x) in self.owned]
@@ -365,6 +462,22 @@ class Follower(TorchFunctionMode):
         if isinstance(value, dict):
             return {key: self._swap(v) for key, v in value.items()}
         return value
+
+
+# how the results of functions are labelled, by their names; all others fix what they take
+_FOLLOWED: tuple[tuple[re.Pattern[str], _Handler], ...] = (
+    (MOVES, Follower._moved),
+    (ELEMENTWISE, Follower._elementwise),
+    (ATTENTION, Follower._heads),
+    (POOLS, Follower._pooled),
+    (REDUCTIONS, Follower._reduced),
+)
+
+
+def _name_of(func: Any) -> str:
+    """The name that torch gives a function; of the getter of a property, that of the property."""
+    name = getattr(func, "__name__", str(func))
+    return func.__self__.__name__ if name == "__get__" else name
 
 
 def _fixed(x: Tensor) -> Tensor:
