@@ -60,38 +60,60 @@ def differences(
         before: settings as `run.json` holds them.
         now: those of this fit, as plain data.
     """
-    if isinstance(before, str) and isinstance(now, Mapping) and "name" in now:
-        now = now["name"]  # an earlier version described it by its name alone
-    if before is None and isinstance(now, Mapping) and "name" in now:
-        name, now = f"{name}.name", now["name"]  # the rest of what is new says no more
-    elif now is None and isinstance(before, Mapping) and "name" in before:
-        name, before = f"{name}.name", before["name"]
-    if isinstance(before or now, Mapping) and isinstance(now or before, Mapping):
-        known, found = before or {}, now or {}
-        for key in {**known, **found}:
-            recorded = key in known or key in _ABSENT_IS_NONE
-            if known and not recorded and _GROWS.fullmatch(name):
-                continue
-            yield from differences(
-                known.get(key),
-                found.get(key),
-                f"{name}.{key}" if name else key,
-                matters and not (name in _USERS and key not in found),
-            )
-    elif isinstance(before or now, list) and isinstance(now or before, list):
-        pairs = list(zip_longest(before or [], now or []))
-        parts = any(isinstance(v, (Mapping, list)) for pair in pairs for v in pair)
-        if parts or any(_same_but_for_when_or_where(*pair) for pair in pairs):
-            for index, (old, new) in enumerate(pairs):
-                yield from differences(old, new, f"{name}[{index}]", matters)
-        elif before != now:
-            yield Difference(name, before, now, matters)
+    name, before, now = _by_name(name, before, now)
+    if _is_one_of(Mapping, before, now):
+        yield from _in_mappings(before or {}, now or {}, name, matters)
+    elif _is_one_of(list, before, now):
+        yield from _in_lists(before, now, name, matters)
     elif before != now or (
         name in _SHARES_OR_COUNTS
         and isinstance(before, float) != isinstance(now, float)
     ):
         beside = _same_but_for_when_or_where(before, now)
         yield Difference(name, before, now, matters and not beside)
+
+
+def _by_name(name: str, before: Any, now: Any) -> tuple[str, Any, Any]:
+    """Name and values of a setting, where one of the two values says no more than the name of the other."""
+    if isinstance(before, str) and isinstance(now, Mapping) and "name" in now:
+        now = now["name"]  # an earlier version described it by its name alone
+    if before is None and isinstance(now, Mapping) and "name" in now:
+        return f"{name}.name", None, now["name"]  # the rest of what is new says no more
+    if now is None and isinstance(before, Mapping) and "name" in before:
+        return f"{name}.name", before["name"], None
+    return name, before, now
+
+
+def _is_one_of(kind: type, before: Any, now: Any) -> bool:
+    """Whether values are of a kind, one of them at least, where the other may be nothing."""
+    return isinstance(before or now, kind) and isinstance(now or before, kind)
+
+
+def _in_mappings(
+    before: Mapping[str, Any], now: Mapping[str, Any], name: str, matters: bool
+) -> Iterator[Difference]:
+    for key in {**before, **now}:
+        recorded = key in before or key in _ABSENT_IS_NONE
+        if before and not recorded and _GROWS.fullmatch(name):
+            continue
+        yield from differences(
+            before.get(key),
+            now.get(key),
+            f"{name}.{key}" if name else key,
+            matters and not (name in _USERS and key not in now),
+        )
+
+
+def _in_lists(
+    before: list[Any] | None, now: list[Any] | None, name: str, matters: bool
+) -> Iterator[Difference]:
+    pairs = list(zip_longest(before or [], now or []))
+    parts = any(isinstance(v, (Mapping, list)) for pair in pairs for v in pair)
+    if parts or any(_same_but_for_when_or_where(*pair) for pair in pairs):
+        for index, (old, new) in enumerate(pairs):
+            yield from differences(old, new, f"{name}[{index}]", matters)
+    elif before != now:
+        yield Difference(name, before, now, matters)
 
 
 def _same_but_for_when_or_where(before: Any, now: Any) -> bool:
