@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lottery.cli import network, recipe_arguments
 from lottery.cli.outputs import check_new
+from lottery.deploy.costs.tables import size
+from lottery.deploy.export import formats
+from lottery.deploy.export.exporting import export_as
 from lottery.text import terminal
 from lottery.text.numbers import percent
 
@@ -20,14 +23,6 @@ DESCRIPTION = f"""\
 Writes a network to a file, with zeros where it was pruned, and checks it.
 
 {network.WHICH}"""
-
-FORMATS = {
-    "onnx": "ONNX, run by onnxruntime and compared with the module",
-    "program": "a torch.export program, which runs without the module's code",
-    "safetensors": "model.safetensors and config.json in a directory, as at Hugging Face",
-    "state_dict": "torch.save of a plain state dict",
-    "sparse": "a state dict without what was pruned: the smallest file",
-}
 
 EPILOG = """\
 examples:
@@ -57,11 +52,16 @@ def export(arguments: list[str]) -> int:
 
         compacted = compact(one.module, one.example, keep=known.keep)
         _show_compaction(compacted)
-    from lottery.cli.export_formats import write
-    from lottery.deploy.costs.tables import size
-
-    written = write(
-        known.to, one, compacted, known.output, values=known.values, opset=known.opset
+    written = export_as(
+        known.to,
+        one.module if compacted is None else compacted.module,
+        one.example,
+        known.output,
+        masks=one.masks,
+        before=None if compacted is None else one.module,
+        data=one.data,
+        notes={"origin": one.origin, "recipe": one.recipe},
+        **_options(known)[known.to],
     )
     terminal.show(f"wrote {known.output} ({size(written.size)}). {written.check}")
     print("\nload it:")
@@ -72,15 +72,18 @@ def export(arguments: list[str]) -> int:
 
 def options_parser() -> argparse.ArgumentParser:
     """The command's own options; what it does not know are settings of the recipe."""
-    width = max(map(len, FORMATS))
-    listed = "\n".join(f"  {name:{width}}  {about}" for name, about in FORMATS.items())
+    about = formats.available()
+    width = max(map(len, about))
+    listed = "\n".join(f"  {name:{width}}  {line}" for name, line in about.items())
+    known = [formats.find(name) for name in about]
+    folders = [each.name for each in known if each.files(Path("x")) != [Path("x")]]
     parser = recipe_arguments.parser(
         "export", USAGE, DESCRIPTION, f"formats:\n{listed}\n\n{EPILOG}"
     )
     add = parser.add_argument
     add(
         "--to",
-        choices=list(FORMATS),
+        choices=list(about),
         required=True,
         metavar="FORMAT",
         help="a format below",
@@ -91,7 +94,7 @@ def options_parser() -> argparse.ArgumentParser:
         type=Path,
         required=True,
         metavar="PATH",
-        help="the file; for safetensors a directory",
+        help=f"the file; for {', '.join(folders)} a directory",
     )
     network.add_arguments(parser)
     add(
@@ -106,17 +109,15 @@ def options_parser() -> argparse.ArgumentParser:
         metavar="PATTERN",
         help="globs of layers whose units stay then",
     )
-    add(
-        "--values",
-        choices=("float32", "bfloat16", "int8"),
-        help="of sparse: rounded (default: exact)",
-    )
-    add(
-        "--opset",
-        type=int,
-        metavar="N",
-        help="of onnx (default: what torch recommends)",
-    )
+    settings = [option for each in known for option in each.options]
+    for option in sorted(settings, key=lambda option: not option.choices):
+        add(
+            f"--{option.name}",
+            type=option.type,
+            choices=option.choices or None,
+            metavar=option.metavar,
+            help=option.about,
+        )
     return parser
 
 
@@ -126,21 +127,28 @@ def _check(known: argparse.Namespace) -> None:
     Raises:
         ValueError: the output exists, or an option is of another format.
     """
-    from lottery.cli.export_formats import files
-
-    check_new(*files(known.to, known.output))
-    for option, of in (("values", "sparse"), ("opset", "onnx")):
-        if getattr(known, option) is not None and known.to != of:
+    to, options = formats.find(known.to), _options(known)
+    check_new(*to.files(known.output))
+    for name, given in options.items():
+        for option in given if name != to.name else ():
             raise ValueError(
-                f"--{option} is of --to {of}, and --to {known.to} has none"
+                f"--{option} is of --to {name}, and --to {to.name} has none"
             )
     if known.keep and not known.compact:
         raise ValueError("--keep says which units stay in --compact: give that too")
-    if known.to == "onnx":
-        from lottery.deploy.export.program import check_opset, check_packages
+    to.check(**options[to.name])
 
-        check_packages()
-        check_opset(known.opset)
+
+def _options(known: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """For each format those of its options that were given."""
+    return {
+        name: {
+            option.name: value
+            for option in formats.find(name).options
+            if (value := getattr(known, option.name)) is not None
+        }
+        for name in formats.available()
+    }
 
 
 def _show_compaction(compacted: Compaction) -> None:

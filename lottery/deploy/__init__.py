@@ -3,7 +3,8 @@
 - `lottery.tickets.baking`: zeros in the weights of a plain module (`bake`, `baked_masks`; also `Ticket.bake`, `Ticket.of`)
 - `compaction/`: without the units that nothing reads or nothing writes (`compact`, `resize`)
 - `sparse/`: sparse files (`save_sparse`, `load_sparse`) and sparse matrices (`sparsify`)
-- `export/`: ONNX, torch.export and Hugging Face's files, checked before they are there
+- `export/`: ONNX, torch.export and Hugging Face's files, checked before they are there; any format of `formats/` by its
+  name (`export_as`)
 - `costs/`: parameters, bytes, FLOPs, latency and memory, side by side (`cost`)
 """
 
@@ -12,6 +13,7 @@ from lottery.deploy.compaction.surgery import resize
 from lottery.deploy.costs.cost import cost
 from lottery.deploy.costs.figures import Cost
 from lottery.deploy.costs.words import sentences
+from lottery.deploy.export.exporting import export_as
 from lottery.deploy.export.hugging_face import load_safetensors, save_safetensors
 from lottery.deploy.export.program import Exported, export_onnx, export_program
 from lottery.deploy.sparse.compute import Sparsified, sparsify
@@ -27,6 +29,7 @@ __all__ = [
     "baked_masks",
     "compact",
     "cost",
+    "export_as",
     "export_onnx",
     "export_program",
     "load_safetensors",

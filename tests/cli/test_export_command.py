@@ -17,11 +17,13 @@ from torch import Tensor, nn
 
 from lottery import Run, cli
 from lottery.cli import network, recipe_arguments
-from lottery.cli.export import FORMATS, options_parser
+from lottery.cli.export import options_parser
+from lottery.deploy.export.formats import available
 from lottery.deploy.sparse.file import load_sparse
 from lottery.tasks.models import MLP
 
 pytestmark = pytest.mark.filterwarnings("ignore:[\\s\\S]*deprecated")
+FORMATS = available()
 LOADED = {"onnx", "program"}  # formats that are run, rather than loaded into the module
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lottery.pruning.graph.follower import Call, Follower
+from lottery.pruning.graph.follower import Follower
+from lottery.pruning.graph.labelling import Call
 from lottery.pruning.graph.labels import FIXED, NOTHING
 
 

@@ -28,6 +28,7 @@ MIXING = re.compile(
 )  # a unit's value needs the others
 POOLS = re.compile(r"(?:adaptive_)?(?:max|avg|lp)_pool([123])d|interpolate|upsample")
 REDUCTIONS = re.compile(r"mean|sum|amax|amin|max|min|std|var|logsumexp")
+ATTENTION = re.compile(r"scaled_dot_product_attention")  # exact only: by heads
 IN_PLACE = re.compile(r"__setitem__|.*[^_]_")
 # what tells nothing of a tensor's values: functions, and the types of results; and what hands values to Python
 CONSTANTS = re.compile(

@@ -125,23 +125,16 @@ def encode(
     numbers = encode_numbers(value)
     if numbers is not None:
         return numbers
+    alone = _encode_alone(value)
+    if alone is not None:
+        return alone
     part = part or functools.partial(encode, other=other, copies=copies)
-    if is_generator(value):
-        whose, state = generators.state_of(value)
-        return {TAG: "generator", "of": whose, "state": encode(state)}
     if type(value) is np.ndarray:  # of objects
         items = [part(v, f"{where}[{i}]") for i, v in enumerate(value.flat)]
         return {TAG: "objects", "shape": list(value.shape), "items": items}
-    if isinstance(value, enum.Enum) and is_known(kind):
-        by = "value" if isinstance(value, enum.Flag) else "name"
-        return {TAG: "enum", "class": name_of(kind), by: getattr(value, by)}
-    if isinstance(value, pathlib.PurePath):
-        return {TAG: "path", "path": str(value)}
     if kind in _VALUES and getattr(value, "tzinfo", None) is None:
         of = [part(argument, where) for argument in _VALUES[kind](value)]
         return {TAG: "value", "class": name_of(kind), "of": of}
-    if isinstance(value, types.FunctionType) and _may_be_found(value):
-        return {TAG: "function", "name": name_of(value)}
     if kind is functools.partial:
         of = [value.func, value.args, value.keywords]
         parts = [part(p, f"{where}.{n}") for p, n in zip(of, _PARTIAL, strict=True)]
@@ -151,6 +144,21 @@ def encode(
     if isinstance(value, _CONTAINERS) and is_known(kind):
         return _encode_container(value, where, part)
     return other(value, where)
+
+
+def _encode_alone(value: Any) -> dict[str, Any] | None:
+    """The plain form of a value that holds no others, and is no number; None of what is another kind."""
+    if is_generator(value):
+        whose, state = generators.state_of(value)
+        return {TAG: "generator", "of": whose, "state": encode(state)}
+    if isinstance(value, enum.Enum) and is_known(type(value)):
+        by = "value" if isinstance(value, enum.Flag) else "name"
+        return {TAG: "enum", "class": name_of(type(value)), by: getattr(value, by)}
+    if isinstance(value, pathlib.PurePath):
+        return {TAG: "path", "path": str(value)}
+    if isinstance(value, types.FunctionType) and _may_be_found(value):
+        return {TAG: "function", "name": name_of(value)}
+    return None
 
 
 def decode(plain: Any, at: Callable[[str], Any] | None = None) -> Any:

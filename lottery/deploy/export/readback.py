@@ -1,0 +1,40 @@
+"""Whether what was read back is what was written, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lottery.deploy.export.agreement import outputs
+from lottery.deploy.export.format import Exportable
+from lottery.foundations.undisturbed import undisturbed
+
+
+def same(read: Mapping[str, Any], module: nn.Module) -> str:
+    """Make sure that a state dict that was read back is the module's, and say so.
+
+    Raises:
+        ValueError: a tensor is another one.
+    """
+    for name, value in module.state_dict().items():
+        if isinstance(value, Tensor) and not torch.equal(read[name], value):
+            raise ValueError(
+                f"{name} was read back with other values than it was written with"
+            )
+    return "Read back, every tensor is the same, bit for bit."
+
+
+def apart(network: Exportable, read: nn.Module) -> str:
+    """How far the outputs of what was read back are from those of the network."""
+    with undisturbed(network.module, {}), undisturbed(read, {}), torch.no_grad():
+        expected = outputs(network.module(*network.inputs))
+        found = outputs(read(*network.inputs))
+    most = max(
+        float((a.double() - b.double()).abs().max())
+        for a, b in zip(expected, found, strict=True)
+    )
+    largest = max(float(a.double().abs().max()) for a in expected)
+    return f"Outputs for {network.data} differ by at most {most:.2g}; the largest is {largest:.3g}."
