@@ -168,7 +168,7 @@ class _Fitted:
 
 
 _SPARE = ("changed", "at", "over rounds", "metric")
-"""Columns to do without, the first first."""
+"""Columns that are dropped where space is short, in this order."""
 
 
 def _cells(entry: Entry, directory: Path) -> dict[str, str]:

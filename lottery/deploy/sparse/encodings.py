@@ -28,9 +28,9 @@ class Encoding(NamedTuple):
     """A way to code a mask.
 
     Args:
-        code: boolean array of one or more dimensions to bytes, or to None where the mask has not the pattern that the
-            encoding is made for.
-        mask: the bytes and the array's shape back to the array.
+        code: turns a boolean array of one or more dimensions into bytes, or gives None where the mask lacks the pattern
+            that the encoding is made for.
+        mask: turns the bytes and the array's shape back into the array.
     """
 
     code: Callable[[np.ndarray], bytes | None]

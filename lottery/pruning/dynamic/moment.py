@@ -118,8 +118,10 @@ class Moving(Protocol):
 
 
 def check_every(every: str) -> None:
-    """Raises:
-    ValueError: `every` is not a step, or no time at all.
+    """Make sure that masks move after some time.
+
+    Raises:
+        ValueError: `every` is not a step, or no time at all.
     """
     if Step.parse(every) == Step():
         raise ValueError(
@@ -128,8 +130,10 @@ def check_every(every: str) -> None:
 
 
 def check_share(name: str, value: Any, least: float = 0.0) -> None:
-    """Raises:
-    ValueError: `value` is not a share of the training, above `least` and at most 1.
+    """Make sure that a value is a share of the training.
+
+    Raises:
+        ValueError: it is not above `least` and at most 1.
     """
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not least < value <= 1:
