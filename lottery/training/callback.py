@@ -165,7 +165,7 @@ class LotteryTicket(_Callback):
         self._rounds.resume = checkpoint
         own = checkpoint.get("callbacks", {}).get(self.state_key)
         if own is not None:
-            self._fit.states.file_under(own["round"])
+            self._fit.entering.file_under(own["round"])
 
     def on_train_batch_start(
         self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int

@@ -127,7 +127,7 @@ class Round:
         assert own is not None
         self._take(own)
         self._first_batch = saved[STATE]["position"] == "start"
-        self.run.fit.states.begin(saved)
+        self.run.fit.entering.begin(saved)
         self.see_all_but(own["fresh"])
 
     def adopt(self, own: dict[str, Any] | None) -> None:
@@ -135,7 +135,7 @@ class Round:
         if own is None:
             return
         self._take(own)
-        epoch_is_over = self.run.fit.states.adopt(own["streams"], own["metrics"])
+        epoch_is_over = self.run.fit.entering.adopt(own["streams"], own["metrics"])
         self.see_all_but(own["fresh"])
         if epoch_is_over:
             self._note_epoch()

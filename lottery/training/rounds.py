@@ -219,9 +219,9 @@ class Rounds:
         if saved is None:
             if place is not None:
                 start = self._start_in_place(place)
-                self.fit.states.begin(start, seed=place.seed, reorder=place.order > 0)
+                self.fit.entering.begin(start, seed=place.seed, reorder=place.order > 0)
             elif number > 0:
-                self.fit.states.begin(
+                self.fit.entering.begin(
                     self._start_of(number),
                     seed=self.active.seed_of(number),
                     seconds=self._spent(),
@@ -234,7 +234,7 @@ class Rounds:
             round.adopt(self.active.own(saved))
         later = number > 0 or place is not None
         if later and self.options.rewind.rule == "fine-tune":
-            self.fit.states.rest_schedulers()
+            self.fit.entering.rest_schedulers()
         messages.lost_orders(self.fit.lost_orders())
         return round
 

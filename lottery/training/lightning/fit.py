@@ -7,6 +7,7 @@ from typing import Any
 from lottery.training.lightning.aside import Aside
 from lottery.training.lightning.data import Data
 from lottery.training.lightning.driver import Driver
+from lottery.training.lightning.entering import Entering
 from lottery.training.lightning.kinds import is_a
 from lottery.training.lightning.loops import (
     Checkpoints,
@@ -32,7 +33,8 @@ class Fit(Reading):
 
     Attributes:
         data: its loaders.
-        states: what is captured and entered again.
+        states: what is captured.
+        entering: how a state is entered again.
         scoring: batches and losses for scores.
         aside: evaluations beside the training.
     """
@@ -58,6 +60,7 @@ class Fit(Reading):
         super().__init__(trainer)
         self.data = Data(trainer)
         self.states = States(trainer, callback, self.data)
+        self.entering = Entering(trainer, self.data, self.states)
         self.scoring = Scoring(trainer, self.data)
         self.aside = Aside(trainer, own_type, self.data, self.states)
         self._extended: list[tuple[Any, type]] = []
@@ -65,7 +68,7 @@ class Fit(Reading):
 
     def install(self, driver: Driver) -> None:
         """Extend the Trainer's loops, so that `driver` runs in place of the training, until `uninstall`."""
-        self.driver = self.states.driver = driver
+        self.driver = self.entering.driver = driver
         fit_loop = self.trainer.fit_loop
         for target, extension in (
             (fit_loop, FitLoop),

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lottery.training.lightning.data import Data
 from lottery.training.lightning.driver import Driver
+from lottery.training.lightning.entering import Entering
 from lottery.training.lightning.kinds import new_result
 from lottery.training.lightning.scoring import Scoring
 from lottery.training.lightning.states import States
@@ -21,6 +22,7 @@ class Lottery(Protocol):
     driver: Driver
     data: Data
     states: States
+    entering: Entering
     scoring: Scoring
 
     def run(self) -> None: ...
@@ -56,7 +58,7 @@ class FitLoop:
         self.lottery.data.before_first_iterator()
 
     def on_advance_start(self) -> None:
-        if not self.lottery.states.enter():
+        if not self.lottery.entering.enter():
             super().on_advance_start()  # type: ignore[misc]
 
     def on_advance_end(self) -> None:
@@ -78,18 +80,18 @@ class EpochLoop:
     lottery: Lottery
 
     def reset(self) -> None:
-        if not self.lottery.states.entering_mid_epoch:
+        if not self.lottery.entering.mid_epoch:
             super().reset()  # type: ignore[misc]
 
     def on_run_start(self, data_fetcher: Any) -> None:
         loop: Any = self
-        if self.lottery.states.entering_mid_epoch:
+        if self.lottery.entering.mid_epoch:
             loop._restarting = (
                 True  # the iterator is there: Lightning must not make another
             )
             super().on_run_start(data_fetcher)  # type: ignore[misc]
             loop._restarting = False
-            self.lottery.states.entered()
+            self.lottery.entering.entered()
             return
         resuming = (
             getattr(loop.trainer.fit_loop, "is_resuming", False) or loop.restarting
