@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from typing import Any, Literal
 
@@ -48,6 +47,7 @@ from lottery.storage.directory import StorageError
 from lottery.text import terminal
 from lottery.training import decision, messages, settings
 from lottery.training.lightning import Fit, Position
+from lottery.training.limits import check_round
 from lottery.training.options import Options
 from lottery.training.round import ActiveRun, Round
 from lottery.training.tracking import Tracking
@@ -130,7 +130,7 @@ class Rounds:
         now = settings.collect(options, self.training, self._monitor(), masks)
         messages.prunable(masks, parameters, options, self._rewind_step)
         if options.rounds:
-            self._check_round(RUN not in self.directory)
+            check_round(fit, options, self._rewind_step, new=RUN not in self.directory)
         if RUN in self.directory:
             stored = self.directory.read_json(RUN)
             for line in (
@@ -143,66 +143,6 @@ class Rounds:
             self._check_resume()
         else:
             self._start_run(now, masks)
-
-    def _check_round(self, new: bool) -> None:
-        """Make sure that a round trains something, and comes past the rewind point.
-
-        Raises:
-            ValueError: it does not; the message says why.
-        """
-        fit, step, rule = self.fit, self._rewind_step, self.options.rewind.rule
-        if nothing := fit.trains_nothing():
-            raise ValueError(
-                f"Trainer({nothing}) trains nothing, so that rounds would prune a network that has learned nothing. Let a"
-                " round train, or prune once without training: `lottery prune`."
-            )
-        if fit.never_ends():
-            terminal.show(
-                "warning: nothing that is known here ends a training (max_epochs=-1, no max_steps, no max_time, no"
-                " EarlyStopping): round 0 goes on until something sets trainer.should_stop"
-            )
-        if new and step.epochs + bool(step.iterations) > fit.averages_from():
-            length = fit.steps_in_an_epoch()
-            if step.epochs + step.iterations / length > fit.averages_from():
-                raise ValueError(
-                    f"rewind={str(step)!r} lies where StochasticWeightAveraging averages already (from epoch"
-                    f" {fit.averages_from():g} on), whose state cannot be stored. Rewind to an earlier step, or begin to"
-                    " average later (swa_epoch_start)."
-                )
-        points = [("rewind", step), *(("snapshots", s) for s in self.options.snapshots)]
-        in_steps = [
-            (name, point)
-            for name, point in points
-            if point.iterations
-            or (point.epochs and fit.trainer.max_steps >= 0)
-            or point.epochs >= fit.max_epochs >= 0
-        ]
-        if not new or not (in_steps or rule == "fine-tune"):
-            return
-        length = fit.steps_in_an_epoch()
-        if rule == "fine-tune" and max(fit.final_rates(length) or [1.0]) < 1e-5:
-            raise ValueError(
-                "rule='fine-tune' trains on at the learning rate that a round ends with, which the schedule of this Trainer"
-                " brings to 0: nothing would be learned. End the schedule higher (such as eta_min=... of a cosine), or use"
-                " rule='learning-rate', which repeats the schedule."
-            )
-        limits = [
-            limit
-            for limit in (fit.max_epochs * length, fit.trainer.max_steps)
-            if limit >= 0
-        ]
-        end = min(limits, default=math.inf)
-        for name, point in in_steps:
-            if point.epochs * length + point.iterations >= end:
-                raise ValueError(
-                    f"{name}={str(point)!r} is never reached: a round of this Trainer has {end:g} steps ({length:g} in an"
-                    " epoch). Take an earlier step."
-                )
-        if step.iterations % length and (loaders := fit.data.persistent()):
-            raise ValueError(
-                f"rewind={str(step)!r} lies inside an epoch, and {', '.join(loaders)} has persistent workers, which cannot be"
-                " put back there. Rewind to whole epochs, or use persistent_workers=False."
-            )
 
     def _begin(self, number: int) -> Round:
         """Put the module, the optimizers and the random streams where a round starts or was left."""
