@@ -24,6 +24,17 @@ from lottery.training.rounds import Rounds
 _Callback: Any = type("_Callback", callback_bases(), {})
 
 
+class _OwnKey:
+    """The state key of a ticket that has not been in a fit; one that has been holds the usual key as an attribute.
+
+    Of several in one Trainer, Lightning would say that keys must be unique; `setup` says what is wrong. Lightning asks for
+    the key in every hook, so a property would cost something.
+    """
+
+    def __get__(self, ticket: object, kind: type) -> str:
+        return f"{STATE_KEY} {id(ticket)}"
+
+
 class LotteryTicket(_Callback):
     """Iterative magnitude pruning with rewinding, whole, inside one `trainer.fit`.
 
@@ -66,7 +77,7 @@ class LotteryTicket(_Callback):
     rewinding: Frankle et al., "Stabilizing the Lottery Ticket Hypothesis", 2019.
     """
 
-    state_key = STATE_KEY  # Lightning asks for it in every hook, so it is no property
+    state_key = _OwnKey()
 
     def __init__(
         self,
@@ -134,7 +145,6 @@ class LotteryTicket(_Callback):
         self._rounds: Rounds | None = None
         self._fit: Fit | None = None
         self._kept: dict[str, Any] = {}
-        self.state_key = self._own_key()
 
     # Lightning's hooks
 
@@ -143,7 +153,7 @@ class LotteryTicket(_Callback):
             return
         self._kept = {}
         self._leave()
-        self.state_key = STATE_KEY
+        self.__dict__["state_key"] = STATE_KEY
         self._fit = Fit(trainer, self, _Callback)
         self._rounds = Rounds(self._options(trainer), self._fit)
         self._fit.install(self._rounds)
@@ -231,19 +241,11 @@ class LotteryTicket(_Callback):
 
     def __getstate__(self) -> dict[str, Any]:
         # the Trainer adds `log` and `log_dict`, methods of the module that would take it along
-        left_out = ("_rounds", "_fit", "_kept", "log", "log_dict")
+        left_out = ("_rounds", "_fit", "_kept", "state_key", "log", "log_dict")
         kept = {
             name: value for name, value in vars(self).items() if name not in left_out
         }
         return {**kept, "_rounds": None, "_fit": None, "_kept": {}}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self.state_key = self._own_key()
-
-    def _own_key(self) -> str:
-        """Of several in one Trainer, Lightning would say that keys must be unique; `setup` says what is wrong."""
-        return f"{STATE_KEY} {id(self)}"
 
     @property
     def _round(self) -> Round | None:
