@@ -16,13 +16,13 @@ EXAMPLES = """
 import sys
 import zoo
 from lottery import LotteryTicket, controls, scores, structures
-from lottery.runs.pictures import RUNS
+from lottery.runs.pictures import gallery
 
 known = {
     "A score": scores.available,
     "A structure": structures.available,
     "A control": controls.available,
-    "A picture": lambda: RUNS,
+    "A picture": lambda: gallery,
 }
 ticket = LotteryTicket(rounds=1, dirpath="checkpoints/digits")
 zoo.fit(zoo.Net, ticket, max_epochs=1)

@@ -1,8 +1,8 @@
-"""Pieces of one kind by name: what scores, structures and methods of moving masks have in common."""
+"""Pieces of one kind by name: what scores, structures, pictures and their like have in common."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
 from typing import Any, Generic, TypeVar, cast
@@ -80,6 +80,10 @@ class Registry(Generic[P]):
             f"{self.argument}={piece!r}: give a name ({', '.join(self.available())}), a mapping with a name and settings,"
             f" or {self.otherwise}"
         )
+
+    def __iter__(self) -> Iterator[str]:
+        """The names, in the order in which they were registered."""
+        return iter(self._named)
 
     def available(self) -> dict[str, str]:
         """Every name with one line about it, in alphabetical order."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+from lottery.foundations.registry import Registry
+
 Draw = TypeVar("Draw", bound=Callable[..., Any])
 
 
@@ -24,25 +26,17 @@ class Gallery:
     """
 
     def __init__(self) -> None:
-        self._pictures: dict[str, Callable[..., Any]] = {}
+        self._pictures = Registry[Callable[..., Any]](
+            "kind", "picture", "pictures", callable, "none other"
+        )
 
     def picture(self, kind: str) -> Callable[[Draw], Draw]:
         """Make the decorated function the picture of that name.
 
         Raises:
-            ValueError: there is one already.
+            ValueError: another one has the name.
         """
-
-        def add(function: Draw) -> Draw:
-            if kind in self._pictures:
-                known = self._pictures[kind]
-                raise ValueError(
-                    f"there is a picture {kind!r} already, in {known.__module__}"
-                )
-            self._pictures[kind] = function
-            return function
-
-        return add
+        return self._pictures.register(kind)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._pictures)
@@ -58,6 +52,6 @@ class Gallery:
         Raises:
             ValueError: there is no such picture.
         """
-        if kind not in self._pictures:
+        if kind not in self:
             raise ValueError(f"kind={kind!r}; choose from {', '.join(self)}")
-        return self._pictures[kind](of, **options)
+        return self._pictures.resolve(kind)(of, **options)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from lottery.foundations.intervals import mean_interval
 from lottery.runs import pictures
-from lottery.runs.pictures import RUNS
 from lottery.runs.run import Run
 
 if TYPE_CHECKING:
@@ -132,7 +131,7 @@ class Comparison:
             ValueError: there is no such picture or metric.
             StorageError: what it needs was not kept.
         """
-        return RUNS.draw(kind, self.arms, metric=metric, ax=ax, **options)
+        return pictures.gallery.draw(kind, self.arms, metric=metric, ax=ax, **options)
 
     def __repr__(self) -> str:
         arms = ", ".join(f"{name} ({len(runs)})" for name, runs in self.arms.items())

@@ -1,4 +1,4 @@
-"""Pictures of runs: what each is drawn from. A new one is a function with `@RUNS.picture(name)`."""
+"""Pictures of runs: what each is drawn from. A new one is a function with `@gallery.picture(name)`."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Drawn(Protocol):
 Arms = Mapping[str, Sequence[Drawn]]
 """Name of an arm to its runs."""
 
-RUNS = Gallery()
+gallery = Gallery()
 """Each takes arms, `metric` and `ax`, whether or not it has a use for them, and options of its own."""
 
 
@@ -88,14 +88,14 @@ def column(arms: Arms, metric: str | None, points: pandas.DataFrame) -> str:
     raise ValueError(f"metric={metric!r} is not in the runs, which have {there}")
 
 
-@RUNS.picture("metric")
+@gallery.picture("metric")
 def _metric(arms: Arms, metric: str | None, ax: Axes | None, **options: Any) -> Axes:
     found = points(arms)
     value = column(arms, metric, found)
     return plots.against_density(found, value=value, ax=ax, **options)
 
 
-@RUNS.picture("curves")
+@gallery.picture("curves")
 def _curves(arms: Arms, metric: str | None, ax: Axes | None, **options: Any) -> Axes:
     history = _history(arms)
     there = [
@@ -110,7 +110,7 @@ def _curves(arms: Arms, metric: str | None, ax: Axes | None, **options: Any) -> 
     return plots.learning_curves(history, metric=str(metric), ax=ax, **options)
 
 
-@RUNS.picture("early-stop")
+@gallery.picture("early-stop")
 def _early_stop(
     arms: Arms, metric: str | None, ax: Axes | None, **options: Any
 ) -> Axes:
@@ -122,20 +122,20 @@ def _early_stop(
     return plots.early_stop(found, ax=ax, **options)
 
 
-@RUNS.picture("densities")
+@gallery.picture("densities")
 def _densities(arms: Arms, metric: str | None, ax: Axes | None, **options: Any) -> Axes:
     densities = _mean([run.densities() for run in _first(arms)])
     return plots.layer_densities(densities, ax=ax, **options)
 
 
-@RUNS.picture("paths")
+@gallery.picture("paths")
 def _paths(arms: Arms, metric: str | None, ax: Axes | None, **options: Any) -> Axes:
     found = _mean([run.connectivity() for run in _first(arms)])
     shown = found[["kept", "on a path", "sparsest layer"]].dropna(axis=1)
     return plots.layer_densities(shown, ax=ax, **options)
 
 
-@RUNS.picture("weights")
+@gallery.picture("weights")
 def _weights(
     arms: Arms,
     metric: str | None,
@@ -161,7 +161,7 @@ def _weights(
     )
 
 
-@RUNS.picture("deaths")
+@gallery.picture("deaths")
 def _deaths(arms: Arms, metric: str | None, ax: Axes | None, **options: Any) -> Figure:
     for run in _first(arms):
         if "moving" in run.info["settings"]:

@@ -32,7 +32,7 @@ from lottery.runs.layout import (
     run_directory,
 )
 from lottery.runs.metric import metric_of
-from lottery.runs.pictures import RUNS
+from lottery.runs.pictures import gallery
 from lottery.storage.directory import Directory, StorageError
 from lottery.tickets.ticket import Ticket
 
@@ -351,7 +351,7 @@ class Run:
         **options: Any,
     ) -> Axes | Figure:
         """Draw the run; `kind` and the other arguments are those of `Comparison.plot`."""
-        return RUNS.draw(kind, {"ticket": [self]}, metric=metric, ax=ax, **options)
+        return gallery.draw(kind, {"ticket": [self]}, metric=metric, ax=ax, **options)
 
     def _begun(self) -> int:
         """The last round that has masks."""

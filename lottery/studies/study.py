@@ -262,9 +262,9 @@ class Study:
             ValueError: there is no such picture, or what it shows was not trained.
             StorageError: no round is finished yet.
         """
-        from lottery.studies.figures import STUDY
+        from lottery.studies.pictures import gallery
 
-        return STUDY.draw(kind, self, ax=ax, **options)
+        return gallery.draw(kind, self, ax=ax, **options)
 
     def compare(self) -> Comparison:
         """The runs of the tickets side by side; its `plot` draws learning curves, layers, paths and more."""

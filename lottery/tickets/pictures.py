@@ -1,8 +1,8 @@
-"""Pictures of a ticket: what each is drawn from. A new one is a function with `@TICKET.picture(name)`."""
+"""Pictures of a ticket: what each is drawn from. A new one is a function with `@gallery.picture(name)`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from lottery import plots
 from lottery.plots.gallery import Gallery
@@ -14,37 +14,30 @@ if TYPE_CHECKING:
     from lottery.masks.masks import Masks
 
 
-class Drawn(Protocol):
-    """What pictures ask of a ticket."""
-
-    @property
-    def masks(self) -> Masks: ...
+gallery = Gallery()
+"""Each takes the masks, `ax`, and options of its own."""
 
 
-TICKET = Gallery()
-"""Each takes a ticket, `ax`, and options of its own."""
+@gallery.picture("layers")
+def _layers(masks: Masks, ax: Axes | None, **options: Any) -> Axes:
+    return plots.layer_bars(masks.densities(), masks.density, ax=ax, **options)
 
 
-@TICKET.picture("layers")
-def _layers(ticket: Drawn, ax: Axes | None) -> Axes:
-    return plots.layer_bars(ticket.masks.densities(), ticket.masks.density, ax=ax)
+@gallery.picture("masks")
+def _masks(masks: Masks, ax: Axes | None, **options: Any) -> Figure:
+    return plots.mask_images(masks, **options)
 
 
-@TICKET.picture("masks")
-def _masks(ticket: Drawn, ax: Axes | None, **options: Any) -> Figure:
-    return plots.mask_images(ticket.masks, **options)
+@gallery.picture("inputs")
+def _inputs(masks: Masks, ax: Axes | None, **options: Any) -> Axes:
+    return plots.input_image(next(iter(masks.values())), ax=ax, **options)
 
 
-@TICKET.picture("inputs")
-def _inputs(ticket: Drawn, ax: Axes | None, **options: Any) -> Axes:
-    return plots.input_image(next(iter(ticket.masks.values())), ax=ax, **options)
+@gallery.picture("units")
+def _units(masks: Masks, ax: Axes | None, **options: Any) -> Figure:
+    return plots.unit_images(next(iter(masks.values())), **options)
 
 
-@TICKET.picture("units")
-def _units(ticket: Drawn, ax: Axes | None, **options: Any) -> Figure:
-    return plots.unit_images(next(iter(ticket.masks.values())), **options)
-
-
-@TICKET.picture("fans")
-def _fans(ticket: Drawn, ax: Axes | None, **options: Any) -> Figure:
-    return plots.fans(ticket.masks, **options)
+@gallery.picture("fans")
+def _fans(masks: Masks, ax: Axes | None, **options: Any) -> Figure:
+    return plots.fans(masks, **options)

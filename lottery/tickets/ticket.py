@@ -26,7 +26,7 @@ from lottery.masks.masks import Masks
 from lottery.storage.sealed import digest
 from lottery.tickets import ticket_file
 from lottery.tickets.baking import bake, baked_masks
-from lottery.tickets.pictures import TICKET
+from lottery.tickets.pictures import gallery
 
 if TYPE_CHECKING:
     import pandas
@@ -270,7 +270,7 @@ class Ticket:
         Raises:
             ValueError: there is no such picture, or the inputs cannot be folded to an image.
         """
-        return TICKET.draw(kind, self, ax=ax, **options)
+        return gallery.draw(kind, self.masks, ax=ax, **options)
 
     # files
 

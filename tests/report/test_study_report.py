@@ -30,8 +30,8 @@ from lottery.studies import Study, prepare
 from lottery.studies.cell import perform
 from lottery.studies.evidence import Evidence
 from lottery.studies.evidence.words import Words
-from lottery.studies.figures import gains_of
 from lottery.studies.jobs import Job
+from lottery.studies.pictures import gains_of
 from lottery.studies.plan import Cell
 
 mpl.use("Agg")

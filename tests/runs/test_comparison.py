@@ -13,7 +13,7 @@ from lottery.masks.history import MaskHistory
 from lottery.pruning.graph.paths import Connectivity
 from lottery.runs.comparison import Comparison
 from lottery.runs.layout import encode_masks, masks_file, round_file
-from lottery.runs.pictures import RUNS
+from lottery.runs.pictures import gallery
 from lottery.storage.directory import Directory
 from lottery.storage.encoding import encode_json, encode_tensors
 from lottery.training.record import Record
@@ -243,7 +243,7 @@ def test_weights_of_a_round_that_was_not_pruned_cannot_be_drawn(seeds, round):
 # Pictures
 
 
-@pytest.mark.parametrize("kind", RUNS)
+@pytest.mark.parametrize("kind", gallery)
 @pytest.mark.parametrize("many", [False, True])
 def test_every_picture_has_axes_that_say_what_they_show(arms, kind, many):
     comparison = compare(arms if many else arms["ticket"][:1])

@@ -19,7 +19,7 @@ from lottery.masks.prunable import prunable_parameters
 from lottery.storage import sealed
 from lottery.tasks.models import LeNet300
 from lottery.tickets import ticket_file
-from lottery.tickets.pictures import TICKET
+from lottery.tickets.pictures import gallery
 
 mpl.use("Agg")
 
@@ -692,7 +692,7 @@ def test_the_plot_goes_where_it_is_told(tied, tmp_path):
     mpl.pyplot.close(figure)
 
 
-@pytest.mark.parametrize("kind", TICKET)
+@pytest.mark.parametrize("kind", gallery)
 def test_every_picture_of_a_ticket_has_axes_that_say_what_they_show(lenet, kind):
     drawn = lenet.plot(kind)
     figure = drawn if isinstance(drawn, mpl.figure.Figure) else drawn.figure

@@ -1,4 +1,4 @@
-"""Pictures of a study: what each is drawn from. A new one is a function with `@STUDY.picture(name)`."""
+"""Pictures of a study: what each is drawn from. A new one is a function with `@gallery.picture(name)`."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Drawn(Protocol):
     def evidence(self, **options: Any) -> Evidence: ...
 
 
-STUDY = Gallery()
+gallery = Gallery()
 """Each takes a study, `ax`, and options of its evidence."""
 
 
-@STUDY.picture("metric")
+@gallery.picture("metric")
 def _metric(study: Drawn, ax: Axes | None, **options: Any) -> Axes:
     evidence = study.evidence(**options)
     return plots.study_metric(
@@ -40,7 +40,7 @@ def _metric(study: Drawn, ax: Axes | None, **options: Any) -> Axes:
     )
 
 
-@STUDY.picture("difference")
+@gallery.picture("difference")
 def _difference(study: Drawn, ax: Axes | None, **options: Any) -> Figure:
     _check_panels("difference", ax)
     evidence = study.evidence(**options)
@@ -52,7 +52,7 @@ def _difference(study: Drawn, ax: Axes | None, **options: Any) -> Figure:
     )
 
 
-@STUDY.picture("early-stop")
+@gallery.picture("early-stop")
 def _early_stop(study: Drawn, ax: Axes | None, **options: Any) -> Axes:
     points = study.points()
     arms = points["arm"].replace("dense", "ticket")
@@ -60,13 +60,13 @@ def _early_stop(study: Drawn, ax: Axes | None, **options: Any) -> Axes:
     return plots.early_stop(steps, ax=ax)
 
 
-@STUDY.picture("speed")
+@gallery.picture("speed")
 def _speed(study: Drawn, ax: Axes | None, **options: Any) -> Figure:
     _check_panels("speed", ax)
     return plots.learning_speed(study.evidence(**options).speed().reset_index())
 
 
-@STUDY.picture("barrier")
+@gallery.picture("barrier")
 def _barrier(study: Drawn, ax: Axes | None, **options: Any) -> Axes:
     points = study.barriers()
     if points.empty:
