@@ -212,3 +212,39 @@ def sharpness_aware(parameters: Any) -> Any:
             return loss
 
     return TwoPasses(parameters, optim.SGD, lr=0.05, momentum=0.9)
+
+
+class Around(optim.Optimizer):
+    """Slow weights every three steps, around another optimizer whose state it passes on as its own."""
+
+    def __init__(self, inner: optim.Optimizer) -> None:
+        super().__init__(inner.param_groups, {})
+        self.inner, self.steps = inner, 0
+        self.param_groups = inner.param_groups
+        self.slow = [
+            [p.detach().clone() for p in group["params"]] for group in self.param_groups
+        ]
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        loss = self.inner.step(closure)
+        self.steps += 1
+        if self.steps % 3 == 0:
+            for group, slow in zip(self.param_groups, self.slow, strict=True):
+                for parameter, other in zip(group["params"], slow, strict=True):
+                    other.add_(parameter - other, alpha=0.5)
+                    parameter.copy_(other)
+        return loss
+
+    def state_dict(self) -> Any:
+        return self.inner.state_dict()
+
+    def load_state_dict(self, state_dict: Any) -> None:
+        self.inner.load_state_dict(state_dict)
+        self.param_groups = self.inner.param_groups
+
+
+@optimizer(name="around another", needs="optimizer")
+def around_another(parameters: Any) -> Any:
+    """slow weights, around SGD whose state it passes on as its own"""
+    return Around(optim.SGD(parameters, lr=0.05, momentum=0.9))

@@ -9,12 +9,16 @@ from torch import Tensor
 
 
 def restore_precision(optimizer: Any, saved: Mapping[str, Any]) -> None:
-    """Put back state in the precision that it had: torch casts it to the parameters' when it loads it."""
+    """Put back state in the precision that it had: torch casts it to the parameters' when it loads it.
+
+    State is reached through `state_dict`, which shares it, since an optimizer around another has none of its own.
+    """
     if "state" not in saved or "param_groups" not in saved:
         return
-    for group, known in zip(optimizer.param_groups, saved["param_groups"], strict=True):
-        for parameter, index in zip(group["params"], known["params"], strict=True):
-            now = optimizer.state.get(parameter, {})
-            for key, value in saved["state"].get(index, {}).items():
-                if isinstance(value, Tensor) and value.dtype != now[key].dtype:
-                    now[key] = value.to(now[key].device)
+    live = optimizer.state_dict().get("state", {})
+    for index, values in saved["state"].items():
+        now = live.get(index, {})
+        for key, value in values.items() if isinstance(values, Mapping) else ():
+            tensors = isinstance(value, Tensor) and isinstance(now.get(key), Tensor)
+            if tensors and value.dtype != now[key].dtype:
+                now[key] = value.to(now[key].device)
