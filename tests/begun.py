@@ -47,13 +47,15 @@ class Dyadic(pl.LightningModule):
         return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)]
 
 
-def fit(dirpath: Path, *callbacks: pl.Callback) -> None:
+def fit(dirpath: Path, *callbacks: pl.Callback, seed: int | None = None) -> None:
     """The run, from its beginning or from where it stands."""
     drawn = torch.Generator().manual_seed(1)
     x = torch.randint(-2, 3, (8, 4), generator=drawn).float()
     signs = 2.0 * torch.randint(0, 2, (8, 2), generator=drawn) - 1
     loader = DataLoader(TensorDataset(x, signs), batch_size=4, shuffle=True)
-    ticket = LotteryTicket(2, 0.25, "1it", dirpath, keep="all", save_every="1it")
+    ticket = LotteryTicket(
+        2, 0.25, "1it", dirpath, keep="all", save_every="1it", seed=seed
+    )
     zoo.fit(Dyadic(), ticket, *callbacks, loader=loader, max_epochs=2)
 
 

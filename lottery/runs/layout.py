@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
+from pathlib import Path
 
 from lottery.foundations.steps import Step
 from lottery.masks.history import MaskHistory
@@ -31,8 +32,8 @@ FOLDERS = ("rounds", "masks", "snapshots")  # of a run, which hold no other run
 
 
 def run_directory(path: str | os.PathLike[str]) -> Directory:
-    """The directory of a run, whose round in progress can be trained again."""
-    return Directory(path, renewable=(LAST,))
+    """The directory of a run, wherever the process goes; its round in progress can be trained again."""
+    return Directory(Path(path).expanduser().absolute(), renewable=(LAST,))
 
 
 def round_file(round: int, name: str) -> str:
@@ -44,6 +45,11 @@ def finished_rounds(names: Iterable[str]) -> list[int]:
     """The rounds that are finished, by the names of the files of a run, in order."""
     parts = [name.split("/") for name in names]
     return sorted(int(p[1]) for p in parts if p[0] == "rounds" and p[2:] == [SUMMARY])
+
+
+def lost_its_manifest(path: Path) -> bool:
+    """Whether a directory without a manifest holds rounds that were finished."""
+    return any(path.glob(f"rounds/*/{SUMMARY}"))
 
 
 def last_begun(names: Iterable[str]) -> int:

@@ -27,13 +27,14 @@ from lottery.runs.layout import (
     decode_masks,
     finished_rounds,
     last_begun,
+    lost_its_manifest,
     masks_file,
     round_file,
     run_directory,
 )
 from lottery.runs.metric import metric_of
 from lottery.runs.pictures import gallery
-from lottery.storage.directory import Directory, StorageError
+from lottery.storage.directory import MANIFEST, Directory, StorageError
 from lottery.tickets.ticket import Ticket
 
 if TYPE_CHECKING:
@@ -62,12 +63,18 @@ class Run:
     """
 
     def __init__(self, dirpath: str | os.PathLike[str]) -> None:
-        self.path = Path(dirpath)
+        self.path = Path(dirpath).expanduser()
         self._directory = run_directory(self.path)
         self._masks: tuple[int, MaskHistory] | None = None
         if RUN not in self._directory:
+            lost = lost_its_manifest(self._directory.path)
+            why = (
+                f"{MANIFEST} is missing: restore it from a copy"
+                if lost
+                else f"no {RUN}"
+            )
             raise StorageError(
-                f"{self.path} holds no run (no {RUN}). A run is written by LotteryTicket(dirpath=...)."
+                f"{self.path} holds no run ({why}). A run is written by LotteryTicket(dirpath=...)."
             )
 
     @cached_property
@@ -287,14 +294,16 @@ class Run:
             TypeError: `of` is something else.
             StorageError: they are not there; the message says why.
         """
+        if of in ("initial", "rewind") and INITIAL not in self._directory:
+            raise StorageError(
+                f"{self.path} is a copy without weights; `run.masks` has the masks of its rounds"
+            )
         if of == "initial":
-            if INITIAL not in self._directory:
-                raise StorageError(
-                    f"{self.path} is a copy without weights; `run.masks` has the masks of its rounds"
-                )
             return renamed(self._directory.read_tensors(INITIAL))
         if of == "rewind":
-            if not (self.path / REWIND).exists():
+            if not (self._directory.path / REWIND).exists():
+                if 0 in self.rounds:
+                    raise self._directory.damaged(REWIND, "is missing")
                 raise StorageError(
                     f"{self.path} has no rewind point yet: round 0 has not come to it"
                 )
@@ -335,7 +344,7 @@ class Run:
             for name in self._directory.files()
             if weights or not name.endswith((INITIAL, TRAINED))
         ]
-        if weights and (self.path / REWIND).exists():
+        if weights and (self._directory.path / REWIND).exists():
             target.write_checkpoint(REWIND, self._directory.read_checkpoint(REWIND))
         target.commit({name: self._directory.read(name) for name in names})
         return Run(target.path)
@@ -368,7 +377,7 @@ class Run:
 
     def _saved(self, round: int) -> dict[str, Any] | None:
         """What the last checkpoint holds of a round."""
-        if not (self.path / LAST).exists():
+        if not (self._directory.path / LAST).exists():
             return None
         states = self._directory.read_checkpoint(LAST).get("callbacks", {}).values()
         own = [

@@ -12,6 +12,7 @@ from lottery.foundations.steps import Step
 from lottery.pruning import dynamic as moving_masks
 from lottery.pruning.dynamic import Moving
 from lottery.pruning.pruning import Pruning
+from lottery.runs.layout import run_directory
 from lottery.runs.place import Place
 from lottery.runs.retraining import Rewind
 from lottery.tickets.ticket import Ticket
@@ -273,7 +274,7 @@ class LotteryTicket(_Callback):
             rounds=self.rounds,
             pruning=self.pruning,
             rewind=self.rewind,
-            dirpath=Path(dirpath).expanduser().absolute(),
+            dirpath=run_directory(dirpath).path,
             seed=self.seed,
             monitor=self.monitor,
             mode=self.mode,

@@ -30,6 +30,7 @@ from lottery.runs.layout import (
     SUMMARY,
     TRAINED,
     encode_masks,
+    lost_its_manifest,
     masks_file,
     round_file,
     run_directory,
@@ -114,6 +115,9 @@ class Rounds:
     def _open(self) -> None:
         """Start a run in an empty directory, or make sure that this fit belongs to the run that is there."""
         options, fit = self.options, self.fit
+        seed = options.seed
+        if seed is None:  # before checks that may make the data, which draws
+            seed = streams.fingerprint(streams.capture())
         parameters = prunable_parameters(
             fit.module, options.pruning.include, options.pruning.exclude
         )
@@ -142,7 +146,7 @@ class Rounds:
             self._activate(stored["id"], stored["seed"])
             self._check_resume()
         else:
-            self._start_run(now, masks)
+            self._start_run(now, masks, seed)
 
     def _begin(self, number: int) -> Round:
         """Put the module, the optimizers and the random streams where a round starts or was left."""
@@ -247,20 +251,15 @@ class Rounds:
 
     # the directory
 
-    def _start_run(self, now: dict[str, Any], masks: Masks) -> None:
+    def _start_run(self, now: dict[str, Any], masks: Masks, seed: int) -> None:
         fit, options, path = self.fit, self.options, self.directory.path
-        if list(path.glob(f"rounds/*/{SUMMARY}")):
+        if lost_its_manifest(path):
             raise StorageError(
                 f"{path / storage.MANIFEST} is missing, though the directory holds finished rounds. Restore it from a"
                 " copy, or use another dirpath. Nothing was changed."
             )
         if options.ticket is not None:
             options.ticket.apply(fit.module)
-        seed = (
-            streams.fingerprint(streams.capture())
-            if options.seed is None
-            else options.seed
-        )
         self._activate(f"{streams.derive(os.urandom(16)):016x}", seed)
         if self.resume is not None:
             foreign = self.active.own(self.resume)

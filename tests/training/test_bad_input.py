@@ -479,6 +479,27 @@ def test_a_run_stays_where_it_began(
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
+def test_a_run_is_read_where_it_was_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Relative ways and ~ mean to a reader what they mean to the fit."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    zoo.fit(zoo.Net, LotteryTicket(1, dirpath="~/run"), max_epochs=1)
+    assert Run("~/run").rounds == [0, 1]
+    monkeypatch.chdir(tmp_path)
+    run = Run("run")
+    monkeypatch.chdir("/")
+    assert run.rounds == [0, 1] and run.ticket(1).density < 1
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "rewind.ckpt"])
+def test_a_reader_names_the_file_that_is_missing(name: str, tmp_path: Path) -> None:
+    zoo.fit(zoo.Net, LotteryTicket(1, dirpath=tmp_path), max_epochs=1)
+    (tmp_path / name).unlink()
+    with pytest.raises(StorageError, match=f"{name} is missing"):
+        Run(tmp_path).weights("rewind")
+
+
 def test_a_run_directory_can_be_moved(tmp_path: Path) -> None:
     zoo.fit(zoo.Net, LotteryTicket(1, dirpath=tmp_path / "a", keep="all"), max_epochs=1)
     shutil.move(tmp_path / "a", tmp_path / "b")

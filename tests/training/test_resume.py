@@ -562,3 +562,19 @@ def test_workers_of_a_data_loader_are_no_hindrance(tmp_path: Path) -> None:
     assert_resumes(
         tmp_path, zoo.Net, [("on_train_batch_end", 21)], loader=loader, max_epochs=2
     )
+
+
+@pytest.mark.parametrize("rewind", ["init", "2it", "1ep"])
+def test_a_run_that_grows_is_the_run_that_had_all_its_rounds_at_once(
+    rewind: str, tmp_path: Path
+) -> None:
+    """Its default seed too, which is of the moment when round 0 began."""
+
+    def fit(rounds: int, name: str) -> None:
+        ticket = LotteryTicket(rounds, 0.3, rewind, tmp_path / name, keep="all")
+        zoo.fit(zoo.Net, ticket, loader=zoo.shuffled_loader(), max_epochs=2)
+
+    for rounds in (0, 2):
+        fit(rounds, "grown")
+    fit(2, "whole")
+    zoo.assert_equal(zoo.contents(tmp_path / "grown"), zoo.contents(tmp_path / "whole"))
