@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,7 @@ class Board:
         from torch.utils.tensorboard import SummaryWriter
 
         path = os.path.join(self.log_dir, name)
+        _await_next_second(Path(path))
         return SummaryWriter(path, purge_step=step, **self._options)
 
     def _close_round(self) -> None:
@@ -162,6 +164,20 @@ class Board:
         step = axis_step(summary)
         _draw(self._summary, AXIS, points(summary), step)
         _draw(self._summary, LAYERS, summary["densities"], step)
+
+
+def _await_next_second(directory: Path) -> None:
+    """Wait until a new event file comes after those in a directory.
+
+    TensorBoard reads the files of a run by their names, which begin with the time in whole seconds and then count as
+    text, 9 after 10: of two within a second the first may hide the second, which it purges.
+    """
+    files = directory.glob("*tfevents.*")
+    newest = max(
+        (file.name.split("tfevents.")[1].split(".")[0] for file in files), default=""
+    )
+    while newest == f"{int(time.time()):010d}":
+        time.sleep(0.02)
 
 
 def _draw(writer: Any, group: str, values: Mapping[str, float], step: int) -> None:
