@@ -5,8 +5,8 @@
 Prints, per score and seed, log10 of the first compression (prunable / kept, in steps of 0.25 and at last the largest
 possible, 10^4.30) at which a layer is empty, and the steps before it at which no path leads from input to output though
 each layer still has weights. Weights and biases start as PyTorch's Linear makes them; SNIP and GraSP see a batch of
-Fashion-MNIST, ten samples of each class. They are then run again on normal noise with biases at zero, because where they
-collapse depends on both. The last table is the effective compression of masks of LeNet-300-100: that of the mean
+Fashion-MNIST, ten samples of each class. They are then run again on normal noise with biases at zero, because where
+they collapse depends on both. The last table is the effective compression of masks of LeNet-300-100: that of the mean
 effective density over seeds, because at the highest some masks leave no path at all. Five minutes of one core.
 
 Source: Tanaka et al., NeurIPS 2020, figure 1 and section 3; Vysogorets & Kempe, JMLR 2023, section 3.
@@ -113,9 +113,7 @@ def pruned(score: Any, start: Context, kept: int, iterations: int) -> Masks:
 def keep(scores: dict[str, Tensor], masks: Masks, count: int) -> Masks:
     """The `count` highest scores among the weights that `masks` keeps."""
     cut = smallest(list(scores.values()), masks.kept - count, list(masks.values()))
-    return Masks(
-        {name: masks[name] & ~gone for name, gone in zip(masks, cut, strict=True)}
-    )
+    return Masks({name: masks[name] & ~gone for name, gone in zip(masks, cut, strict=True)})
 
 
 def first_collapse(score: Any, iterations: int, start: Context) -> tuple[str, str]:
@@ -139,7 +137,7 @@ def first_collapse(score: Any, iterations: int, start: Context) -> tuple[str, st
 
 
 def effective_compression(kind: str, compression: float, seeds: int) -> float:
-    """Of the mean effective density of LeNet-300-100, with masks that are "uniform" or "erk" at random, or "synflow"."""
+    """Of the mean effective density of LeNet-300-100, with masks "uniform" or "erk" at random, or "synflow"."""
     on_path = []
     for seed in range(seeds):
         start = context(network(LENET, seed), seed)
@@ -166,9 +164,7 @@ def drawn(start: Context, kind: str, density: float) -> Masks:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -33,31 +33,15 @@ from lottery.deploy.sparse.encodings import ENCODINGS, decode, encode
 from lottery.deploy.sparse.file import layer_sizes, sizes
 
 DENSITIES = (0.5, 0.1, 0.03, 0.01)
-LENET = {
-    "hidden.0.weight": (300, 784),
-    "hidden.1.weight": (100, 300),
-    "output.weight": (10, 100),
-}
+LENET = {"hidden.0.weight": (300, 784), "hidden.1.weight": (100, 300), "output.weight": (10, 100)}
 VALUES = ("native", "bfloat16", "int8")
 TURNS = 3
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--tickets",
-        type=Path,
-        nargs="*",
-        default=sorted(Path("checkpoints").glob("*.ticket")),
-    )
-    parser.add_argument(
-        "--large",
-        type=int,
-        default=10_000_000,
-        help="weights of the layer that is timed",
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tickets", type=Path, nargs="*", default=sorted(Path("checkpoints").glob("*.ticket")))
+    parser.add_argument("--large", type=int, default=10_000_000, help="weights of the layer that is timed")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -70,28 +54,13 @@ def main() -> None:
 
 def print_random() -> None:
     print("random masks of LeNet-300-100: bytes over surviving values + entropy")
-    print(
-        "  "
-        + "".join(
-            f"{head:>9}"
-            for head in ("density", "values", *ENCODINGS, "auto", "x dense")
-        )
-    )
+    print("  " + "".join(f"{head:>9}" for head in ("density", "values", *ENCODINGS, "auto", "x dense")))
     for density in DENSITIES:
-        masks = Masks(
-            {name: torch.rand(shape) < density for name, shape in LENET.items()}
-        )
+        masks = Masks({name: torch.rand(shape) < density for name, shape in LENET.items()})
         for values in VALUES:
             table = sizes(masks, values)
-            over = [
-                figure(table.loc[which, "x bound"]) for which in (*ENCODINGS, "auto")
-            ]
-            cells = [
-                f"{100 * density:g} %",
-                values,
-                *over,
-                f"{table.loc['auto', 'x dense']:.4f}",
-            ]
+            over = [figure(table.loc[which, "x bound"]) for which in (*ENCODINGS, "auto")]
+            cells = [f"{100 * density:g} %", values, *over, f"{table.loc['auto', 'x dense']:.4f}"]
             print("  " + "".join(f"{cell:>9}" for cell in cells))
     print("  asked: at most 1.1")
 
@@ -126,9 +95,7 @@ def print_patterns() -> None:
     for what, mask in patterns().items():
         found = encodings.sizes(mask)
         cells = [f"{int(mask.sum()):,}", f"{encodings.entropy(mask):,.0f}"]
-        cells += [
-            "-" if found[name] is None else f"{found[name]:,}" for name in ENCODINGS
-        ]
+        cells += ["-" if found[name] is None else f"{found[name]:,}" for name in ENCODINGS]
         cells.append(encode(mask).encoding)
         print("  " + f"{what:<28}" + "".join(f"{cell:>10}" for cell in cells))
 
@@ -140,11 +107,7 @@ def patterns() -> dict[str, Tensor]:
     tiles = (torch.rand(128, 128) < 0.1).repeat_interleave(4, 0).repeat_interleave(4, 1)
     kernels = (torch.rand(256, 128, 1, 1) < 0.1).expand(256, 128, 3, 3)
     pairs = torch.combinations(torch.arange(4))[torch.randint(6, (65_536,))]
-    two_of_four = (
-        torch.zeros(65_536, 4, dtype=torch.bool)
-        .scatter(1, pairs, True)
-        .reshape(512, 512)
-    )
+    two_of_four = torch.zeros(65_536, 4, dtype=torch.bool).scatter(1, pairs, True).reshape(512, 512)
     return {
         "channels, 256 x 128 x 3 x 3": channels,
         "channels into 120 x 6272": flattened,
@@ -155,13 +118,8 @@ def patterns() -> dict[str, Tensor]:
 
 
 def print_times(weights: int) -> None:
-    print(
-        f"\na layer of {weights:,} weights: time over that of np.packbits, to code and to decode"
-    )
-    print(
-        "  "
-        + "".join(f"{head:>14}" for head in ("density", "packbits ms", *ALWAYS, "auto"))
-    )
+    print(f"\na layer of {weights:,} weights: time over that of np.packbits, to code and to decode")
+    print("  " + "".join(f"{head:>14}" for head in ("density", "packbits ms", *ALWAYS, "auto")))
     for density in DENSITIES:
         mask = torch.rand(weights // 1000, 1000) < density
         packed = least(lambda mask=mask: np.packbits(mask.numpy()))

@@ -70,12 +70,8 @@ def train(method: str, seed: int, dirpath: Path, data: type[FashionMNIST]) -> Ru
     if dirpath.exists() and Run(dirpath).rounds == list(range(rounds + 1)):
         return Run(dirpath)
     pl.seed_everything(seed, verbose=False)
-    module = LeNet300(
-        lambda parameters: torch.optim.Adam(parameters, lr=1.2e-3, fused=True)
-    )
-    ticket = LotteryTicket(
-        rounds, pruning, dirpath=dirpath, monitor="val_acc", test_each_round=True
-    )
+    module = LeNet300(lambda parameters: torch.optim.Adam(parameters, lr=1.2e-3, fused=True))
+    ticket = LotteryTicket(rounds, pruning, dirpath=dirpath, monitor="val_acc", test_each_round=True)
     trainer = pl.Trainer(
         max_epochs=2,
         accelerator="cpu",
@@ -91,25 +87,17 @@ def train(method: str, seed: int, dirpath: Path, data: type[FashionMNIST]) -> Ru
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--dirpath", type=Path, default=Path("checkpoints/methods"))
     parser.add_argument("--plot", type=Path, help="where to save the plot")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-    parser.add_argument(
-        "--standardize",
-        action="store_true",
-        help="pixels of mean 0 and variance 1 (default: 0 to 1)",
-    )
+    parser.add_argument("--standardize", action="store_true", help="pixels of mean 0 and variance 1 (default: 0 to 1)")
     arguments = parser.parse_args()
     data = Standardized if arguments.standardize else FashionMNIST
     torch.set_num_threads(1)
     runs: dict[str, list[Run]] = {}
-    for seed in range(
-        arguments.seeds
-    ):  # whole seeds first: an early look is a fair one
+    for seed in range(arguments.seeds):  # whole seeds first: an early look is a fair one
         for method in arguments.methods:
             name = f"{method.lower().replace(',', '').replace(' ', '-')}-{seed}"
             run = train(method, seed, arguments.dirpath / name, data)

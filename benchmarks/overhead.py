@@ -2,8 +2,9 @@
 
     python benchmarks/overhead.py [--turns 400]
 
-CPU time, one thread each. The two fits train in turns, a few steps each, so that a drifting machine moves both. Printed:
-the median, over the pairs of turns, of their ratio, and its quartiles. Also: what `import lottery` adds to `import pytorch_lightning`.
+CPU time, one thread each. The two fits train in turns, a few steps each, so that a drifting machine moves both.
+Printed: the median, over the pairs of turns, of their ratio, and its quartiles. Also: what `import lottery` adds to
+`import pytorch_lightning`.
 """
 
 from __future__ import annotations
@@ -44,9 +45,7 @@ class ResNet20(pl.LightningModule):
     def __init__(self) -> None:
         super().__init__()
         widths = [16] * 3 + [32] * 3 + [64] * 3
-        self.stem = nn.Sequential(
-            nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()
-        )
+        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU())
         blocks, before = [], 16
         for width in widths:
             blocks.append(Block(before, width, stride=1 if width == before else 2))
@@ -62,9 +61,7 @@ class ResNet20(pl.LightningModule):
         return F.cross_entropy(self(x), y)
 
     def configure_optimizers(self) -> Any:
-        return torch.optim.SGD(
-            self.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4
-        )
+        return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
 
 
 class Block(nn.Module):
@@ -73,11 +70,7 @@ class Block(nn.Module):
         self.one = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
         self.two = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.norms = nn.ModuleList([nn.BatchNorm2d(outputs), nn.BatchNorm2d(outputs)])
-        self.short = (
-            nn.Conv2d(inputs, outputs, 1, stride, bias=False)
-            if inputs != outputs
-            else nn.Identity()
-        )
+        self.short = nn.Conv2d(inputs, outputs, 1, stride, bias=False) if inputs != outputs else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.norms[0](self.one(x)))
@@ -96,9 +89,7 @@ class Baton(pl.Callback):
             self.turns.wait()
         self.start = time.thread_time()
 
-    def on_train_batch_end(
-        self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if (batch_idx + 1) % self.steps == 0:
             self.seconds.append(time.thread_time() - self.start)
             self.turns.wait()  # hand over
@@ -112,19 +103,13 @@ def fit(make: Any, loader: Any, contender: str, baton: Baton) -> None:
     callbacks: list[Any] = [baton]
     parameters = prunable_parameters(module)
     if contender == "lottery":
-        masks = Masks(
-            {name: torch.rand(p.shape) < 0.2 for name, p in parameters.items()}
-        )
+        masks = Masks({name: torch.rand(p.shape) < 0.2 for name, p in parameters.items()})
         ticket = Ticket(masks, module.state_dict())
-        callbacks.append(
-            LotteryTicket(rounds=0, ticket=ticket, dirpath=tempfile.mkdtemp())
-        )
+        callbacks.append(LotteryTicket(rounds=0, ticket=ticket, dirpath=tempfile.mkdtemp()))
     elif contender == "torch.nn.utils.prune":
         for name in parameters:
             owner, _, attribute = name.rpartition(".")
-            prune.random_unstructured(
-                module.get_submodule(owner), attribute, amount=0.8
-            )
+            prune.random_unstructured(module.get_submodule(owner), attribute, amount=0.8)
     trainer = pl.Trainer(
         max_epochs=1, accelerator="cpu", callbacks=callbacks, logger=False,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
@@ -134,34 +119,24 @@ def fit(make: Any, loader: Any, contender: str, baton: Baton) -> None:
 
 
 def turns(
-    make: Any,
-    shape: tuple[int, ...],
-    steps: int,
-    count: int,
-    contender: str = "lottery",
+    make: Any, shape: tuple[int, ...], steps: int, count: int, contender: str = "lottery"
 ) -> list[tuple[float, float]]:
     """CPU seconds of `count` turns of `steps` steps each: plain and the contender, either of them first."""
     pairs = []
     for first in ("plain", contender):
         barrier = threading.Barrier(2)
-        batons = {
-            name: Baton(barrier, name == first, steps) for name in ("plain", contender)
-        }
+        batons = {name: Baton(barrier, name == first, steps) for name in ("plain", contender)}
         threads = []
         for name, baton in batons.items():
             samples = shape[0] * steps * (count // 2 + 1)
             data = torch.rand(samples, *shape[1:]), torch.randint(10, (samples,))
             loader = BatchLoader(*data, batch_size=shape[0], shuffle=False)
-            threads.append(
-                threading.Thread(target=quietly, args=(make, loader, name, baton))
-            )
+            threads.append(threading.Thread(target=quietly, args=(make, loader, name, baton)))
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        pairs += list(zip(batons["plain"].seconds, batons[contender].seconds))[
-            1:
-        ]  # the first turn warms up
+        pairs += list(zip(batons["plain"].seconds, batons[contender].seconds))[1:]  # the first turn warms up
     return pairs
 
 
@@ -172,11 +147,7 @@ def quietly(*arguments: Any) -> None:
 
 def import_seconds(statement: str) -> float:
     code = f"import time; t = time.process_time(); {statement}; print(time.process_time() - t)"
-    return float(
-        subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        ).stdout
-    )
+    return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
 
 
 def report(name: str, limit: float | None, pairs: list[tuple[float, float]]) -> None:
@@ -189,72 +160,33 @@ def report(name: str, limit: float | None, pairs: list[tuple[float, float]]) -> 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--turns", type=int, default=400, help="pairs of turns (ResNet: a fifth of it)"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--turns", type=int, default=400, help="pairs of turns (ResNet: a fifth of it)")
     arguments = parser.parse_args()
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(
-            0, {min(os.sched_getaffinity(0))}
-        )  # both fits on one core, with the same caches
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # both fits on one core, with the same caches
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 
     lenet, resnet = (60, 784), (32, 3, 32, 32)
-    print(
-        "ratio of CPU time per step, with masks of density 20 % / without, one thread"
-    )
+    print("ratio of CPU time per step, with masks of density 20 % / without, one thread")
     for name, limit, make, shape, steps, contender in (
-        (
-            "LeNet-300-100, batch 60, fused Adam",
-            1.06,
-            partial(LeNet300, FUSED_ADAM),
-            lenet,
-            5,
-            "lottery",
-        ),
-        (
-            "LeNet-300-100, batch 60, SGD",
-            1.06,
-            partial(LeNet300, SGD),
-            lenet,
-            5,
-            "lottery",
-        ),
-        (
-            "  the same with torch.nn.utils.prune",
-            None,
-            partial(LeNet300, SGD),
-            lenet,
-            5,
-            "torch.nn.utils.prune",
-        ),
+        ("LeNet-300-100, batch 60, fused Adam", 1.06, partial(LeNet300, FUSED_ADAM), lenet, 5, "lottery"),
+        ("LeNet-300-100, batch 60, SGD", 1.06, partial(LeNet300, SGD), lenet, 5, "lottery"),
+        ("  the same with torch.nn.utils.prune", None, partial(LeNet300, SGD), lenet, 5, "torch.nn.utils.prune"),
         ("ResNet-20, batch 32, SGD", 1.02, ResNet20, resnet, 1, "lottery"),
         # not the masks' doing: MKL takes 7 times as long for the square root of a zero on some processors, and the
         # second moments of pruned weights are zeros; fused Adam does not call MKL
-        (
-            "LeNet-300-100, batch 60, Adam that calls MKL",
-            None,
-            LeNet300,
-            lenet,
-            5,
-            "lottery",
-        ),
+        ("LeNet-300-100, batch 60, Adam that calls MKL", None, LeNet300, lenet, 5, "lottery"),
     ):
         count = max(10, arguments.turns if steps > 1 else arguments.turns // 5)
         with contextlib.redirect_stdout(io.StringIO()):
             pairs = turns(make, shape, steps, count, contender)
         report(name, limit, pairs)
     print("ratio of CPU time to import")
-    plain, more = (
-        "import pytorch_lightning",
-        "import pytorch_lightning, lottery; lottery.LotteryTicket",
-    )
+    plain, more = ("import pytorch_lightning", "import pytorch_lightning, lottery; lottery.LotteryTicket")
     pairs = [(import_seconds(plain), import_seconds(more)) for _ in range(9)]
     report("pytorch_lightning and LotteryTicket / the former", 1.10, pairs)
 

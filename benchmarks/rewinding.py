@@ -58,15 +58,9 @@ def cell(values: list[float]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument(
-        "--dirpath",
-        default="checkpoints/rewinding",
-        help="prefix of the run directories",
-    )
+    parser.add_argument("--dirpath", default="checkpoints/rewinding", help="prefix of the run directories")
     parser.add_argument("--plot", type=Path, help="where to save the plot")
     arguments = parser.parse_args()
     recipes.quieten()
@@ -74,33 +68,20 @@ def main() -> None:
     late = load(0, Path(arguments.dirpath)).ticket.rewind.to
     seeds = range(arguments.seeds)
     runs = {
-        rewind: [
-            ticket_run(seed, rewind, Path(f"{arguments.dirpath}-{rewind}-{seed}"))
-            for seed in seeds
-        ]
+        rewind: [ticket_run(seed, rewind, Path(f"{arguments.dirpath}-{rewind}-{seed}")) for seed in seeds]
         for rewind in ("init", late)
     }
-    print(
-        f"\n| density | rewound to step 0 | to {late} | difference, each seed |"
-        "\n|--:|--:|--:|--:|"
-    )
+    print(f"\n| density | rewound to step 0 | to {late} | difference, each seed |\n|--:|--:|--:|--:|")
     rows = []
     for round in runs[late][0].rounds:
-        found = {
-            name: [accuracy(run, round) for run in members]
-            for name, members in runs.items()
-        }
+        found = {name: [accuracy(run, round) for run in members] for name, members in runs.items()}
         density = 100 * runs[late][0].summary(round)["density"]
         rows.append((density, found))
         gains = [b - a for a, b in zip(found["init"], found[late], strict=True)]
         each = ", ".join(f"{gain:+.2f}" for gain in gains)
-        print(
-            f"| {density:.1f} % | {cell(found['init'])} | {cell(found[late])} | {each} |"
-        )
+        print(f"| {density:.1f} % | {cell(found['init'])} | {cell(found[late])} | {each} |")
 
-    search = find_rewind(
-        RECIPE, f"{arguments.dirpath}-search", steps=STEPS, seeds=seeds, every=True
-    )
+    search = find_rewind(RECIPE, f"{arguments.dirpath}-search", steps=STEPS, seeds=seeds, every=True)
     curve = {
         "0" if step == Step() else str(step): [100 * height for height in heights]
         for step, heights in search.heights.items()
@@ -113,10 +94,7 @@ def main() -> None:
 
 
 def plot(
-    rows: list[tuple[float, dict[str, list[float]]]],
-    curve: dict[str, list[float]],
-    late: str,
-    path: Path,
+    rows: list[tuple[float, dict[str, list[float]]]], curve: dict[str, list[float]], late: str, path: Path
 ) -> None:
     import matplotlib.pyplot as plt
     from matplotlib.ticker import FuncFormatter

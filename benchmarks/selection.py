@@ -37,9 +37,7 @@ AMOUNT = 0.2
 
 def normal(n: int) -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
-    return [
-        torch.empty(n // TENSORS).normal_(generator=generator) for _ in range(TENSORS)
-    ]
+    return [torch.empty(n // TENSORS).normal_(generator=generator) for _ in range(TENSORS)]
 
 
 def amount_of(weights: list[Tensor]) -> int:
@@ -60,9 +58,7 @@ def global_unstructured(weights: list[Tensor]) -> None:
         modules.append(nn.Module())
         modules[-1].weight = nn.Parameter(weight)
     prune.global_unstructured(
-        [(module, "weight") for module in modules],
-        pruning_method=prune.L1Unstructured,
-        amount=AMOUNT,
+        [(module, "weight") for module in modules], pruning_method=prune.L1Unstructured, amount=AMOUNT
     )
 
 
@@ -84,10 +80,7 @@ def seconds(select: Callable[[list[Tensor]], None], weights: list[Tensor]) -> Te
 def print_times(weights: list[Tensor], turns: int) -> None:
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        rows = [
-            torch.stack([seconds(select, weights) for select in CONTENDERS])
-            for _ in range(turns)
-        ]
+        rows = [torch.stack([seconds(select, weights) for select in CONTENDERS]) for _ in range(turns)]
         print(f"\n{threads} thread(s), {turns} turns: median (lowest to highest)")
         for i, select in enumerate(CONTENDERS):
             for j, clock in enumerate(("CPU", "wall")):
@@ -122,9 +115,7 @@ def print_memory(n: int) -> None:
     for select in [lottery_given_scores, *CONTENDERS]:
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(1, mp_context=spawn) as fresh:
-            print(
-                f"{select.__name__:20} {fresh.submit(extra_bytes, select, n).result():6.3f}"
-            )
+            print(f"{select.__name__:20} {fresh.submit(extra_bytes, select, n).result():6.3f}")
 
 
 def print_billion() -> None:
@@ -145,9 +136,7 @@ def print_billion() -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--weights", type=int, default=100_000_000)
     parser.add_argument("--billion", action="store_true")

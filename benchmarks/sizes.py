@@ -3,8 +3,8 @@
     python benchmarks/sizes.py [--run checkpoints/fashion_lenet_short_15] [--skip-large]
 
 Prints the size of the mask history of a 15-round LeNet-300-100 run beside its entropy and what the usual ways take, the
-sizes of its tickets in each kind of file, and time and memory for opening a run of 30 rounds and 25 million weights. The
-run is trained first where it is not there (recipes/fashion_lenet_short.yaml, a few minutes).
+sizes of its tickets in each kind of file, and time and memory for opening a run of 30 rounds and 25 million weights.
+The run is trained first where it is not there (recipes/fashion_lenet_short.yaml, a few minutes).
 """
 
 from __future__ import annotations
@@ -31,22 +31,13 @@ ROUNDS = 30
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--run", type=Path, default=Path("checkpoints/fashion_lenet_short_15")
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, default=Path("checkpoints/fashion_lenet_short_15"))
     parser.add_argument("--skip-large", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if not (arguments.run / RUN).exists():
-        settings = [
-            "--lottery.rounds",
-            "15",
-            "--lottery.dirpath",
-            str(arguments.run),
-        ]
+        settings = ["--lottery.rounds", "15", "--lottery.dirpath", str(arguments.run)]
         command = [sys.executable, "-m", "lottery.cli", "run", RECIPE, *settings]
         subprocess.run(command, check=True)
     run = Run(arguments.run)
@@ -62,9 +53,7 @@ def print_history(run: Run) -> None:
     entropy = masks.entropy()
     bitmaps = sum(-(-m.numel() // 8) for m in masks[0].values()) * len(masks)
     floats = 4 * masks[0].total * len(masks)
-    print(
-        f"\nmask history of {run.path}: {len(masks)} rounds, {masks[0].total:,} weights"
-    )
+    print(f"\nmask history of {run.path}: {len(masks)} rounds, {masks[0].total:,} weights")
     for what, count in (
         ("entropy of the death round", entropy),
         ("file on disk", size),
@@ -122,10 +111,7 @@ def write_large(path: Path) -> float:
     generator = torch.Generator().manual_seed(0)
     deaths = {
         # a weight that lives through each round with probability 0.8 dies in a geometric round
-        name: (
-            torch.rand(shape, generator=generator).log_().div_(math.log(0.8)).floor_()
-            + 1
-        )
+        name: (torch.rand(shape, generator=generator).log_().div_(math.log(0.8)).floor_() + 1)
         .clamp_(max=ROUNDS)
         .to(torch.int16)
         for name, shape in LARGE.items()
@@ -143,9 +129,7 @@ def write_large(path: Path) -> float:
         }
     )
     for number in range(ROUNDS):
-        directory.commit(
-            {round_file(number, "summary.json"): encode_json(summary(number))}
-        )
+        directory.commit({round_file(number, "summary.json"): encode_json(summary(number))})
     return spent
 
 

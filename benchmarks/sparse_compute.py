@@ -4,9 +4,9 @@
 
 The layers of LeNet-300-100, of an MLP 1024-1024-1024 and one of 4096 x 4096, at 50, 10, 3 and 1 % density, for batches
 of 1 and 64: dense microseconds, then what CSR and the best BSR take over that, and what `sparsify` chooses. Weights are
-pruned at random, single ones, and for one more line in whole blocks of 16 x 16. Then each network as a whole: `sparsify`
-over dense, in turns. Times are of the processor, so that other processes count little. It takes two minutes of processor time.
-Believe the ratios, and those roughly: they move by a tenth or two from run to run.
+pruned at random, single ones, and for one more line in whole blocks of 16 x 16. Then each network as a whole:
+`sparsify` over dense, in turns. Times are of the processor, so that other processes count little. It takes two minutes
+of processor time. Believe the ratios, and those roughly: they move by a tenth or two from run to run.
 """
 
 from __future__ import annotations
@@ -30,9 +30,7 @@ TURNS = 15
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--skip-large", action="store_true")
     arguments = parser.parse_args()
@@ -52,9 +50,7 @@ def main() -> None:
             whole.append((name, block, density, batch, overall(net, found, x)))
     print("\nthe network: time over dense")
     for name, block, density, batch, share in whole:
-        print(
-            f"{name:>16}{pruned(block):>12}{100 * density:>8g} %{batch:>6}   auto {share:.2f}"
-        )
+        print(f"{name:>16}{pruned(block):>12}{100 * density:>8g} %{batch:>6}   auto {share:.2f}")
 
 
 def network(widths: tuple[int, ...], density: float, block: int) -> nn.Module:
@@ -79,17 +75,8 @@ def pruned(block: int) -> str:
 def print_layers(found: Sparsified, block: int, density: float, batch: int) -> None:
     for layer in found.layers:
         dense = layer.best("dense")
-        cells = [
-            " x ".join(map(str, layer.shape)),
-            pruned(block),
-            f"{100 * density:g} %",
-            str(batch),
-        ]
-        cells += [
-            f"{1e6 * dense:.0f}",
-            f"{layer.best('csr') / dense:.2f}",
-            f"{layer.best('bsr') / dense:.2f}",
-        ]
+        cells = [" x ".join(map(str, layer.shape)), pruned(block), f"{100 * density:g} %", str(batch)]
+        cells += [f"{1e6 * dense:.0f}", f"{layer.best('csr') / dense:.2f}", f"{layer.best('bsr') / dense:.2f}"]
         print("".join(f"{cell:>12}" for cell in [*cells, layer.chosen]))
 
 
@@ -97,10 +84,7 @@ def overall(dense: nn.Module, found: Sparsified, x: Tensor) -> float:
     """The time of the network that `sparsify` gave over that of the dense one: the median of turns."""
     with torch.inference_mode():
         calls = max(1, int(0.01 / seconds(dense, x, 2)))
-        return median(
-            seconds(found.module, x, calls) / seconds(dense, x, calls)
-            for _ in range(TURNS)
-        )
+        return median(seconds(found.module, x, calls) / seconds(dense, x, calls) for _ in range(TURNS))
 
 
 def seconds(net: nn.Module, x: Tensor, calls: int) -> float:

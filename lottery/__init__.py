@@ -95,9 +95,7 @@ def __getattr__(name: str) -> Any:
         return getattr(importlib.import_module(f"lottery.{_HOMES[name]}"), name)
     if name in __all__:
         return importlib.import_module(f"lottery.{_ROOMS.get(name, name)}")
-    raise AttributeError(
-        f"module 'lottery' has no attribute {name!r}; it has {', '.join(__all__)}"
-    )
+    raise AttributeError(f"module 'lottery' has no attribute {name!r}; it has {', '.join(__all__)}")
 
 
 def __dir__() -> list[str]:

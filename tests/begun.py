@@ -1,4 +1,5 @@
-"""A tiny run in numbers that every machine computes alike: of what an earlier version began, the rest comes out bit for bit.
+"""A tiny run in numbers that every machine computes alike: of what an earlier version began, the rest comes out bit for
+bit.
 
 `python tests/begun.py` begins it anew in `tests/fixtures/begun`, and is killed in round 1.
 """
@@ -25,9 +26,7 @@ class Dyadic(pl.LightningModule):
 
     def __init__(self) -> None:
         super().__init__()
-        self.net = nn.Sequential(
-            nn.Linear(4, 4), nn.ReLU(), nn.Dropout(0.5), nn.Linear(4, 2)
-        )
+        self.net = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Dropout(0.5), nn.Linear(4, 2))
         self.seen: list[float] = []
         drawn = torch.Generator().manual_seed(0)
         with torch.no_grad():
@@ -53,9 +52,7 @@ def fit(dirpath: Path, *callbacks: pl.Callback, seed: int | None = None) -> None
     x = torch.randint(-2, 3, (8, 4), generator=drawn).float()
     signs = 2.0 * torch.randint(0, 2, (8, 2), generator=drawn) - 1
     loader = DataLoader(TensorDataset(x, signs), batch_size=4, shuffle=True)
-    ticket = LotteryTicket(
-        2, 0.25, "1it", dirpath, keep="all", save_every="1it", seed=seed
-    )
+    ticket = LotteryTicket(2, 0.25, "1it", dirpath, keep="all", save_every="1it", seed=seed)
     zoo.fit(Dyadic(), ticket, *callbacks, loader=loader, max_epochs=2)
 
 

@@ -22,14 +22,8 @@ RECIPE: dict[str, Any] = {
         "num_sanity_val_steps": 0,
         "enable_checkpointing": False,
     },
-    "model": {
-        "class_path": "lottery.tasks.MLP",
-        "init_args": {"inputs": 64, "hidden": [20, 12], "classes": 8 + 2},
-    },
-    "data": {
-        "class_path": "lottery.tasks.Digits",
-        "init_args": {"batch_size": 32},
-    },
+    "model": {"class_path": "lottery.tasks.MLP", "init_args": {"inputs": 64, "hidden": [20, 12], "classes": 8 + 2}},
+    "data": {"class_path": "lottery.tasks.Digits", "init_args": {"batch_size": 32}},
     "lottery": {"rounds": 1, "keep": "all", "pruning": 0.5},
 }
 

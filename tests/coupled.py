@@ -103,12 +103,7 @@ def _depthwise() -> nn.Module:
 
 def _perceptron() -> nn.Module:
     return nn.Sequential(
-        nn.Flatten(),
-        nn.Linear(192, 6),
-        nn.ReLU(),
-        nn.Linear(6, 5, bias=False),
-        nn.Tanh(),
-        nn.Linear(5, 3),
+        nn.Flatten(), nn.Linear(192, 6), nn.ReLU(), nn.Linear(6, 5, bias=False), nn.Tanh(), nn.Linear(5, 3)
     )
 
 

@@ -19,15 +19,10 @@ with Directory(sys.argv[1]).locked():
 
 
 @contextlib.contextmanager
-def another_process_holding(
-    path: Path, company: str
-) -> Iterator[subprocess.Popen[str]]:
+def another_process_holding(path: Path, company: str) -> Iterator[subprocess.Popen[str]]:
     """Another process that has the lock; killed at the end. With "child", its fork lives on until then."""
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(path), company],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
+        [sys.executable, "-c", HOLD, str(path), company], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     with process:
         try:

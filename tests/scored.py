@@ -19,11 +19,7 @@ few = settings(max_examples=4)
 
 
 def context(
-    net: nn.Module,
-    x: Tensor | None = None,
-    y: Tensor | None = None,
-    masks: Masks | None = None,
-    **more: Any,
+    net: nn.Module, x: Tensor | None = None, y: Tensor | None = None, masks: Masks | None = None, **more: Any
 ) -> Context:
     """A context in double precision; targets are drawn where none are given."""
     net.double().eval()
@@ -34,9 +30,7 @@ def context(
     return Context(net, masks, batches=lambda: [(x, y)], example_input=x, **more)
 
 
-def mlp(
-    seed: int = 0, widths: tuple[int, ...] = (4, 5, 3)
-) -> tuple[nn.Sequential, Tensor]:
+def mlp(seed: int = 0, widths: tuple[int, ...] = (4, 5, 3)) -> tuple[nn.Sequential, Tensor]:
     """A tanh network, and six samples."""
     torch.manual_seed(seed)
     parts: list[nn.Module] = []
@@ -47,6 +41,4 @@ def mlp(
 
 def assert_close(found: Any, expected: Any, **tolerance: float) -> None:
     """Equal within the last digits of double precision, unless told otherwise."""
-    torch.testing.assert_close(
-        found, expected, **(tolerance or {"rtol": 1e-9, "atol": 1e-15})
-    )
+    torch.testing.assert_close(found, expected, **(tolerance or {"rtol": 1e-9, "atol": 1e-15}))

@@ -16,10 +16,7 @@ def test_every_public_name_is_there(name: str) -> None:
     assert getattr(lottery, name) is not None
 
 
-@pytest.mark.parametrize(
-    ("name", "home"),
-    [("scores", "pruning.scores"), ("controls", "studies.controls")],
-)
+@pytest.mark.parametrize(("name", "home"), [("scores", "pruning.scores"), ("controls", "studies.controls")])
 def test_a_room_is_one_module_however_it_is_imported(name: str, home: str) -> None:
     found = importlib.import_module(f"lottery.{name}")
     assert found is getattr(lottery, name)

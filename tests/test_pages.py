@@ -1,4 +1,6 @@
-"""What CONTRIBUTING.md and docs/architecture.md say is so: their examples run, their tree and their names are the real ones."""
+"""What CONTRIBUTING.md and docs/architecture.md say is so: their examples run, their tree and their names are the real
+ones.
+"""
 
 from __future__ import annotations
 
@@ -42,11 +44,7 @@ def test_each_example_adds_its_piece_and_uses_it(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", EXAMPLES, page],
         cwd=tmp_path,  # in a process of its own: what it registers ends with it
-        env={
-            **os.environ,
-            "MPLBACKEND": "agg",
-            "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
-        },
+        env={**os.environ, "MPLBACKEND": "agg", "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])},
         check=False,
         capture_output=True,
         text=True,

@@ -25,8 +25,7 @@ torch.set_num_threads(1)
 INPUTS, CLASSES, BATCH = 12, 3, 8
 
 needs_onnx = pytest.mark.skipif(
-    importlib.util.find_spec("onnxruntime") is None,
-    reason="the extra onnx is not installed",
+    importlib.util.find_spec("onnxruntime") is None, reason="the extra onnx is not installed"
 )
 hides_compiled_parts = pytest.mark.skipif(
     tuple(int(n) for n in torch.__version__.split(".")[:2]) < (2, 6),
@@ -41,9 +40,7 @@ resumes_inside_epochs = pytest.mark.skipif(
 def data(samples: int = 64, seed: int = 0) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(samples, INPUTS, generator=generator)
-    return x, (
-        x[:, :CLASSES] + 0.3 * torch.randn(samples, CLASSES, generator=generator)
-    ).argmax(1)
+    return x, (x[:, :CLASSES] + 0.3 * torch.randn(samples, CLASSES, generator=generator)).argmax(1)
 
 
 class Net(pl.LightningModule):
@@ -51,19 +48,13 @@ class Net(pl.LightningModule):
 
     def __init__(
         self,
-        optimizer: Callable[[Any], Any] = lambda p: torch.optim.SGD(
-            p, lr=0.1, momentum=0.9, weight_decay=1e-3
-        ),
+        optimizer: Callable[[Any], Any] = lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=1e-3),
         scheduler: Callable[[Any, pl.Trainer], Any] | None = None,
         dropout: float = 0.2,
     ) -> None:
         super().__init__()
         self.net = nn.Sequential(
-            nn.Linear(INPUTS, 16),
-            nn.BatchNorm1d(16),
-            nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(16, CLASSES),
+            nn.Linear(INPUTS, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(dropout), nn.Linear(16, CLASSES)
         )
         self._optimizer, self._scheduler = optimizer, scheduler
 
@@ -79,12 +70,7 @@ class Net(pl.LightningModule):
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         x, y = batch
         out = self(x)
-        self.log_dict(
-            {
-                "val_loss": F.cross_entropy(out, y),
-                "val_acc": (out.argmax(1) == y).float().mean(),
-            }
-        )
+        self.log_dict({"val_loss": F.cross_entropy(out, y), "val_acc": (out.argmax(1) == y).float().mean()})
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
         x, y = batch
@@ -94,10 +80,7 @@ class Net(pl.LightningModule):
         optimizer = self._optimizer(self.parameters())
         if self._scheduler is None:
             return optimizer
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": self._scheduler(optimizer, self.trainer),
-        }
+        return {"optimizer": optimizer, "lr_scheduler": self._scheduler(optimizer, self.trainer)}
 
 
 class Recurrent(Net):
@@ -127,11 +110,7 @@ class Tied(Net):
 class WeightNorm(Net):
     def __init__(self) -> None:
         super().__init__()
-        self.net = nn.Sequential(
-            weight_norm(nn.Linear(INPUTS, 16)),
-            nn.ReLU(),
-            weight_norm(nn.Linear(16, CLASSES)),
-        )
+        self.net = nn.Sequential(weight_norm(nn.Linear(INPUTS, 16)), nn.ReLU(), weight_norm(nn.Linear(16, CLASSES)))
 
 
 class Lazy(Net):
@@ -179,9 +158,7 @@ class TwoOptimizers(Net):
     def __init__(self) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.other = nn.Sequential(
-            nn.Linear(INPUTS, 8), nn.Tanh(), nn.Linear(8, CLASSES)
-        )
+        self.other = nn.Sequential(nn.Linear(INPUTS, 8), nn.Tanh(), nn.Linear(8, CLASSES))
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         x, y = batch
@@ -190,9 +167,7 @@ class TwoOptimizers(Net):
             optimizer.zero_grad()
             loss = F.cross_entropy(net(x), y)
             self.manual_backward(loss)
-            self.clip_gradients(
-                optimizer, gradient_clip_val=0.5, gradient_clip_algorithm="norm"
-            )
+            self.clip_gradients(optimizer, gradient_clip_val=0.5, gradient_clip_algorithm="norm")
             optimizer.step()
         if self.trainer.is_last_batch:
             self.lr_schedulers().step()
@@ -262,9 +237,7 @@ ANY_MODULE = {
 }
 
 
-SGD: Callable[..., Any] = lambda p: torch.optim.SGD(
-    p, lr=0.1, momentum=0.9, weight_decay=1e-3
-)
+SGD: Callable[..., Any] = lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=1e-3)
 ADAM: Callable[..., Any] = lambda p: torch.optim.Adam(p, lr=1e-2)
 ADAMW: Callable[..., Any] = lambda p: torch.optim.AdamW(p, lr=1e-2, weight_decay=0.1)
 OPTIMIZERS = {"sgd": SGD, "adam": ADAM, "adamw": ADAMW}
@@ -275,36 +248,20 @@ def per_epoch(optimizer: Any, _: Any) -> Any:
 
 
 def per_step(optimizer: Any, _: Any) -> Any:
-    return {
-        "scheduler": torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.97),
-        "interval": "step",
-    }
+    return {"scheduler": torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.97), "interval": "step"}
 
 
 def plateau(optimizer: Any, _: Any) -> Any:
-    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
-        optimizer, patience=0, factor=0.5
-    )
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, factor=0.5)
     return {"scheduler": scheduler, "monitor": "val_loss"}
 
 
 def one_cycle(optimizer: Any, trainer: pl.Trainer) -> Any:
     steps = int(trainer.estimated_stepping_batches)
-    return {
-        "scheduler": torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, 0.2, total_steps=steps
-        ),
-        "interval": "step",
-    }
+    return {"scheduler": torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.2, total_steps=steps), "interval": "step"}
 
 
-SCHEDULERS = {
-    "none": None,
-    "epoch": per_epoch,
-    "step": per_step,
-    "plateau": plateau,
-    "estimated": one_cycle,
-}
+SCHEDULERS = {"none": None, "epoch": per_epoch, "step": per_step, "plateau": plateau, "estimated": one_cycle}
 
 # settings of a Trainer, and callbacks, under which every law must hold
 FEATURES: dict[str, tuple[dict[str, Any], Callable[[], list[Any]]]] = {
@@ -314,23 +271,12 @@ FEATURES: dict[str, tuple[dict[str, Any], Callable[[], list[Any]]]] = {
     "clipping": ({"max_epochs": 3, "gradient_clip_val": 0.1}, list),
     "bf16": ({"max_epochs": 2, "precision": "bf16-mixed"}, list),
     "validation inside epochs": ({"max_epochs": 2, "val_check_interval": 3}, list),
-    "early stopping": (
-        {"max_epochs": 6},
-        lambda: [EarlyStopping("val_loss", patience=1, min_delta=0.02)],
-    ),
-    "swa": (
-        {"max_epochs": 4},
-        lambda: [
-            StochasticWeightAveraging(0.05, swa_epoch_start=2, annealing_epochs=1)
-        ],
-    ),
+    "early stopping": ({"max_epochs": 6}, lambda: [EarlyStopping("val_loss", patience=1, min_delta=0.02)]),
+    "swa": ({"max_epochs": 4}, lambda: [StochasticWeightAveraging(0.05, swa_epoch_start=2, annealing_epochs=1)]),
     "max_time": ({"max_epochs": 2, "max_time": "00:01:00:00"}, list),
     "sanity check": ({"max_epochs": 2, "num_sanity_val_steps": 2}, list),
     "limited batches": ({"max_epochs": 3, "limit_train_batches": 5}, list),
-    "reloaded loaders": (
-        {"max_epochs": 3, "reload_dataloaders_every_n_epochs": 1},
-        list,
-    ),
+    "reloaded loaders": ({"max_epochs": 3, "reload_dataloaders_every_n_epochs": 1}, list),
 }
 
 
@@ -347,9 +293,7 @@ def shuffled_loader() -> DataLoader:
 def generator_loader() -> DataLoader:
     """Shuffled from a generator of the user's."""
     generator = torch.Generator().manual_seed(5)
-    return DataLoader(
-        TensorDataset(*data()), batch_size=BATCH, shuffle=True, generator=generator
-    )
+    return DataLoader(TensorDataset(*data()), batch_size=BATCH, shuffle=True, generator=generator)
 
 
 def endless_loader() -> DataLoader:
@@ -363,9 +307,7 @@ def validation_loader() -> BatchLoader:
 def trainer(*callbacks: Any, **settings: Any) -> pl.Trainer:
     quiet = {
         "logger": False,
-        "enable_checkpointing": any(
-            type(c).__name__.endswith("Checkpoint") for c in callbacks
-        ),
+        "enable_checkpointing": any(type(c).__name__.endswith("Checkpoint") for c in callbacks),
         "enable_progress_bar": False,
         "enable_model_summary": False,
         "num_sanity_val_steps": 0,
@@ -384,9 +326,7 @@ def fit(
 ) -> pl.Trainer:
     """One fit from the given seed; `module` is a module or makes one."""
     pl.seed_everything(seed, verbose=False)
-    fitted = (
-        module() if callable(module) and not isinstance(module, nn.Module) else module
-    )
+    fitted = module() if callable(module) and not isinstance(module, nn.Module) else module
     run = trainer(*callbacks, **settings)
     data = ordered_loader() if loader is None else loader
     if isinstance(data, pl.LightningDataModule):
@@ -418,9 +358,7 @@ def assert_equal(left: Any, right: Any, path: str = "") -> None:
     """Equality of nested containers of tensors, bit for bit (NaN equals NaN), naming the first difference."""
     if isinstance(left, Tensor):
         same = left.dtype == right.dtype and left.shape == right.shape
-        assert same and torch.equal(left.nan_to_num(12345), right.nan_to_num(12345)), (
-            f"{path} differs"
-        )
+        assert same and torch.equal(left.nan_to_num(12345), right.nan_to_num(12345)), f"{path} differs"
     elif isinstance(left, dict):
         assert left.keys() == right.keys(), f"{path}: keys {left.keys() ^ right.keys()}"
         for key in left:
@@ -438,11 +376,7 @@ def contents(dirpath: str | os.PathLike[str]) -> dict[str, Any]:
     from lottery import Run
 
     run = Run(dirpath)
-    found: dict[str, Any] = {
-        "initial": run.weights("initial"),
-        "rounds": run.rounds,
-        "seed": run.info["seed"],
-    }
+    found: dict[str, Any] = {"initial": run.weights("initial"), "rounds": run.rounds, "seed": run.info["seed"]}
     for round in run.rounds:
         summary = {k: v for k, v in run.summary(round).items() if k != "seconds"}
         found[f"round {round}"] = {

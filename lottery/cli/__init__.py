@@ -27,11 +27,7 @@ _OF_RECIPES = {
     "run": ("run", "run_recipe", "run a recipe; go on with it if it was begun"),
     "prune": ("prune", "prune", "score and prune once, without training"),
     "study": ("study", "study", "seeds and controls: is it a winning ticket?"),
-    "find-rewind": (
-        "find_rewind",
-        "find",
-        "the earliest step that is stable to rewind to",
-    ),
+    "find-rewind": ("find_rewind", "find", "the earliest step that is stable to rewind to"),
     "cost": ("cost", "cost", "what a ticket saves: bytes, FLOPs, latency"),
     "export": ("export", "export", "write a network to a file that others read"),
 }
@@ -99,19 +95,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parse(arguments: list[str]) -> argparse.Namespace:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
-        prog="lottery",
-        description="Find, keep and inspect lottery tickets.",
-        epilog=_EPILOG,
-        formatter_class=raw,
+        prog="lottery", description="Find, keep and inspect lottery tickets.", epilog=_EPILOG, formatter_class=raw
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(
-        name: str,
-        does: Callable[[argparse.Namespace], None],
-        summary: str,
-        epilog: str,
-        description: str | None = None,
+        name: str, does: Callable[[argparse.Namespace], None], summary: str, epilog: str, description: str | None = None
     ) -> argparse.ArgumentParser:
         added = commands.add_parser(
             name,
@@ -137,14 +126,9 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     )
 
     inspect = command(
-        "inspect",
-        _inspect,
-        "show a study, a run, the ticket of one round, or a ticket file",
-        _INSPECT_EPILOG,
+        "inspect", _inspect, "show a study, a run, the ticket of one round, or a ticket file", _INSPECT_EPILOG
     )
-    inspect.add_argument(
-        "path", type=Path, help="a study, a run directory or a ticket file"
-    )
+    inspect.add_argument("path", type=Path, help="a study, a run directory or a ticket file")
     inspect.add_argument("--round", type=int, help="show the ticket of this round")
 
     report = command(
@@ -154,9 +138,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         _REPORT_EPILOG,
         _REPORT_DESCRIPTION,
     )
-    report.add_argument(
-        "runs", nargs="+", metavar="RUN", help="a study, a run directory, or NAME=RUN"
-    )
+    report.add_argument("runs", nargs="+", metavar="RUN", help="a study, a run directory, or NAME=RUN")
     report.add_argument(
         "-o",
         "--output",
@@ -172,12 +154,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     from lottery.cli import plan
 
     plan.add_arguments(
-        command(
-            "plan",
-            plan.plan,
-            "propose rounds and epochs for a budget, from what a study measured",
-            plan.EPILOG,
-        )
+        command("plan", plan.plan, "propose rounds and epochs for a budget, from what a study measured", plan.EPILOG)
     )
     known, unknown = parser.parse_known_args(arguments)
     if unknown:
@@ -202,9 +179,7 @@ def _inspect(known: argparse.Namespace) -> None:
     path, round = known.path, known.round
     if path.is_file() or (path.suffix == ".ticket" and not path.exists()):
         if round is not None:
-            raise ValueError(
-                f"{path} is a ticket file, which holds one round: leave out --round {round}"
-            )
+            raise ValueError(f"{path} is a ticket file, which holds one round: leave out --round {round}")
         view = views.ticket_view(Ticket.load(path))
     elif listing.is_study(path):
         from lottery.studies import Study

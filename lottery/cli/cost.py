@@ -70,10 +70,7 @@ def cost(arguments: list[str]) -> int:
     _check(known)
     networks = network.read_rounds(known, recipe, overrides, rounds)
     with _progress() as say:
-        costs = {
-            "" if one.round is None else str(one.round): _measured(one, known, say)
-            for one in networks
-        }
+        costs = {"" if one.round is None else str(one.round): _measured(one, known, say) for one in networks}
     page = _page(networks, costs, arguments)
     _show(page)
     if known.json is not None:
@@ -82,15 +79,8 @@ def cost(arguments: list[str]) -> int:
             "origin": page.origin,
             "data": page.data,
             "rounds": [
-                {
-                    "round": one.round,
-                    "origin": one.origin,
-                    **cost.described(),
-                    "words": words,
-                }
-                for one, cost, words in zip(
-                    networks, costs.values(), page.words.values(), strict=True
-                )
+                {"round": one.round, "origin": one.origin, **cost.described(), "words": words}
+                for one, cost, words in zip(networks, costs.values(), page.words.values(), strict=True)
             ],
         }
         storage.write(known.json, storage.encode_json(found))
@@ -115,28 +105,14 @@ def options_parser() -> argparse.ArgumentParser:
     )
     add("--no-latency", action="store_true", help="measure neither, nor sparse kernels")
     add("--device", metavar="NAME", help="where to measure: cpu (default) or cuda")
-    add(
-        "--keep",
-        nargs="+",
-        default=[],
-        metavar="PATTERN",
-        help="globs of layers whose units stay in compaction",
-    )
-    add(
-        "--seconds",
-        type=float,
-        default=3.0,
-        metavar="S",
-        help="to time at each batch size, about (default: 3)",
-    )
+    add("--keep", nargs="+", default=[], metavar="PATTERN", help="globs of layers whose units stay in compaction")
+    add("--seconds", type=float, default=3.0, metavar="S", help="to time at each batch size, about (default: 3)")
     add("--json", type=Path, metavar="FILE", help="write all figures as JSON")
     add("-o", "--output", type=Path, metavar="FILE", help="write a page, FILE.md")
     return parser
 
 
-def _measured(
-    one: Network, known: argparse.Namespace, say: Callable[[str], None]
-) -> Cost:
+def _measured(one: Network, known: argparse.Namespace, say: Callable[[str], None]) -> Cost:
     from lottery.deploy.costs.cost import cost
 
     which = "" if one.round is None else f"round {one.round}: "
@@ -165,9 +141,7 @@ def _numbers(option: str, text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise ValueError(
-            f"{option} {text}: write numbers and commas, such as 1,64"
-        ) from None
+        raise ValueError(f"{option} {text}: write numbers and commas, such as 1,64") from None
 
 
 def _check(known: argparse.Namespace) -> None:
@@ -181,15 +155,11 @@ def _check(known: argparse.Namespace) -> None:
     if not known.seconds > 0:
         raise ValueError(f"--seconds {known.seconds:g} must be positive")
     if known.output is not None and not is_markdown(known.output):
-        raise ValueError(
-            f"{known.output}: the page is Markdown; write a name that ends in {MARKDOWN[0]}"
-        )
+        raise ValueError(f"{known.output}: the page is Markdown; write a name that ends in {MARKDOWN[0]}")
     check_new(known.json, known.output)
 
 
-def _page(
-    networks: Sequence[Network], costs: Mapping[str, Cost], arguments: list[str]
-) -> _Page:
+def _page(networks: Sequence[Network], costs: Mapping[str, Cost], arguments: list[str]) -> _Page:
     import datetime
 
     import torch
@@ -205,9 +175,7 @@ def _page(
         shown = [tables.rounds_table(costs, metric, values)]
         shown += [tables.paces_table(costs)] if first.batch_sizes else []
         *most, last = costs
-        origin = networks[0].origin.replace(
-            f"round {most[0]} ", f"rounds {', '.join(most)} and {last} "
-        )
+        origin = networks[0].origin.replace(f"round {most[0]} ", f"rounds {', '.join(most)} and {last} ")
     else:
         shown = [tables.size_table(first)]
         shown += [tables.time_table(first)] if first.batch_sizes else []
@@ -216,10 +184,7 @@ def _page(
     return _Page(
         origin,
         shown,
-        {
-            f"Round {name}" if name else "": sentences(found)
-            for name, found in costs.items()
-        },
+        {f"Round {name}" if name else "": sentences(found) for name, found in costs.items()},
         networks[0].data,
         torch.__version__,
         datetime.date.today().isoformat(),

@@ -77,17 +77,9 @@ def options_parser() -> argparse.ArgumentParser:
     listed = "\n".join(f"  {name:{width}}  {line}" for name, line in about.items())
     known = [formats.find(name) for name in about]
     folders = [each.name for each in known if each.files(Path("x")) != [Path("x")]]
-    parser = recipe_arguments.parser(
-        "export", USAGE, DESCRIPTION, f"formats:\n{listed}\n\n{EPILOG}"
-    )
+    parser = recipe_arguments.parser("export", USAGE, DESCRIPTION, f"formats:\n{listed}\n\n{EPILOG}")
     add = parser.add_argument
-    add(
-        "--to",
-        choices=list(about),
-        required=True,
-        metavar="FORMAT",
-        help="a format below",
-    )
+    add("--to", choices=list(about), required=True, metavar="FORMAT", help="a format below")
     add(
         "-o",
         "--output",
@@ -97,18 +89,8 @@ def options_parser() -> argparse.ArgumentParser:
         help=f"the file; for {', '.join(folders)} a directory",
     )
     network.add_arguments(parser)
-    add(
-        "--compact",
-        action="store_true",
-        help="first remove the units that nothing writes or nothing reads",
-    )
-    add(
-        "--keep",
-        nargs="+",
-        default=[],
-        metavar="PATTERN",
-        help="globs of layers whose units stay then",
-    )
+    add("--compact", action="store_true", help="first remove the units that nothing writes or nothing reads")
+    add("--keep", nargs="+", default=[], metavar="PATTERN", help="globs of layers whose units stay then")
     settings = [option for each in known for option in each.options]
     for option in sorted(settings, key=lambda option: not option.choices):
         add(
@@ -131,9 +113,7 @@ def _check(known: argparse.Namespace) -> None:
     check_new(*to.files(known.output))
     for name, given in options.items():
         for option in given if name != to.name else ():
-            raise ValueError(
-                f"--{option} is of --to {name}, and --to {to.name} has none"
-            )
+            raise ValueError(f"--{option} is of --to {name}, and --to {to.name} has none")
     if known.keep and not known.compact:
         raise ValueError("--keep says which units stay in --compact: give that too")
     to.check(**options[to.name])
@@ -155,16 +135,9 @@ def _show_compaction(compacted: Compaction) -> None:
     before, after = compacted.parameters_before, compacted.parameters_after
     table = terminal.light_table(["parameter", "before", "after", "weights", ""])
     for name, row in compacted.table().iterrows():
-        shapes = [
-            " x ".join(map(str, row[key])) for key in ("shape_before", "shape_after")
-        ]
+        shapes = [" x ".join(map(str, row[key])) for key in ("shape_before", "shape_after")]
         if shapes[0] != shapes[1]:
-            table.add_row(
-                str(name),
-                *shapes,
-                f"{row['after']:,}",
-                percent(row["after"] / row["before"]),
-            )
+            table.add_row(str(name), *shapes, f"{row['after']:,}", percent(row["after"] / row["before"]))
     if table.row_count:
         terminal.show(table)
     terminal.show(

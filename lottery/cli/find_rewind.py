@@ -77,7 +77,8 @@ def find(arguments: list[str]) -> int:
     terminal.show(table)
     if found.found is None:
         terminal.show(
-            f"No tested step has a barrier below {found.threshold:.1%}: give later ones with --steps. No recipe was written."
+            f"No tested step has a barrier below {found.threshold:.1%}: give later ones with --steps. No recipe was"
+            " written."
         )
         return 1
     storage.write(output, written(path.read_text(), found.found).encode())
@@ -103,17 +104,6 @@ def _parser() -> argparse.ArgumentParser:
         help="the error barrier below which a training is stable (default: 0.02)",
     )
     add("--every", action="store_true", help="test every step, in place of bisecting")
-    add(
-        "--dirpath",
-        type=Path,
-        metavar="DIR",
-        help="where trainings are stored (default: checkpoints/RECIPE_rewind)",
-    )
-    add(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="FILE",
-        help="the recipe to write (default: RECIPE_rewind.yaml beside it)",
-    )
+    add("--dirpath", type=Path, metavar="DIR", help="where trainings are stored (default: checkpoints/RECIPE_rewind)")
+    add("-o", "--output", type=Path, metavar="FILE", help="the recipe to write (default: RECIPE_rewind.yaml beside it)")
     return parser

@@ -76,9 +76,7 @@ def is_study(path: Path) -> bool:
 
 def _found(root: Path) -> Iterator[Path]:
     unreadable: list[Path] = []
-    for path, folders, files in os.walk(
-        root, onerror=lambda error: unreadable.append(Path(error.filename))
-    ):
+    for path, folders, files in os.walk(root, onerror=lambda error: unreadable.append(Path(error.filename))):
         if STUDY in files:
             folders.clear()
             yield Path(path)
@@ -132,11 +130,7 @@ def _of_study(path: Path) -> Entry:
     progress = study.progress()
     arms = f"{len(study.plan.seeds)} seeds of {', '.join(study.arms)}"
     changed = [_changed(path / cell.key / MANIFEST) for cell in progress.cells]
-    begun = Entry(
-        path,
-        f"study {study_findings.status(study, progress)}",
-        max(_changed(path / STUDY), *changed),
-    )
+    begun = Entry(path, f"study {study_findings.status(study, progress)}", max(_changed(path / STUDY), *changed))
     evidence, why_not = study_findings.judged(study)
     if evidence is None:
         return replace(begun, says=f"{arms}. No verdict: {why_not}")
@@ -160,13 +154,7 @@ def _of_study(path: Path) -> Entry:
 
 def _of_ticket(path: Path) -> Entry:
     ticket = Ticket.load(path)
-    return Entry(
-        path,
-        "ticket",
-        _changed(path),
-        round=ticket.provenance.get("round"),
-        density=ticket.density,
-    )
+    return Entry(path, "ticket", _changed(path), round=ticket.provenance.get("round"), density=ticket.density)
 
 
 def _value(metric: Metric | None, summaries: Iterable[Any]) -> float | None:

@@ -1,4 +1,4 @@
-"""The network that a command's arguments name: a recipe's model with trained weights, its masks, a batch of its data."""
+"""The network that a command's arguments name: a recipe's model with weights, its masks, a batch of its data."""
 
 from __future__ import annotations
 
@@ -62,20 +62,10 @@ class Network:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that name the weights."""
     add = parser.add_argument
-    add(
-        "--run", metavar="RUN", help="the weights: those a round of this run ended with"
-    )
+    add("--run", metavar="RUN", help="the weights: those a round of this run ended with")
     add("--round", type=int, metavar="R", help="the round (default: the last one)")
-    add(
-        "--checkpoint",
-        metavar="FILE",
-        help="the weights: a Lightning checkpoint or a state dict",
-    )
-    add(
-        "--ticket",
-        metavar="FILE",
-        help="the masks, and without --checkpoint the weights: a ticket file",
-    )
+    add("--checkpoint", metavar="FILE", help="the weights: a Lightning checkpoint or a state dict")
+    add("--ticket", metavar="FILE", help="the masks, and without --checkpoint the weights: a ticket file")
 
 
 def read(known: argparse.Namespace, recipe: str, overrides: Sequence[str]) -> Network:
@@ -89,10 +79,7 @@ def read(known: argparse.Namespace, recipe: str, overrides: Sequence[str]) -> Ne
 
 
 def read_rounds(
-    known: argparse.Namespace,
-    recipe: str,
-    overrides: Sequence[str],
-    rounds: Sequence[int | None],
+    known: argparse.Namespace, recipe: str, overrides: Sequence[str], rounds: Sequence[int | None]
 ) -> list[Network]:
     """Networks of several rounds of one run, on the same batch; None stands for the last round.
 
@@ -112,16 +99,7 @@ def read_rounds(
     def network(found: _Weights) -> Network:
         module = copy.deepcopy(cli.model).cpu().eval()
         masks = found.load(module)
-        return Network(
-            module,
-            masks,
-            example,
-            found.origin,
-            data,
-            recipe,
-            found.round,
-            found.metric,
-        )
+        return Network(module, masks, example, found.origin, data, recipe, found.round, found.metric)
 
     return [network(found) for found in weights]
 
@@ -137,17 +115,11 @@ class _Weights:
 
 
 def _check(known: argparse.Namespace, rounds: Sequence[int | None]) -> None:
-    other = [
-        f"--{name}"
-        for name in ("checkpoint", "ticket")
-        if getattr(known, name) is not None
-    ]
+    other = [f"--{name}" for name in ("checkpoint", "ticket") if getattr(known, name) is not None]
     if known.run is not None and other:
         raise ValueError(f"--run and {other[0]} both name weights: give one of them")
     if other and any(round is not None for round in rounds):
-        raise ValueError(
-            f"a round is of a run, and {other[0]} names other weights: leave one of them out"
-        )
+        raise ValueError(f"a round is of a run, and {other[0]} names other weights: leave one of them out")
 
 
 def _weights(known: argparse.Namespace, cli: RecipeCLI, round: int | None) -> _Weights:
@@ -161,11 +133,7 @@ def _weights(known: argparse.Namespace, cli: RecipeCLI, round: int | None) -> _W
             ticket.apply(module)
             return ticket.masks
 
-        kind = (
-            "the start weights"
-            if ticket.weights
-            else "the recipe's own start weights under the masks"
-        )
+        kind = "the start weights" if ticket.weights else "the recipe's own start weights under the masks"
         return _Weights(f"{kind} of {known.ticket}", apply)
     if known.run is None and not cli.dirpath.exists():
         raise ValueError(
@@ -189,10 +157,7 @@ def _of_run(run: Run, round: int | None) -> _Weights:
     masks = run.last_masks(round)
     origin = f"the weights of round {round} of {run.path}"
     return _Weights(
-        origin,
-        lambda module: _load(module, weights, masks, origin),
-        round,
-        _metric_at_the_end(run.summary(round)),
+        origin, lambda module: _load(module, weights, masks, origin), round, _metric_at_the_end(run.summary(round))
     )
 
 
@@ -213,22 +178,13 @@ def _of_checkpoint(known: argparse.Namespace, cli: RecipeCLI) -> _Weights:
 
     def load(module: nn.Module) -> Masks:
         found = _load(module, weights, masks or {}, origin)
-        return (
-            found
-            if masks is not None
-            else baked_masks(module, pruning.include, pruning.exclude)
-        )
+        return found if masks is not None else baked_masks(module, pruning.include, pruning.exclude)
 
     origin = f"the weights in {known.checkpoint}"
     return _Weights(origin, load)
 
 
-def _load(
-    module: nn.Module,
-    weights: Mapping[str, Tensor],
-    masks: Mapping[str, Tensor],
-    origin: str,
-) -> Masks:
+def _load(module: nn.Module, weights: Mapping[str, Tensor], masks: Mapping[str, Tensor], origin: str) -> Masks:
     check_weights(weights, module, origin)
     load_weights(module, weights, origin)
     masks, parameters = Masks(masks), parameters_of(module)
@@ -245,10 +201,7 @@ def _ways_out(run: Run, missing: int) -> str:
             if round != missing:
                 run.weights(round)
                 kept.append(f"--round {round}")
-    ways = [
-        *kept,
-        "--ticket FILE for start weights (Run.ticket(ROUND).save writes one)",
-    ]
+    ways = [*kept, "--ticket FILE for start weights (Run.ticket(ROUND).save writes one)"]
     return f"There is {', '.join(ways)}"
 
 
@@ -280,9 +233,7 @@ def _example(cli: RecipeCLI) -> tuple[Example, str]:
     except Exception as error:
         if known is None:
             raise
-        why = str(error).partition("\n")[
-            0
-        ]  # data may be missing; the model says what it takes
+        why = str(error).partition("\n")[0]  # data may be missing; the model says what it takes
     takes_more = isinstance(known, (tuple, list)) and len(known) > 1
     if batch.example is not None and not takes_more:
         return batch.example, "the first training batch"

@@ -26,13 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="the budget: epochs of all rounds together, dense included",
     )
-    add(
-        "--density",
-        type=float,
-        required=True,
-        metavar="D",
-        help="the target, kept / prunable",
-    )
+    add("--density", type=float, required=True, metavar="D", help="the target, kept / prunable")
     add("--seeds", type=int, default=5, metavar="N", help="to confirm it (default: 5)")
     add("--all", action="store_true", help="list every candidate, not the ten best")
 

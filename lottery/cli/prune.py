@@ -54,9 +54,7 @@ def prune(arguments: list[str]) -> int:
     return 0
 
 
-def _once(
-    known: argparse.Namespace, cli: RecipeCLI, source: Source | None
-) -> PruneOnce:
+def _once(known: argparse.Namespace, cli: RecipeCLI, source: Source | None) -> PruneOnce:
     """The decision that is asked for: the recipe's, changed as the options say."""
     from lottery.training.prune_once import PruneOnce
 
@@ -88,11 +86,7 @@ def _given(known: argparse.Namespace) -> Source | None:
     from lottery.training.prune_once import Source
 
     if known.checkpoint is not None:
-        return Source(
-            f"the weights in {known.checkpoint}",
-            read_weights(known.checkpoint),
-            trained=True,
-        )
+        return Source(f"the weights in {known.checkpoint}", read_weights(known.checkpoint), trained=True)
     if known.run is None:
         return None
     run, round = Run(known.run), known.round
@@ -130,10 +124,7 @@ def _provenance(once: PruneOnce, recipe: str, overrides: list[str]) -> dict[str,
         "command": "lottery prune",
         "recipe": shlex.join([recipe, *overrides]),
         "pruned": once.source.origin,
-        "pruning": {
-            **pieces,
-            **{name: pruning[name] for name in told if pruning[name]},
-        },
+        "pruning": {**pieces, **{name: pruning[name] for name in told if pruning[name]}},
         "seed": once.seed,
         "seed_everything": os.environ.get("PL_GLOBAL_SEED"),
         "versions": versions(),
@@ -163,9 +154,7 @@ def _in_words(found: Connectivity, asked: float | None) -> str:
         text += f", {percent(on_paths)} on a path from input to output"
     text += f"; {dead} of {sum(found.units.values())} units dead"
     if found.empty:
-        text += (
-            f"\nwarning: nothing is left of {', '.join(found.empty)} (layer collapse)"
-        )
+        text += f"\nwarning: nothing is left of {', '.join(found.empty)} (layer collapse)"
     return text
 
 

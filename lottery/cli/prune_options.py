@@ -84,9 +84,7 @@ def check(known: argparse.Namespace) -> None:
 
 def options_parser() -> argparse.ArgumentParser:
     """The command's own options; what it does not know are settings of the recipe."""
-    parser = recipe_arguments.parser(
-        "prune", USAGE, DESCRIPTION, f"{_listed()}\n{EPILOG}"
-    )
+    parser = recipe_arguments.parser("prune", USAGE, DESCRIPTION, f"{_listed()}\n{EPILOG}")
     add = parser.add_argument
     add("-o", "--output", type=Path, required=True, metavar="FILE", help="the ticket")
     add("--density", type=float, metavar="D", help="kept / prunable, in (0, 1)")
@@ -96,20 +94,10 @@ def options_parser() -> argparse.ArgumentParser:
     add("--steps", type=int, metavar="N", help="decide in N steps, each scored anew")
     add("--include", nargs="+", metavar="PATTERN", help="globs of parameters to prune")
     add("--exclude", nargs="+", metavar="PATTERN", help="globs of those to leave alone")
-    add(
-        "--collapse",
-        choices=("stop", "warn"),
-        help="what to do when a layer or all paths would be cut",
-    )
+    add("--collapse", choices=("stop", "warn"), help="what to do when a layer or all paths would be cut")
     weights = parser.add_mutually_exclusive_group()
-    weights.add_argument(
-        "--checkpoint",
-        metavar="FILE",
-        help="the weights: a Lightning checkpoint or a state dict",
-    )
-    weights.add_argument(
-        "--run", metavar="RUN", help="the weights: those a round of this run ended with"
-    )
+    weights.add_argument("--checkpoint", metavar="FILE", help="the weights: a Lightning checkpoint or a state dict")
+    weights.add_argument("--run", metavar="RUN", help="the weights: those a round of this run ended with")
     add("--round", type=int, metavar="R", help="the round (default: the last one)")
     add(
         "--seed",
@@ -118,23 +106,14 @@ def options_parser() -> argparse.ArgumentParser:
         help="of the order in which the score sees data, and of its draws; by default as in `lottery run`"
         " (--seed_everything N gives other weights)",
     )
-    add(
-        "--weights",
-        choices=get_args(Kind),
-        default="all",
-        help="which start weights go into the file (default: all)",
-    )
+    add("--weights", choices=get_args(Kind), default="all", help="which start weights go into the file (default: all)")
     return parser
 
 
 def _listed() -> str:
     """Every score, scope and structure with a line about it."""
     parts = []
-    for what, entries in (
-        ("scores", scores.available()),
-        ("scopes", _SCOPES),
-        ("structures", structures.available()),
-    ):
+    for what, entries in (("scores", scores.available()), ("scopes", _SCOPES), ("structures", structures.available())):
         width = max(map(len, entries))
         lines = [f"  {name:{width}}  {about}" for name, about in entries.items()]
         parts.append("\n".join([f"{what}:", *lines]))

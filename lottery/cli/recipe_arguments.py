@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 
 
-def parser(
-    command: str, usage: str, description: str, epilog: str
-) -> argparse.ArgumentParser:
+def parser(command: str, usage: str, description: str, epilog: str) -> argparse.ArgumentParser:
     """For a command's own options, which are never abbreviated: what it does not know are settings of the recipe."""
     return argparse.ArgumentParser(
         prog=f"lottery {command}",
@@ -27,9 +25,7 @@ def help_status(options: argparse.ArgumentParser, arguments: list[str]) -> int |
     return 0 if arguments and arguments[0] in ("-h", "--help") else 2
 
 
-def parse(
-    options: argparse.ArgumentParser, arguments: list[str]
-) -> tuple[argparse.Namespace, str, list[str]]:
+def parse(options: argparse.ArgumentParser, arguments: list[str]) -> tuple[argparse.Namespace, str, list[str]]:
     """A command's own options, its recipe, and settings of the recipe."""
     recipe, *rest = arguments
     known, overrides = options.parse_known_args(rest)

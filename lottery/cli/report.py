@@ -58,10 +58,7 @@ def _writer(names: Sequence[str], margin: float | None) -> tuple[_Write, Path]:
     from lottery.studies import Study
 
     study = Study(directory)
-    return (
-        lambda path, doing: write_study(study, path, doing, margin),
-        directory,
-    )
+    return (lambda path, doing: write_study(study, path, doing, margin), directory)
 
 
 def _path_of(text: str) -> Path:

@@ -46,13 +46,7 @@ def run_recipe(arguments: list[str]) -> int:
     from lottery.training.recipes import load, quieten
 
     quieten()
-    cli = load(
-        recipe,
-        overrides,
-        usage=USAGE,
-        description=DESCRIPTION,
-        epilog=EPILOG,
-    )
+    cli = load(recipe, overrides, usage=USAGE, description=DESCRIPTION, epilog=EPILOG)
     try:
         cli.trainer.fit(cli.model, datamodule=cli.datamodule)
     except SystemExit:  # Lightning's way to end after Ctrl+C

@@ -79,17 +79,13 @@ def study(arguments: list[str]) -> int:
         terminal.show(f"failed: {cell.key}: {error}")
         terminal.show(f"  see {log}" if log.exists() else "  it was not begun")
     if progress.failed:
-        print(
-            f"\n{len(progress.failed)} trainings failed. The same command tries them again:\n  {command}"
-        )
+        print(f"\n{len(progress.failed)} trainings failed. The same command tries them again:\n  {command}")
     if found.begun:
         _say_what_was_found(found, known)
     return 1 if progress.failed else 0
 
 
-def _planned(
-    source: str, known: argparse.Namespace, overrides: list[str]
-) -> tuple[Path, Plan]:
+def _planned(source: str, known: argparse.Namespace, overrides: list[str]) -> tuple[Path, Plan]:
     """The directory of the study that is asked for, and its plan."""
     from lottery.studies import Study, planned
 
@@ -102,11 +98,7 @@ def _planned(
             )
         return Path(source), Study(source).plan
     dirpath = known.dirpath or Path("checkpoints") / f"{Path(source).stem}_study"
-    chosen = {
-        name: value
-        for name in ("seeds", "controls", "rounds")
-        if (value := getattr(known, name)) is not None
-    }
+    chosen = {name: value for name in ("seeds", "controls", "rounds") if (value := getattr(known, name)) is not None}
     return dirpath, planned(source, dirpath, overrides=overrides, **chosen)
 
 
@@ -147,52 +139,15 @@ def _parser() -> argparse.ArgumentParser:
     summaries = controls.available()
     width = max(map(len, summaries))
     listed = "\n".join(f"  {name:<{width}}  {does}" for name, does in summaries.items())
-    parser = recipe_arguments.parser(
-        "study", USAGE, DESCRIPTION, EPILOG.format(controls=listed)
-    )
+    parser = recipe_arguments.parser("study", USAGE, DESCRIPTION, EPILOG.format(controls=listed))
     add = parser.add_argument
-    add(
-        "--seeds",
-        type=_seeds,
-        metavar="N",
-        help="how many, or which: 0,1,7 (default: 5)",
-    )
-    add(
-        "--controls",
-        type=_names,
-        metavar="A,B",
-        help="the arms beside the ticket (default: reinit,random,signs)",
-    )
-    add(
-        "--rounds",
-        type=_numbers,
-        metavar="R,R",
-        help="the rounds that are compared (default: six, evenly spread)",
-    )
-    add(
-        "--dirpath",
-        type=Path,
-        metavar="DIR",
-        help="the study's directory (default: checkpoints/RECIPE_study)",
-    )
-    add(
-        "--margin",
-        type=float,
-        help="how much worse than dense still counts as matching (default: 0.01 of accuracy)",
-    )
-    add(
-        "--level",
-        type=float,
-        default=0.05,
-        help="chance of any false claim of a kind (default: 0.05)",
-    )
-    add(
-        "--attempts",
-        type=int,
-        default=3,
-        metavar="N",
-        help="how often a training is tried that fails (default: 3)",
-    )
+    add("--seeds", type=_seeds, metavar="N", help="how many, or which: 0,1,7 (default: 5)")
+    add("--controls", type=_names, metavar="A,B", help="the arms beside the ticket (default: reinit,random,signs)")
+    add("--rounds", type=_numbers, metavar="R,R", help="the rounds that are compared (default: six, evenly spread)")
+    add("--dirpath", type=Path, metavar="DIR", help="the study's directory (default: checkpoints/RECIPE_study)")
+    add("--margin", type=float, help="how much worse than dense still counts as matching (default: 0.01 of accuracy)")
+    add("--level", type=float, default=0.05, help="chance of any false claim of a kind (default: 0.05)")
+    add("--attempts", type=int, default=3, metavar="N", help="how often a training is tried that fails (default: 3)")
     add("--dry-run", action="store_true", help="show what would be trained")
     where = parser.add_argument_group("where it is trained")
     add = where.add_argument
@@ -208,13 +163,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="how many trainings at once (default: one per core, or per GPU; slurm: 100 in the queue)",
     )
-    add(
-        "--cpus",
-        type=float,
-        default=1.0,
-        metavar="N",
-        help="ray, slurm: cores for each training (default: 1)",
-    )
+    add("--cpus", type=float, default=1.0, metavar="N", help="ray, slurm: cores for each training (default: 1)")
     add(
         "--gpus",
         type=float,
@@ -222,16 +171,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="GPUs for each training; with ray also a fraction (default: 0)",
     )
-    add(
-        "--address",
-        help="ray: the cluster, such as auto or host:6379 (default: one of this machine's own)",
-    )
+    add("--address", help="ray: the cluster, such as auto or host:6379 (default: one of this machine's own)")
     add("--partition", help="slurm: the partition")
-    add(
-        "--time",
-        default="1h",
-        help="slurm: the longest that a training may take (default: 1h)",
-    )
+    add("--time", default="1h", help="slurm: the longest that a training may take (default: 1h)")
     return parser
 
 

@@ -91,9 +91,7 @@ def _origin(provenance: Mapping[str, Any]) -> Iterator[Any]:
                 if metrics:
                     table.add_row(part.replace("_", ", "), _pairs(metrics))
         else:
-            table.add_row(
-                name, _pairs(value) if isinstance(value, dict) else str(value)
-            )
+            table.add_row(name, _pairs(value) if isinstance(value, dict) else str(value))
     yield ""
     yield table
 
@@ -136,8 +134,8 @@ def listing_view(found: Sequence[Entry], directory: Path) -> Any:
 
     if not found:
         return (
-            f"no studies, runs or tickets below {directory}. `lottery run recipes/digits.yaml` makes a run in checkpoints/digits;"
-            " Ticket.save makes a ticket file."
+            f"no studies, runs or tickets below {directory}. `lottery run recipes/digits.yaml` makes a run in"
+            " checkpoints/digits; Ticket.save makes a ticket file."
         )
     rows = [_cells(entry, directory) for entry in found]
     lines: list[Any] = [f"below {directory}", _Fitted(rows, _SPARE, left=2)]

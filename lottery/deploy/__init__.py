@@ -1,6 +1,8 @@
-"""What a ticket is good for: a network that is permanent, physically smaller, sparse, exported, and what each of it saves.
+"""What a ticket is good for: a network that is permanent, physically smaller, sparse, exported, and what each of it
+saves.
 
-- `lottery.tickets.baking`: zeros in the weights of a plain module (`bake`, `baked_masks`; also `Ticket.bake`, `Ticket.of`)
+- `lottery.tickets.baking`: zeros in the weights of a plain module (`bake`, `baked_masks`; also `Ticket.bake`,
+`Ticket.of`)
 - `compaction/`: without the units that nothing reads or nothing writes (`compact`, `resize`)
 - `sparse/`: sparse files (`save_sparse`, `load_sparse`) and sparse matrices (`sparsify`)
 - `export/`: ONNX, torch.export and Hugging Face's files, checked before they are there; any format of `formats/` by its

@@ -15,6 +15,7 @@ def alone(device: torch.device) -> bool:
 
 
 def clock_of(device: torch.device) -> Callable[[], float]:
-    """Seconds: of processor time where one thread of the CPU works alone, which equals time on an idle machine and leaves
-    out what other processes take; else by the clock, once the device is done."""
+    """Seconds: of processor time where one thread of the CPU works alone, which equals time on an idle machine and
+    leaves out what other processes take; else by the clock, once the device is done.
+    """
     return time.thread_time if alone(device) else timer

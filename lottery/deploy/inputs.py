@@ -23,9 +23,7 @@ def batch_of(inputs: Inputs, size: int) -> Inputs:
     def sized(x: Tensor) -> Tensor:
         return x[torch.arange(size, device=x.device) % len(x)].contiguous()
 
-    return tuple(
-        sized(x) if isinstance(x, Tensor) and x.ndim and len(x) else x for x in inputs
-    )
+    return tuple(sized(x) if isinstance(x, Tensor) and x.ndim and len(x) else x for x in inputs)
 
 
 def moved(inputs: Inputs, device: str | torch.device) -> Inputs:

@@ -82,10 +82,7 @@ def _processor() -> str:
         pass
     if platform.system() == "Darwin":
         asked = subprocess.run(
-            ["sysctl", "-n", "machdep.cpu.brand_string"],
-            check=False,
-            capture_output=True,
-            text=True,
+            ["sysctl", "-n", "machdep.cpu.brand_string"], check=False, capture_output=True, text=True
         )
         if asked.returncode == 0:
             return asked.stdout.strip()

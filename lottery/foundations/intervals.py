@@ -8,9 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 
 
-def mean_interval(
-    values: Iterable[float], confidence: float = 0.95
-) -> tuple[float, float, float]:
+def mean_interval(values: Iterable[float], confidence: float = 0.95) -> tuple[float, float, float]:
     """Mean of a sample and the interval of the mean by Student's t.
 
     mean ± t(n - 1) · s / √n, with the quantile t of `confidence` and s over n - 1.

@@ -1,7 +1,7 @@
 """A module's parameters and weights by canonical names: those that it has where no part of it is compiled.
 
-`torch.compile` puts a part of a module into a wrapper, which adds ``_orig_mod.`` to the names of all that is inside. A mask
-or a ticket is the same whether or not parts are compiled, so everything here goes by names without it.
+`torch.compile` puts a part of a module into a wrapper, which adds ``_orig_mod.`` to the names of all that is inside. A
+mask or a ticket is the same whether or not parts are compiled, so everything here goes by names without it.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def owner_of(module: nn.Module, name: str) -> nn.Module:
 def weights_of(module: nn.Module) -> dict[str, Tensor]:
     """The state dict by canonical names, without extra state that is no tensor.
 
-    It is the whole one, also where the module's class leaves parts out of what its `state_dict` gives. The tensors share
-    the module's memory.
+    It is the whole one, also where the module's class leaves parts out of what its `state_dict` gives. The tensors
+    share the module's memory.
     """
     state = renamed(_state(module))
     return {name: t.detach() for name, t in state.items() if isinstance(t, Tensor)}
@@ -71,8 +71,8 @@ def differences(
     """Canonical names that only `weights` have, names that only the module has, and names with their two shapes where
     these differ.
 
-    A tensor that the module has under several names is there where it is under one. A lazy parameter has every shape, and
-    so has extra state.
+    A tensor that the module has under several names is there where it is under one. A lazy parameter has every shape,
+    and so has extra state.
     """
     given = renamed(weights)
     state = renamed(_state(module))
@@ -91,9 +91,7 @@ def differences(
     return extra, missing, reshaped
 
 
-def load_weights(
-    module: nn.Module, weights: Mapping[str, Tensor], origin: str = "the weights"
-) -> None:
+def load_weights(module: nn.Module, weights: Mapping[str, Tensor], origin: str = "the weights") -> None:
     """Load weights into a module, compiled or not, all of them or none.
 
     What the module has under several names gets the value of the first of them that is given. Extra state that is no
@@ -105,7 +103,8 @@ def load_weights(
         origin: the weights in words, for messages.
 
     Raises:
-        ValueError: a name is missing or left over, or a shape differs; the message names each. Nothing was changed then.
+        ValueError: a name is missing or left over, or a shape differs; the message names each. Nothing was changed
+            then.
 
     Example:
         >>> import torch
@@ -120,22 +119,15 @@ def load_weights(
     extra, missing, reshaped = differences(given, plain)
     wrong = [f"{name}: only in {origin}" for name in extra]
     wrong += [f"{name}: only in the module" for name in missing]
-    wrong += [
-        f"{n}: {mine} in {origin}, {its} in the module" for n, mine, its in reshaped
-    ]
+    wrong += [f"{n}: {mine} in {origin}, {its} in the module" for n, mine, its in reshaped]
     if wrong:
-        raise ValueError(
-            f"{origin} do not fit the module {type(plain).__name__}:\n  "
-            + "\n  ".join(wrong)
-        )
+        raise ValueError(f"{origin} do not fit the module {type(plain).__name__}:\n  " + "\n  ".join(wrong))
     state = _state(plain)
     values: dict[int, Tensor] = {}
     for name, tensor in state.items():
         if canonical(name) in given:
             values.setdefault(id(tensor), given[canonical(name)])
-    nn.Module.load_state_dict(
-        plain, {name: values.get(id(t), t) for name, t in state.items()}
-    )
+    nn.Module.load_state_dict(plain, {name: values.get(id(t), t) for name, t in state.items()})
 
 
 def shape_buffers(module: nn.Module, values: Mapping[str, Tensor]) -> None:

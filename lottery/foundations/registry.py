@@ -52,9 +52,7 @@ class Registry(Generic[P]):
             for name in names:
                 known = self._named.get(name, piece)
                 if _home(known) != _home(piece):
-                    raise ValueError(
-                        f"there is a {self.kind} {name!r} already, in {known.__module__}"
-                    )
+                    raise ValueError(f"there is a {self.kind} {name!r} already, in {known.__module__}")
                 self._named[name] = piece
             return piece
 
@@ -77,8 +75,8 @@ class Registry(Generic[P]):
         if self.accepts(piece):
             return piece
         raise TypeError(
-            f"{self.argument}={piece!r}: give a name ({', '.join(self.available())}), a mapping with a name and settings,"
-            f" or {self.otherwise}"
+            f"{self.argument}={piece!r}: give a name ({', '.join(self.available())}), a mapping with a name and"
+            f" settings, or {self.otherwise}"
         )
 
     def __iter__(self) -> Iterator[str]:
@@ -87,10 +85,7 @@ class Registry(Generic[P]):
 
     def available(self) -> dict[str, str]:
         """Every name with one line about it, in alphabetical order."""
-        return {
-            name: (piece.__doc__ or "").strip().split("\n")[0]
-            for name, piece in sorted(self._named.items())
-        }
+        return {name: (piece.__doc__ or "").strip().split("\n")[0] for name, piece in sorted(self._named.items())}
 
     def find(self, piece: P) -> str | None:
         """The name of a piece, the first of several; None of a user's own that has none."""
@@ -111,7 +106,8 @@ class Registry(Generic[P]):
         known = [f.name for f in fields(cast(Any, piece))] if configurable else []
         if unknown := settings.keys() - set(known):
             raise ValueError(
-                f"the {self.kind} {name!r} has no setting {', '.join(sorted(unknown))}; it has {', '.join(known) or 'none'}"
+                f"the {self.kind} {name!r} has no setting {', '.join(sorted(unknown))}; it has"
+                f" {', '.join(known) or 'none'}"
             )
         return piece(**settings) if configurable else cast(P, piece)
 

@@ -52,9 +52,5 @@ class Step:
         return cls(int(match["epochs"] or 0), int(match["iterations"] or 0))
 
     def __str__(self) -> str:
-        parts = [
-            f"{n}{unit}"
-            for n, unit in ((self.epochs, "ep"), (self.iterations, "it"))
-            if n
-        ]
+        parts = [f"{n}{unit}" for n, unit in ((self.epochs, "ep"), (self.iterations, "it")) if n]
         return "".join(parts) or "init"

@@ -20,13 +20,7 @@ def capture() -> Streams:
     kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     return {
         "python": [version, list(internal), gauss],
-        "numpy": [
-            kind,
-            torch.from_numpy(np.asarray(keys).astype(np.int64)),
-            position,
-            has_gauss,
-            cached,
-        ],
+        "numpy": [kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, cached],
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
     }
@@ -37,9 +31,7 @@ def restore(streams: Streams) -> None:
     version, internal, gauss = streams["python"]
     random.setstate((version, tuple(internal), gauss))
     kind, keys, position, has_gauss, cached = streams["numpy"]
-    np.random.set_state(
-        (kind, keys.numpy().astype(np.uint32), position, has_gauss, cached)
-    )
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, cached))
     torch.set_rng_state(streams["torch"])
     if streams["cuda"]:
         torch.cuda.set_rng_state_all(streams["cuda"])

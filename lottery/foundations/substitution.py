@@ -12,11 +12,12 @@ from lottery.foundations.names import buffers_of, parameters_of
 
 @contextmanager
 def substituted(module: nn.Module, values: Mapping[str, Tensor]) -> Iterator[None]:
-    """Inside the block the module computes with other tensors; after it each place holds the very object it held before.
+    """Inside the block the module computes with other tensors; after it each place holds the very object it held
+    before.
 
     A parameter is replaced in every place where it stands, in submodules that have several names and under all names of
-    tied weights. Works inside `torch.func.grad` and `vmap`. (`torch.func.functional_call` leaves its tensors behind in a
-    submodule that has two names.)
+    tied weights. Works inside `torch.func.grad` and `vmap`. (`torch.func.functional_call` leaves its tensors behind in
+    a submodule that has two names.)
 
     Args:
         module: any module.

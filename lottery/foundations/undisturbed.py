@@ -26,10 +26,7 @@ def undisturbed(module: nn.Module, names: Mapping[str, Any]) -> Iterator[None]:
         for owner in module.modules()
         for name, buffer in owner.named_buffers(recurse=False, remove_duplicate=False)
     ]
-    parameters = [
-        (name, p, p.data, p.grad, p.requires_grad)
-        for name, p in parameters_of(module).items()
-    ]
+    parameters = [(name, p, p.data, p.grad, p.requires_grad) for name, p in parameters_of(module).items()]
     with ExitStack() as stack:
         stack.enter_context(isolated())
         stack.enter_context(torch.inference_mode(False))

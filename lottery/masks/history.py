@@ -130,9 +130,7 @@ class MaskHistory(Sequence[Masks]):
         return torch.frombuffer(bytearray(b"".join(pieces)), dtype=torch.uint8)
 
     @classmethod
-    def unpack(
-        cls, packed: Tensor, shapes: Mapping[str, Sequence[int]], rounds: int
-    ) -> MaskHistory:
+    def unpack(cls, packed: Tensor, shapes: Mapping[str, Sequence[int]], rounds: int) -> MaskHistory:
         """The inverse of `pack`, given the shape of each parameter and the number of rounds.
 
         Raises:
@@ -140,10 +138,7 @@ class MaskHistory(Sequence[Masks]):
         """
         sizes = [math.prod(shape) for shape in shapes.values()]
         sides = [side for shape in shapes.values() for side in shape]
-        if not (
-            0 < rounds <= MOST_ROUNDS
-            and all(0 <= n <= sys.maxsize for n in [*sides, sum(sizes)])
-        ):
+        if not (0 < rounds <= MOST_ROUNDS and all(0 <= n <= sys.maxsize for n in [*sides, sum(sizes)])):
             raise ValueError(f"no masks have {rounds} rounds and the shapes {shapes}")
         reader = _Reader(packed.numpy().tobytes())
         alive = reader.bits(sum(sizes)).nonzero()[0]
@@ -154,10 +149,7 @@ class MaskHistory(Sequence[Masks]):
             flat[alive] += 1
         reader.close()
         pieces = torch.from_numpy(flat).split(sizes)
-        deaths = {
-            name: piece.reshape(tuple(shapes[name]))
-            for name, piece in zip(shapes, pieces, strict=True)
-        }
+        deaths = {name: piece.reshape(tuple(shapes[name])) for name, piece in zip(shapes, pieces, strict=True)}
         return cls(deaths, rounds)
 
     def _flat(self) -> np.ndarray:

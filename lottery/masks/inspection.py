@@ -40,9 +40,7 @@ def fan_in(mask: Tensor) -> Tensor:
 def fan_out(mask: Tensor) -> Tensor:
     """Weights kept out of each input: shape (inputs,); (1,) for a parameter of one dimension."""
     return (
-        mask.reshape(*mask.shape[:2], math.prod(mask.shape[2:])).sum((0, 2))
-        if mask.ndim > 1
-        else mask.sum().reshape(1)
+        mask.reshape(*mask.shape[:2], math.prod(mask.shape[2:])).sum((0, 2)) if mask.ndim > 1 else mask.sum().reshape(1)
     )
 
 
@@ -86,9 +84,7 @@ def overlap(masks: Masks, other: Masks) -> pandas.DataFrame:
     """
     masks.check_same(other)
     rows: dict[str, dict[str, float]] = {}
-    total = dict.fromkeys(
-        ("weights", "kept", "kept_other", "both", "mean", "variance"), 0.0
-    )
+    total = dict.fromkeys(("weights", "kept", "kept_other", "both", "mean", "variance"), 0.0)
     for name, mask in masks.items():
         n, a, b = mask.numel(), int(mask.sum()), int(other[name].sum())
         counts = {
@@ -109,12 +105,7 @@ def overlap(masks: Masks, other: Masks) -> pandas.DataFrame:
 
 
 def _overlap_row(
-    weights: float,
-    kept: float,
-    kept_other: float,
-    both: float,
-    mean: float,
-    variance: float,
+    weights: float, kept: float, kept_other: float, both: float, mean: float, variance: float
 ) -> dict[str, float]:
     either = kept + kept_other
     return {
@@ -129,9 +120,7 @@ def _overlap_row(
     }
 
 
-def signs_kept(
-    masks: Masks, start: Mapping[str, Tensor], weights: Mapping[str, Tensor]
-) -> pandas.Series:
+def signs_kept(masks: Masks, start: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> pandas.Series:
     """The share of kept weights whose sign in `weights` is that in `start`, per parameter and "all".
 
     A zero has a sign of its own; a parameter without kept weights gives NaN.
@@ -155,12 +144,8 @@ def signs_kept(
     return pandas.Series(shares, name="signs_kept", dtype=float)
 
 
-def _frame(
-    rows: Mapping[str, Mapping[str, object]], columns: list[str]
-) -> pandas.DataFrame:
+def _frame(rows: Mapping[str, Mapping[str, object]], columns: list[str]) -> pandas.DataFrame:
     import pandas
 
     named = [{"parameter": name, **row} for name, row in rows.items()]
-    return pandas.DataFrame(named, columns=["parameter", *columns]).set_index(
-        "parameter"
-    )
+    return pandas.DataFrame(named, columns=["parameter", *columns]).set_index("parameter")

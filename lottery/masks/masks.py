@@ -32,23 +32,13 @@ class Masks(Mapping[str, Tensor]):
     def __init__(self, masks: Mapping[str, Tensor]) -> None:
         for name, mask in masks.items():
             if mask.dtype is not torch.bool:
-                raise TypeError(
-                    f"the mask of {name!r} has dtype {mask.dtype}; a mask is boolean, True = kept"
-                )
-        self._masks = {
-            name: mask.detach().to("cpu", copy=True)
-            for name, mask in renamed(masks).items()
-        }
+                raise TypeError(f"the mask of {name!r} has dtype {mask.dtype}; a mask is boolean, True = kept")
+        self._masks = {name: mask.detach().to("cpu", copy=True) for name, mask in renamed(masks).items()}
 
     @classmethod
     def ones(cls, parameters: Mapping[str, Tensor]) -> Masks:
         """Masks that keep every weight of `parameters`."""
-        return cls(
-            {
-                name: torch.ones(p.shape, dtype=torch.bool)
-                for name, p in parameters.items()
-            }
-        )
+        return cls({name: torch.ones(p.shape, dtype=torch.bool) for name, p in parameters.items()})
 
     def __getitem__(self, name: str) -> Tensor:
         return self._masks[name]
@@ -62,9 +52,7 @@ class Masks(Mapping[str, Tensor]):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Mapping):
             return NotImplemented
-        return self.keys() == other.keys() and all(
-            torch.equal(mask, other[name]) for name, mask in self.items()
-        )
+        return self.keys() == other.keys() and all(torch.equal(mask, other[name]) for name, mask in self.items())
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -88,16 +76,12 @@ class Masks(Mapping[str, Tensor]):
 
     def densities(self) -> dict[str, float]:
         """Density of each parameter."""
-        return {
-            name: int(mask.sum()) / mask.numel() if mask.numel() else 1.0
-            for name, mask in self.items()
-        }
+        return {name: int(mask.sum()) / mask.numel() if mask.numel() else 1.0 for name, mask in self.items()}
 
     def nested_in(self, other: Mapping[str, Tensor]) -> bool:
         """Whether every weight kept here is also kept in `other`."""
         return self.keys() == other.keys() and all(
-            mask.shape == other[name].shape and not bool((mask & ~other[name]).any())
-            for name, mask in self.items()
+            mask.shape == other[name].shape and not bool((mask & ~other[name]).any()) for name, mask in self.items()
         )
 
     def __and__(self, other: Mapping[str, Tensor]) -> Masks:
@@ -116,11 +100,7 @@ class Masks(Mapping[str, Tensor]):
         """The weights kept here and not in `other`."""
         return self._combined(other, lambda here, there: here & ~there)
 
-    def _combined(
-        self,
-        other: Mapping[str, Tensor],
-        combine: Callable[[Tensor, Tensor], Tensor],
-    ) -> Masks:
+    def _combined(self, other: Mapping[str, Tensor], combine: Callable[[Tensor, Tensor], Tensor]) -> Masks:
         self.check_same(other)
         return Masks({name: combine(mask, other[name]) for name, mask in self.items()})
 
@@ -141,9 +121,7 @@ class Masks(Mapping[str, Tensor]):
             if name in other and other[name].shape != mask.shape
         ]
         if wrong:
-            raise ValueError(
-                "the masks are not of the same parameters:\n  " + "\n  ".join(wrong)
-            )
+            raise ValueError("the masks are not of the same parameters:\n  " + "\n  ".join(wrong))
 
     def with_masks(self, masks: Mapping[str, Tensor]) -> Masks:
         """These masks, those of `masks` put in their place.
@@ -160,18 +138,14 @@ class Masks(Mapping[str, Tensor]):
         Raises:
             ValueError: parameters are missing or differ in shape; the message names each.
         """
-        wrong = [
-            f"{name}: not in the module" for name in self if name not in parameters
-        ]
+        wrong = [f"{name}: not in the module" for name in self if name not in parameters]
         wrong += [
             f"{name}: {tuple(mask.shape)} in the {of}, {tuple(parameters[name].shape)} in the module"
             for name, mask in self.items()
             if name in parameters and parameters[name].shape != mask.shape
         ]
         if wrong:
-            raise ValueError(
-                f"the {of} does not fit the module:\n  " + "\n  ".join(wrong)
-            )
+            raise ValueError(f"the {of} does not fit the module:\n  " + "\n  ".join(wrong))
 
     def apply(self, parameters: Mapping[str, Tensor]) -> None:
         """Set the pruned weights of `parameters` to zero, in place."""
@@ -181,24 +155,17 @@ class Masks(Mapping[str, Tensor]):
 
     def pack(self) -> dict[str, Tensor]:
         """One bit per weight: parameter name to uint8 tensor of ceil(n / 8) bytes."""
-        return {
-            name: torch.from_numpy(np.packbits(mask.numpy().reshape(-1)))
-            for name, mask in self.items()
-        }
+        return {name: torch.from_numpy(np.packbits(mask.numpy().reshape(-1))) for name, mask in self.items()}
 
     @classmethod
-    def unpack(
-        cls, packed: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]
-    ) -> Masks:
+    def unpack(cls, packed: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> Masks:
         """The inverse of `pack`, given the shape of each parameter; in the order of `shapes`.
 
         Raises:
             ValueError: the names differ, or a shape does not go with the number of bytes.
         """
         if odd := packed.keys() ^ shapes.keys():
-            raise ValueError(
-                f"packed masks and their shapes differ in the names {sorted(odd)}"
-            )
+            raise ValueError(f"packed masks and their shapes differ in the names {sorted(odd)}")
 
         def bits(name: str) -> Tensor:
             shape = tuple(shapes[name])

@@ -12,9 +12,7 @@ from torch.nn.parameter import UninitializedParameter
 from lottery.foundations.names import owner_of, parameters_of, uncompiled
 
 _WEIGHT = re.compile(r"(.+_)?weight(_(v|orig|ih|hh|hr)(_.*)?)?")
-_PARAMETRIZED = re.compile(
-    r"(?:.*\.)?parametrizations\.(?P<of>[^.]+)\.original(?P<part>\d*)"
-)
+_PARAMETRIZED = re.compile(r"(?:.*\.)?parametrizations\.(?P<of>[^.]+)\.original(?P<part>\d*)")
 
 
 def prunable_parameters(
@@ -41,16 +39,8 @@ def prunable_parameters(
         ['0.weight']
     """
     parameters = parameters_of(module)
-    everything = {
-        name: p
-        for name, p in parameters.items()
-        if not isinstance(p, UninitializedParameter) and p.numel()
-    }
-    default = [
-        name
-        for name, p in everything.items()
-        if p.requires_grad and _is_weight(module, name, p)
-    ]
+    everything = {name: p for name, p in parameters.items() if not isinstance(p, UninitializedParameter) and p.numel()}
+    default = [name for name, p in everything.items() if p.requires_grad and _is_weight(module, name, p)]
     chosen = set(default)
     if include:
         chosen = set()
@@ -59,17 +49,11 @@ def prunable_parameters(
     for pattern in exclude:
         chosen.difference_update(matching(pattern, everything, what="exclude"))
     if not chosen:
-        lazy = [
-            n for n, p in parameters.items() if isinstance(p, UninitializedParameter)
-        ]
-        hint = (
-            f" Parameters without a shape yet: {lazy}; run a forward pass in `setup`."
-            if lazy
-            else ""
-        )
+        lazy = [n for n, p in parameters.items() if isinstance(p, UninitializedParameter)]
+        hint = f" Parameters without a shape yet: {lazy}; run a forward pass in `setup`." if lazy else ""
         raise ValueError(
-            f"{type(uncompiled(module)).__name__} has nothing prunable. Its parameters are: {list(everything) or 'none'}."
-            f" Name those to prune with Pruning(include=[...]).{hint}"
+            f"{type(uncompiled(module)).__name__} has nothing prunable. Its parameters are:"
+            f" {list(everything) or 'none'}. Name those to prune with Pruning(include=[...]).{hint}"
         )
     return {name: p for name, p in everything.items() if name in chosen}
 
@@ -84,9 +68,7 @@ def matching(pattern: str, *names: Iterable[str], what: str) -> list[str]:
         found = [name for name in candidates if fnmatchcase(name, pattern)]
         if found:
             return found
-    raise ValueError(
-        f"{what}={pattern!r} matches no parameter. The names are: {sorted({n for c in names for n in c})}"
-    )
+    raise ValueError(f"{what}={pattern!r} matches no parameter. The names are: {sorted({n for c in names for n in c})}")
 
 
 def _is_weight(module: nn.Module, name: str, parameter: Tensor) -> bool:
@@ -95,9 +77,7 @@ def _is_weight(module: nn.Module, name: str, parameter: Tensor) -> bool:
     parametrized = _PARAMETRIZED.fullmatch(name)
     if parametrized:
         # weight norm keeps magnitudes in original0, shape (n, 1, ...), and directions in original1
-        return _WEIGHT.fullmatch(parametrized["of"]) is not None and parametrized[
-            "part"
-        ] in ("", "1")
+        return _WEIGHT.fullmatch(parametrized["of"]) is not None and parametrized["part"] in ("", "1")
     owner, attribute = owner_of(module, name), name.rpartition(".")[2]
     if type(owner).__name__.endswith(("Norm", "Norm1d", "Norm2d", "Norm3d")):
         return False

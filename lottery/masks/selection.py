@@ -14,9 +14,7 @@ CHUNK = 2**18  # values at a time: bounds temporary memory, and fits a cache
 BINS = 2**16
 
 
-def smallest(
-    scores: Sequence[Tensor], k: int, masks: Sequence[Tensor] | None = None
-) -> list[Tensor]:
+def smallest(scores: Sequence[Tensor], k: int, masks: Sequence[Tensor] | None = None) -> list[Tensor]:
     """Mark the k smallest entries of several tensors together, ties going to the lowest positions.
 
     Radix selection: the bits of positive floats are ordered as the floats are, those of negative ones the other way
@@ -81,9 +79,7 @@ def smallest(
     return chosen
 
 
-def _kth(
-    k: int, pieces: Callable[[], Iterator[NDArray[Any]]], word: np.dtype[Any]
-) -> NDArray[Any]:
+def _kth(k: int, pieces: Callable[[], Iterator[NDArray[Any]]], word: np.dtype[Any]) -> NDArray[Any]:
     """The bits, a `word`, of the k-th smallest (from 1) of the floats whose bits each call of `pieces` goes through."""
     rising, falling = np.arange(BINS), np.arange(BINS)[::-1]
     order = np.concatenate([falling[: BINS // 2], rising[: BINS // 2]])
@@ -121,13 +117,10 @@ def _check(scores: Sequence[Tensor], k: int, masks: Sequence[Tensor]) -> None:
     for i, (score, mask) in enumerate(zip(scores, masks, strict=True)):
         if not score.is_floating_point() or mask.dtype is not torch.bool:
             raise TypeError(
-                f"scores[{i}] is {score.dtype} and its mask {mask.dtype};"
-                " scores must be floating and masks torch.bool"
+                f"scores[{i}] is {score.dtype} and its mask {mask.dtype}; scores must be floating and masks torch.bool"
             )
         if mask.shape != score.shape:
-            raise ValueError(
-                f"scores[{i}] has shape {tuple(score.shape)}, its mask {tuple(mask.shape)}"
-            )
+            raise ValueError(f"scores[{i}] has shape {tuple(score.shape)}, its mask {tuple(mask.shape)}")
     n = sum(int(mask.count_nonzero()) for mask in masks)
     if not 0 <= k <= n:
         raise ValueError(f"cannot choose {k} of {n} scores")

@@ -1,7 +1,7 @@
 """Plots of plain data: frames, tensors and masks on matplotlib axes.
 
-`Run`, `Ticket`, `Comparison` and `Study` collect what is drawn here; to draw data of your own, call these functions yourself.
-No plot changes matplotlib's global settings.
+`Run`, `Ticket`, `Comparison` and `Study` collect what is drawn here; to draw data of your own, call these functions
+yourself. No plot changes matplotlib's global settings.
 """
 
 from __future__ import annotations
@@ -11,11 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lottery.plots.arms import gains, study_metric
-    from lottery.plots.curves import (
-        against_density,
-        early_stop,
-        learning_curves,
-    )
+    from lottery.plots.curves import against_density, early_stop, learning_curves
     from lottery.plots.histograms import fans, weight_distributions
     from lottery.plots.images import input_image, mask_images, unit_images
     from lottery.plots.layers import layer_bars, layer_densities
@@ -62,9 +58,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import a plot when it is first drawn: only its module loads matplotlib."""
     if name not in _HOMES:
-        raise AttributeError(
-            f"module 'lottery.plots' has no attribute {name!r}; it has {', '.join(__all__)}"
-        )
+        raise AttributeError(f"module 'lottery.plots' has no attribute {name!r}; it has {', '.join(__all__)}")
     return getattr(importlib.import_module(f"lottery.plots.{_HOMES[name]}"), name)
 
 

@@ -13,16 +13,7 @@ from matplotlib.figure import Figure
 from lottery.plots.curves import against_density
 from lottery.plots.density_axis import falls_to_the_right, side_by_side
 from lottery.plots.panels import SMALL, new_stack
-from lottery.plots.style import (
-    DENSE,
-    INK,
-    PALETTE,
-    fit_to_means,
-    legend_height,
-    line_style,
-    new_axes,
-    write_legend,
-)
+from lottery.plots.style import DENSE, INK, PALETTE, fit_to_means, legend_height, line_style, new_axes, write_legend
 
 _MARKS = {"wins": ("*", 46), "matching": ("o", 12), "below": ("x", 14)}
 """Of the rounds whose label says something: marker and its area."""
@@ -68,13 +59,7 @@ def study_metric(
     return ax
 
 
-def gains(
-    table: pd.DataFrame,
-    *,
-    margin: float,
-    percent: bool,
-    labels: pd.DataFrame | None = None,
-) -> Figure:
+def gains(table: pd.DataFrame, *, margin: float, percent: bool, labels: pd.DataFrame | None = None) -> Figure:
     """How much better the ticket is than dense, and than each control, with 95 % intervals.
 
     Args:
@@ -91,9 +76,7 @@ def gains(
     if table.empty:
         raise ValueError("there is nothing to draw: no gain is known of any round")
     factor, unit = (100, " [points]") if percent else (1, "")
-    shown = table.assign(
-        **{name: factor * table[name] for name in ("gain", "low", "high")}
-    )
+    shown = table.assign(**{name: factor * table[name] for name in ("gain", "low", "high")})
     arms = [arm for arm in dict.fromkeys(shown["against"]) if arm != "dense"]
     legend = legend_height(len(arms), below=True)
     figure, axes = new_stack([2.6, 3 + legend] if arms else [3.2])
@@ -132,10 +115,7 @@ def gains(
 
 
 def _draw_gains(
-    ax: Axes,
-    rows: dict[str, pd.DataFrame],
-    styles: dict[str, dict[str, Any]],
-    lines: Sequence[float],
+    ax: Axes, rows: dict[str, pd.DataFrame], styles: dict[str, dict[str, Any]], lines: Sequence[float]
 ) -> None:
     every = pd.concat(list(rows.values()))
     shifts = side_by_side(every["density"], len(rows))

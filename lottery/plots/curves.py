@@ -29,13 +29,7 @@ from lottery.text.wording import in_percent
 _X_LABELS = {"step": "step [optimizer steps]", "epoch": "epoch"}
 
 
-def against_density(
-    points: pd.DataFrame,
-    *,
-    value: str,
-    ylabel: str | None = None,
-    ax: Axes | None = None,
-) -> Axes:
+def against_density(points: pd.DataFrame, *, value: str, ylabel: str | None = None, ax: Axes | None = None) -> Axes:
     """A metric against density: one line per arm, the dense network as a band.
 
     A point is the mean over the runs of an arm that have the round, its bar the 95 % interval of that mean
@@ -56,9 +50,7 @@ def against_density(
     """
     points = _with_values(points, ["arm", "run", "round", "density"], value)
     percent = in_percent(value, points[value])
-    points = points.assign(
-        shown=points[value] * (100 if percent else 1), density=100 * points["density"]
-    )
+    points = points.assign(shown=points[value] * (100 if percent else 1), density=100 * points["density"])
     arms = list(dict.fromkeys(points["arm"]))
     ax = new_axes(4 + legend_height(len(arms) + 1)) if ax is None else ax
 
@@ -82,17 +74,10 @@ def early_stop(points: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     Source:
         Frankle and Carbin 2019, figure 3: winning tickets learn faster.
     """
-    return against_density(
-        points,
-        value="best_step",
-        ylabel="step of best validation [optimizer steps]",
-        ax=ax,
-    )
+    return against_density(points, value="best_step", ylabel="step of best validation [optimizer steps]", ax=ax)
 
 
-def learning_curves(
-    history: pd.DataFrame, *, metric: str, by: str = "step", ax: Axes | None = None
-) -> Axes:
+def learning_curves(history: pd.DataFrame, *, metric: str, by: str = "step", ax: Axes | None = None) -> Axes:
     """A metric of all rounds over training, coloured by density; the dense round is thicker.
 
     Args:
@@ -130,11 +115,7 @@ def learning_curves(
     ax.set_ylabel(_with_unit(metric, percent))
     if sparsest < densest:
         bar = ax.figure.colorbar(
-            ScalarMappable(norm, colours),
-            ax=ax,
-            label=KEPT,
-            ticks=DensityLocator(),
-            format=percentages(),
+            ScalarMappable(norm, colours), ax=ax, label=KEPT, ticks=DensityLocator(), format=percentages()
         )
         bar.minorticks_off()
     return ax
@@ -151,9 +132,7 @@ def _draw_dense(ax: Axes, values: pd.Series) -> np.ndarray:
     return np.array([[mean], [low], [high]])
 
 
-def _draw_arm(
-    ax: Axes, arm: str, rows: pd.DataFrame, style: dict[str, Any]
-) -> np.ndarray:
+def _draw_arm(ax: Axes, arm: str, rows: pd.DataFrame, style: dict[str, Any]) -> np.ndarray:
     """Returns means, lows and highs."""
     rounds = [group for _, group in rows.groupby("round")]
     means, low, high = np.transpose([mean_interval(group["shown"]) for group in rounds])
@@ -186,19 +165,14 @@ def _with_unit(label: str, percent: bool) -> str:
     return f"{label} [%]" if percent and "%" not in label else label
 
 
-def _with_values(
-    frame: pd.DataFrame, needed: Sequence[str], value: str
-) -> pd.DataFrame:
+def _with_values(frame: pd.DataFrame, needed: Sequence[str], value: str) -> pd.DataFrame:
     """The rows that have a density above 0 and a value."""
     missing = [name for name in [*needed, value] if name not in frame.columns]
     if missing:
         raise ValueError(
-            f"there is no column {', '.join(map(repr, missing))}; the columns are"
-            f" {', '.join(map(str, frame.columns))}"
+            f"there is no column {', '.join(map(repr, missing))}; the columns are {', '.join(map(str, frame.columns))}"
         )
     rows = frame[frame["density"].gt(0) & frame[value].notna()]
     if rows.empty:
-        raise ValueError(
-            f"there is nothing to draw: no row has a value of {value!r} and a density above 0"
-        )
+        raise ValueError(f"there is nothing to draw: no row has a value of {value!r} and a density above 0")
     return rows

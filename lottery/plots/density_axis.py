@@ -80,9 +80,7 @@ class DensityLocator(Locator):
         return density_ticks(low, high, ems, _width if across else _height)
 
 
-def density_ticks(
-    low: float, high: float, length: float, extent: Callable[[str], float]
-) -> list[float]:
+def density_ticks(low: float, high: float, length: float, extent: Callable[[str], float]) -> list[float]:
     """Round percentages from `low` to `high` whose labels do not touch on a logarithmic axis.
 
     Args:
@@ -105,8 +103,7 @@ def density_ticks(
     def fits(ticks: list[float]) -> bool:
         extents = [extent(plain(tick)) for tick in ticks]
         return len(ticks) <= MOST and all(
-            per_unit * math.log(ticks[i + 1] / ticks[i])
-            >= (extents[i] + extents[i + 1]) / 2
+            per_unit * math.log(ticks[i + 1] / ticks[i]) >= (extents[i] + extents[i + 1]) / 2
             for i in range(len(ticks) - 1)
         )
 

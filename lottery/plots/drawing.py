@@ -42,9 +42,7 @@ def draw_input(ax: Axes, pixels: np.ndarray) -> AxesImage:
     """Draw an image as the network gets it."""
     rows, columns = pixels.shape
     squeezed = panel_height(rows, columns) != rows / columns
-    image = ax.imshow(
-        pixels, aspect="auto" if squeezed else "equal", interpolation="nearest"
-    )
+    image = ax.imshow(pixels, aspect="auto" if squeezed else "equal", interpolation="nearest")
     ax.set_xlabel("x [pixels]", fontsize=SMALL)
     ax.set_ylabel("y [pixels]", fontsize=SMALL)
     _count_pixels(ax)

@@ -26,9 +26,7 @@ class Gallery:
     """
 
     def __init__(self) -> None:
-        self._pictures = Registry[Callable[..., Any]](
-            "kind", "picture", "pictures", callable, "none other"
-        )
+        self._pictures = Registry[Callable[..., Any]]("kind", "picture", "pictures", callable, "none other")
 
     def picture(self, kind: str) -> Callable[[Draw], Draw]:
         """Make the decorated function the picture of that name.

@@ -12,14 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from lottery.masks.masks import Masks
-from lottery.plots.panels import (
-    SMALL,
-    captions,
-    largest,
-    new_panels,
-    tell_what_is_left_out,
-    write_title,
-)
+from lottery.plots.panels import SMALL, captions, largest, new_panels, tell_what_is_left_out, write_title
 from lottery.plots.style import ACCENT, PALETTE
 
 MOST_PANELS = 6
@@ -27,9 +20,7 @@ BINS = 60
 _LIGHT, _DARK = "#A6CEE3", PALETTE[0]
 
 
-def weight_distributions(
-    trained: Mapping[str, Tensor], before: Masks, after: Masks
-) -> Figure:
+def weight_distributions(trained: Mapping[str, Tensor], before: Masks, after: Masks) -> Figure:
     """Trained weights before and after the pruning that follows them, a panel for each parameter.
 
     Args:
@@ -61,19 +52,12 @@ def weight_distributions(
         ax.set_ylim(bottom=0.7)
         lost = len(alive) - len(finite)
         write_title(
-            ax,
-            title,
-            f"{len(survive):,} of {len(alive):,} survive",
-            f"{lost:,} are not finite" if lost else "",
+            ax, title, f"{len(survive):,} of {len(alive):,} survive", f"{lost:,} are not finite" if lost else ""
         )
         ax.set_xlabel("weight value", fontsize=SMALL)
         ax.set_ylabel("weights", fontsize=SMALL)
     figure.legend(
-        *axes[0].get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=2,
-        fontsize=SMALL,
-        frameon=False,
+        *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=SMALL, frameon=False
     )
     tell_what_is_left_out(figure, len(chosen), len(after))
     return figure
@@ -104,17 +88,10 @@ def fans(masks: Masks, *, axes: Sequence[Axes] | np.ndarray | None = None) -> Fi
     else:
         panels = list(np.ravel(np.asarray(axes, dtype=object)))
         if len(panels) != needed:
-            raise ValueError(
-                f"{len(panels)} axes for {len(chosen)} parameters: fan-in and fan-out need {needed}"
-            )
+            raise ValueError(f"{len(panels)} axes for {len(chosen)} parameters: fan-in and fan-out need {needed}")
         figure = panels[0].figure.figure  # also of a subfigure
-    for row, (title, mask) in enumerate(
-        zip(captions(chosen, 2), chosen.values(), strict=True)
-    ):
-        ends = (
-            ("outputs", "kept inputs per output", mask),
-            ("inputs", "kept outputs per input", mask.transpose(0, 1)),
-        )
+    for row, (title, mask) in enumerate(zip(captions(chosen, 2), chosen.values(), strict=True)):
+        ends = (("outputs", "kept inputs per output", mask), ("inputs", "kept outputs per input", mask.transpose(0, 1)))
         for ax, (units, label, rows) in zip(panels[2 * row :], ends, strict=False):
             kept = rows.flatten(1).sum(1)
             dead = int((kept == 0).sum())

@@ -11,27 +11,14 @@ from torch import Tensor
 
 from lottery.masks.masks import Masks
 from lottery.plots.drawing import draw_input, draw_picture, set_color_bar
-from lottery.plots.panels import (
-    SMALL,
-    captions,
-    largest,
-    new_panels,
-    pixels_across,
-    tell_what_is_left_out,
-    write_title,
-)
+from lottery.plots.panels import SMALL, captions, largest, new_panels, pixels_across, tell_what_is_left_out, write_title
 from lottery.plots.pixels import fold, panel_height, picture
 from lottery.plots.style import new_axes
 
 MOST_PANELS = 24
 
 
-def mask_images(
-    masks: Masks,
-    *,
-    image_shape: Sequence[int] | None = None,
-    columns: int | None = None,
-) -> Figure:
+def mask_images(masks: Masks, *, image_shape: Sequence[int] | None = None, columns: int | None = None) -> Figure:
     """Each mask as an image, outputs downwards: kept weights black, pruned ones white.
 
     A matrix with more rows or columns than its panel has pixels is averaged in blocks: grey is the share kept. Of
@@ -60,9 +47,7 @@ def mask_images(
         write_title(axes.pop(0), *captions([first], columns))
 
     titles = captions(chosen, columns)
-    for ax, title, mask, shown in zip(
-        axes, titles, chosen.values(), pictures, strict=True
-    ):
+    for ax, title, mask, shown in zip(axes, titles, chosen.values(), pictures, strict=True):
         image = draw_picture(ax, shown)
         image.set(cmap="Greys", clim=(0, 1))
         black = ""
@@ -76,9 +61,7 @@ def mask_images(
     return figure
 
 
-def input_image(
-    mask: Tensor, *, image_shape: Sequence[int] | None = None, ax: Axes | None = None
-) -> Axes:
+def input_image(mask: Tensor, *, image_shape: Sequence[int] | None = None, ax: Axes | None = None) -> Axes:
     """How many weights each pixel of the input keeps: a first layer's mask, folded back to the image.
 
     Args:
@@ -97,9 +80,7 @@ def input_image(
     return ax
 
 
-def unit_images(
-    mask: Tensor, *, image_shape: Sequence[int] | None = None, units: int = 25
-) -> Figure:
+def unit_images(mask: Tensor, *, image_shape: Sequence[int] | None = None, units: int = 25) -> Figure:
     """What single units of a first layer see: their masks folded back to the image, most kept first.
 
     Args:
@@ -123,9 +104,7 @@ def unit_images(
         ax.set(xticks=[], yticks=[], xlabel="", ylabel="")
         write_title(ax, f"unit {unit}: {int(kept[unit]):,} kept")
     if len(order) < len(mask):
-        figure.suptitle(
-            f"{len(order)} of {len(mask)} units, most kept first", fontsize=SMALL + 1
-        )
+        figure.suptitle(f"{len(order)} of {len(mask)} units, most kept first", fontsize=SMALL + 1)
     return figure
 
 

@@ -12,21 +12,12 @@ from matplotlib.ticker import MaxNLocator
 
 from lottery.plots.density_axis import DensityLocator, percentages, write_percentages
 from lottery.plots.panels import SMALL, shortened
-from lottery.plots.style import (
-    ACCENT,
-    KEPT,
-    PALETTE,
-    dark_where_dense,
-    line_style,
-    new_axes,
-)
+from lottery.plots.style import ACCENT, KEPT, PALETTE, dark_where_dense, line_style, new_axes
 
 MOST_LINES = 8
 
 
-def layer_bars(
-    densities: Mapping[str, float], overall: float, ax: Axes | None = None
-) -> Axes:
+def layer_bars(densities: Mapping[str, float], overall: float, ax: Axes | None = None) -> Axes:
     """Density of each parameter as horizontal bars, the whole network's as a line.
 
     Args:
@@ -42,9 +33,7 @@ def layer_bars(
     behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
     ax.bar_label(bars, fmt="%.3g", padding=4, fontsize=SMALL + 1, bbox=behind)
     ax.set_yticks(places, names)
-    ax.axvline(
-        100 * overall, color=ACCENT, linestyle="--", label=f"all: {100 * overall:.3g} %"
-    )
+    ax.axvline(100 * overall, color=ACCENT, linestyle="--", label=f"all: {100 * overall:.3g} %")
     ax.invert_yaxis()
     ax.margins(x=0.12, y=0.3 / len(names))
     ax.set_xlabel(KEPT)
@@ -121,8 +110,6 @@ def _heat_map(densities: pd.DataFrame, ax: Axes | None) -> Axes:
     ax.invert_yaxis()
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("round")
-    bar = ax.figure.colorbar(
-        image, ax=ax, label=KEPT, ticks=DensityLocator(), format=percentages()
-    )
+    bar = ax.figure.colorbar(image, ax=ax, label=KEPT, ticks=DensityLocator(), format=percentages())
     bar.minorticks_off()
     return ax

@@ -14,15 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from lottery.plots.drawing import draw_input, draw_picture, set_color_bar
-from lottery.plots.panels import (
-    SMALL,
-    captions,
-    largest,
-    new_panels,
-    pixels_across,
-    tell_what_is_left_out,
-    write_title,
-)
+from lottery.plots.panels import SMALL, captions, largest, new_panels, pixels_across, tell_what_is_left_out, write_title
 from lottery.plots.pixels import Picture, fold, panel_height, picture
 from lottery.plots.style import ACCENT
 
@@ -30,11 +22,7 @@ MOST_PANELS = 12
 
 
 def deaths(
-    deaths: Mapping[str, Tensor],
-    rounds: int,
-    *,
-    image_shape: Sequence[int] | None = None,
-    columns: int | None = None,
+    deaths: Mapping[str, Tensor], rounds: int, *, image_shape: Sequence[int] | None = None, columns: int | None = None
 ) -> Figure:
     """The round in which each weight died, from light to dark blue; survivors are orange.
 
@@ -62,14 +50,8 @@ def deaths(
     first = next(iter(deaths))
     pixels = _mean_per_pixel(deaths[first], image_shape)
     columns = columns or min(2, len(chosen) + (pixels is not None))
-    colours = ScalarMappable(
-        Normalize(0, max(1, rounds - 1)),
-        matplotlib.colormaps["Blues"].with_extremes(over=ACCENT),
-    )
-    pictures = [
-        _fates(died, rounds, colours, pixels_across(columns))
-        for died in chosen.values()
-    ]
+    colours = ScalarMappable(Normalize(0, max(1, rounds - 1)), matplotlib.colormaps["Blues"].with_extremes(over=ACCENT))
+    pictures = [_fates(died, rounds, colours, pixels_across(columns)) for died in chosen.values()]
     heights = [shown.height for shown in pictures]
     if pixels is not None:
         heights.insert(0, panel_height(*pixels.shape))
@@ -83,9 +65,7 @@ def deaths(
         write_title(panels[0], name, "mean over the weights of a pixel")
 
     titles = captions(chosen, columns)
-    for ax, title, died, shown in zip(
-        axes, titles, chosen.values(), pictures, strict=True
-    ):
+    for ax, title, died, shown in zip(axes, titles, chosen.values(), pictures, strict=True):
         draw_picture(ax, shown)
         alive = 100 * float((died == rounds).double().mean())
         write_title(ax, title, f"{alive:.3g} % alive", shown.note)
@@ -119,9 +99,7 @@ def _fates(died: Tensor, rounds: int, colours: ScalarMappable, most: int) -> Pic
     return replace(shown, image=alive * to_rgb(ACCENT) + (1 - alive) * blue)
 
 
-def _mean_per_pixel(
-    died: Tensor, image_shape: Sequence[int] | None
-) -> np.ndarray | None:
+def _mean_per_pixel(died: Tensor, image_shape: Sequence[int] | None) -> np.ndarray | None:
     """Over outputs and channels; None where no shape is given and the inputs fold to no image."""
     try:
         if died.dim() != 2:

@@ -32,10 +32,7 @@ def new_panels(
         head: inches that each row needs for titles and labels.
         foot: inches that the figure needs below its panels.
     """
-    rows = [
-        max(heights[i : i + columns]) * WIDTH / columns + head
-        for i in range(0, len(heights), columns)
-    ]
+    rows = [max(heights[i : i + columns]) * WIDTH / columns + head for i in range(0, len(heights), columns)]
     figure = plt.figure(figsize=(WIDTH, sum(rows) + foot + 0.3), layout="constrained")
     _leave_to_the_notebook(figure)
     grid = figure.add_gridspec(len(rows), columns, height_ratios=rows)
@@ -68,9 +65,7 @@ def largest(tensors: Mapping[str, T], most: int) -> dict[str, T]:
     """
     full = {name: tensor for name, tensor in tensors.items() if tensor.numel()}
     if not full:
-        raise ValueError(
-            f"there is nothing to draw: {len(tensors)} parameters, none with weights"
-        )
+        raise ValueError(f"there is nothing to draw: {len(tensors)} parameters, none with weights")
     chosen = sorted(full, key=lambda name: -full[name].numel())[:most]
     return {name: tensor for name, tensor in full.items() if name in chosen}
 
@@ -78,10 +73,7 @@ def largest(tensors: Mapping[str, T], most: int) -> dict[str, T]:
 def tell_what_is_left_out(figure: Figure, shown: int, total: int) -> None:
     """Say in the title that some parameters have no panel."""
     if shown < total:
-        figure.suptitle(
-            f"the {shown} largest of {total} parameters, {total - shown} left out",
-            fontsize=SMALL + 1,
-        )
+        figure.suptitle(f"the {shown} largest of {total} parameters, {total - shown} left out", fontsize=SMALL + 1)
 
 
 def shortened(names: Iterable[str], most: int) -> list[str]:
@@ -99,10 +91,7 @@ def shortened(names: Iterable[str], most: int) -> list[str]:
     if common and len(long) > 1:
         names = [re.sub(f"^{re.escape(common)}\\.", "…", name) for name in names]
     return [
-        name
-        if len(name) <= most
-        else f"{name[: (most - 1) // 2]}…{name[len(name) - most // 2 :]}"
-        for name in names
+        name if len(name) <= most else f"{name[: (most - 1) // 2]}…{name[len(name) - most // 2 :]}" for name in names
     ]
 
 

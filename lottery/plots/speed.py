@@ -9,20 +9,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lottery.plots.density_axis import (
-    falls_to_the_right,
-    side_by_side,
-    write_percentages,
-)
+from lottery.plots.density_axis import falls_to_the_right, side_by_side, write_percentages
 from lottery.plots.panels import SMALL, new_stack
-from lottery.plots.style import (
-    DENSE,
-    INK,
-    fit_to_means,
-    legend_height,
-    line_style,
-    write_legend,
-)
+from lottery.plots.style import DENSE, INK, fit_to_means, legend_height, line_style, write_legend
 
 _ROW = 0.19  # inches of a row of numbers
 
@@ -31,17 +20,15 @@ def learning_speed(table: pd.DataFrame) -> Figure:
     """Steps to dense's level relative to dense, by arm, over a table of how many seeds got there.
 
     Args:
-        table: a row per arm and round: columns `arm`, `density` (0 to 1), `seeds` (trained), `reached` (how many of them
-            got to dense's level), `ratio` (of steps to dense's; NaN where none got there), `low` and `high`; as
+        table: a row per arm and round: columns `arm`, `density` (0 to 1), `seeds` (trained), `reached` (how many of
+            them got to dense's level), `ratio` (of steps to dense's; NaN where none got there), `low` and `high`; as
             `Evidence.speed` makes them.
 
     Raises:
         ValueError: no arm has got to dense's level in any round.
     """
     if not table["reached"].any():
-        raise ValueError(
-            "there is nothing to draw: no arm got to dense's best validation value in any round"
-        )
+        raise ValueError("there is nothing to draw: no arm got to dense's best validation value in any round")
     arms = list(dict.fromkeys(table["arm"]))
     legend = legend_height(len(arms), below=True)
     figure, (ax, below) = new_stack([3.2 + legend, 0.6 + _ROW * len(arms)])

@@ -9,18 +9,10 @@ from matplotlib.axes import Axes
 from lottery.foundations.intervals import mean_interval
 from lottery.plots.density_axis import falls_to_the_right
 from lottery.plots.panels import SMALL
-from lottery.plots.style import (
-    PALETTE,
-    fit_to_means,
-    line_style,
-    new_axes,
-    write_legend,
-)
+from lottery.plots.style import PALETTE, fit_to_means, line_style, new_axes, write_legend
 
 
-def barriers(
-    points: pd.DataFrame, *, threshold: float = 0.02, ax: Axes | None = None
-) -> Axes:
+def barriers(points: pd.DataFrame, *, threshold: float = 0.02, ax: Axes | None = None) -> Axes:
     """The error barrier between two trainings of a ticket against density; below the threshold it is stable.
 
     Args:

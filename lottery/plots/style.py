@@ -55,9 +55,7 @@ def new_axes(height: float = 4.0) -> Axes:
     return plt.subplots(figsize=(WIDTH, height), layout="constrained")[1]
 
 
-def write_legend(
-    ax: Axes, title: str | None = None, *, below: bool = False, away: float = 4.6
-) -> None:
+def write_legend(ax: Axes, title: str | None = None, *, below: bool = False, away: float = 4.6) -> None:
     """A legend inside the axes; below them, in columns, where many lines would hide what they explain.
 
     Args:
@@ -75,14 +73,7 @@ def write_legend(
             "borderaxespad": away,
             "ncols": _COLUMNS if max(map(len, labels)) <= _LONGEST else _COLUMNS - 1,
         }
-    ax.legend(
-        title=title,
-        fontsize="small",
-        title_fontsize="small",
-        alignment="left",
-        handlelength=2.8,
-        **where,
-    )
+    ax.legend(title=title, fontsize="small", title_fontsize="small", alignment="left", handlelength=2.8, **where)
 
 
 def legend_height(lines: int, *, below: bool = False) -> float:
@@ -93,12 +84,7 @@ def legend_height(lines: int, *, below: bool = False) -> float:
 
 
 def fit_to_means(
-    ax: Axes,
-    means: ArrayLike,
-    low: ArrayLike,
-    high: ArrayLike,
-    lines: Sequence[float] = (),
-    log: bool = False,
+    ax: Axes, means: ArrayLike, low: ArrayLike, high: ArrayLike, lines: Sequence[float] = (), log: bool = False
 ) -> None:
     """Let the y axis hold all means and lines, and their intervals as far as these do not dwarf the rest.
 

@@ -40,17 +40,11 @@ class Amounts:
             check_fraction(f"groups[{pattern!r}]", amount)
         check_choice("scope", self.scope, get_args(Scope))
         if self.densities is not None and self.groups:
-            raise ValueError(
-                "densities and groups cannot be combined: give amounts, or densities by pattern"
-            )
+            raise ValueError("densities and groups cannot be combined: give amounts, or densities by pattern")
         if self.groups and self.scope not in ("global", "layerwise"):
-            raise ValueError(
-                f"groups give amounts to layers, and so does scope={self.scope!r}: use one of them"
-            )
+            raise ValueError(f"groups give amounts to layers, and so does scope={self.scope!r}: use one of them")
         if isinstance(self.densities, Mapping) and self.scope != "layerwise":
-            raise ValueError(
-                f"densities by pattern are per layer: use scope='layerwise', not {self.scope!r}"
-            )
+            raise ValueError(f"densities by pattern are per layer: use scope='layerwise', not {self.scope!r}")
 
     def of_each(self, names: Sequence[str]) -> dict[str, float] | None:
         """The amount for each parameter; None where densities say how much goes, or the scope does.
@@ -94,10 +88,7 @@ class Amounts:
             pools = self._by_amount(names)
             if self.scope in ("global", "layerwise"):
                 alive = [sum(kept[n] for n in group) for group, _ in pools]
-                return [
-                    (group, _without(amount, count))
-                    for (group, amount), count in zip(pools, alive, strict=True)
-                ]
+                return [(group, _without(amount, count)) for (group, amount), count in zip(pools, alive, strict=True)]
             whole = _without(self.amount, masks.kept)
         if self.scope == "global":
             return [(names, whole)]
@@ -110,10 +101,7 @@ class Amounts:
         for pattern in reversed(list(self.groups)):
             found = matching(pattern, names, what="groups")
             amounts.update(dict.fromkeys(found, self.groups[pattern]))
-            members = {
-                key: [n for n in group if n not in found]
-                for key, group in members.items()
-            }
+            members = {key: [n for n in group if n not in found] for key, group in members.items()}
             members[pattern] = found
         if self.scope == "layerwise":
             return [([name], amounts[name]) for name in names]
@@ -146,9 +134,7 @@ def _at_most(kept: int, wanted: float) -> int:
     return min(kept, round(wanted))
 
 
-def _densities(
-    densities: Any,
-) -> tuple[float, ...] | dict[str, tuple[float, ...]] | None:
+def _densities(densities: Any) -> tuple[float, ...] | dict[str, tuple[float, ...]] | None:
     if densities is None:
         return None
     if densities in ([], (), {}):
@@ -172,17 +158,9 @@ def _falling(densities: Any) -> tuple[float, ...]:
 
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
     if value not in choices:
-        raise ValueError(
-            f"{name}={value!r}; choose from {', '.join(map(repr, choices))}"
-        )
+        raise ValueError(f"{name}={value!r}; choose from {', '.join(map(repr, choices))}")
 
 
 def check_fraction(name: str, value: Any) -> None:
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, (int, float))
-        or not 0 < value < 1
-    ):
-        raise ValueError(
-            f"{name}={value!r} must be a fraction between 0 and 1, both excluded"
-        )
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1:
+        raise ValueError(f"{name}={value!r} must be a fraction between 0 and 1, both excluded")

@@ -1,8 +1,8 @@
 """Whether a zero in a parameter is a zero in the weight that its layer computes with: found by experiment.
 
-A layer may compute its weight from a parameter: by `torch.nn.utils.parametrize`, by an older hook that runs before forward,
-or in a forward of its own. Weight norm and spectral norm scale, and keep zeros. What orthogonalizes, standardises or adds
-something makes a full weight of a pruned parameter, and a mask there prunes nothing.
+A layer may compute its weight from a parameter: by `torch.nn.utils.parametrize`, by an older hook that runs before
+forward, or in a forward of its own. Weight norm and spectral norm scale, and keep zeros. What orthogonalizes,
+standardises or adds something makes a full weight of a pruned parameter, and a mask there prunes nothing.
 """
 
 from __future__ import annotations
@@ -46,21 +46,22 @@ def check_maskable(module: nn.Module, parameters: Mapping[str, Tensor]) -> None:
         Traceback (most recent call last):
         ValueError: zeros in these parameters are no zeros in the weights that their layers compute with:
           parametrizations.weight.original: ParametrizedLinear computes 'weight' from it by _Orthogonal
-        Masks there would prune nothing. Leave them out with Pruning(exclude=['parametrizations.weight.original']), or use
-        layers without it.
+        Masks there would prune nothing. Leave them out with Pruning(exclude=['parametrizations.weight.original']), or
+        use layers without it.
     """
     wrong = {name: how for name in parameters if (how := _filled_by(module, name))}
     if wrong:
         raise ValueError(
             "zeros in these parameters are no zeros in the weights that their layers compute with:\n  "
             + "\n  ".join(f"{name}: {how}" for name, how in wrong.items())
-            + f"\nMasks there would prune nothing. Leave them out with Pruning(exclude={list(wrong)}), or use\nlayers without"
-            " it."
+            + f"\nMasks there would prune nothing. Leave them out with Pruning(exclude={list(wrong)}), or use\nlayers"
+            " without it."
         )
 
 
 def norms_of(module: nn.Module, names: Iterable[str]) -> dict[str, int | None]:
-    """Parameters by whose norm their layer divides: to the dimension whose slices have a norm each, None for one of all.
+    """Parameters by whose norm their layer divides: to the dimension whose slices have a norm each, None for one of
+    all.
 
     A slice there that has no weight left makes no zeros but NaN.
 
@@ -75,15 +76,11 @@ def norms_of(module: nn.Module, names: Iterable[str]) -> dict[str, int | None]:
         if computed is None or not computed.breaks(slice(None)):
             continue
         slices = range(computed.parameter.ndim)
-        found[name] = next(
-            (d for d in slices if computed.breaks((slice(None),) * d + (0,))), None
-        )
+        found[name] = next((d for d in slices if computed.breaks((slice(None),) * d + (0,))), None)
     return found
 
 
-def kept_norms(
-    scores: Mapping[str, Tensor], masks: Masks, norms: Mapping[str, int | None]
-) -> dict[str, Tensor]:
+def kept_norms(scores: Mapping[str, Tensor], masks: Masks, norms: Mapping[str, int | None]) -> dict[str, Tensor]:
     """Scores by which each norm keeps its best weight: infinite ones there.
 
     Example:
@@ -98,9 +95,7 @@ def kept_norms(
         alive = masks[name].to(found[name].device)
         norms_first = _norms_first(found[name].masked_fill(~alive, -math.inf), dim)
         best = torch.zeros(norms_first.shape, dtype=torch.bool, device=alive.device)
-        best.flatten(1).scatter_(
-            1, norms_first.flatten(1).argmax(1, keepdim=True), True
-        )
+        best.flatten(1).scatter_(1, norms_first.flatten(1).argmax(1, keepdim=True), True)
         best = best[0] if dim is None else best.movedim(0, dim)
         found[name] = found[name].masked_fill(best & alive, math.inf)
     return found
@@ -121,8 +116,8 @@ def check_norms(masks: Masks, norms: Mapping[str, int | None]) -> None:
         raise ValueError(
             "layers divide by norms of weights that are all pruned, which gives NaN: "
             + ", ".join(f"{name} ({n} norms)" for name, n in empty.items() if n)
-            + ". Keep more weights, leave these parameters out with Pruning(exclude=[...]), or use layers without weight"
-            " norm."
+            + ". Keep more weights, leave these parameters out with Pruning(exclude=[...]), or use layers without"
+            " weight norm."
         )
 
 
@@ -148,11 +143,7 @@ class _Computed:
         """What the layer computes with where the parameter has a value; nothing where it cannot be tried out."""
         attributes = dict(vars(self.layer))
         try:
-            with (
-                undisturbed(self.layer, {}),
-                substituted(self.layer, {self.own: value}),
-                torch.no_grad(),
-            ):
+            with undisturbed(self.layer, {}), substituted(self.layer, {self.own: value}), torch.no_grad():
                 return [w for w in self.used() if w.shape == value.shape]
         except Exception:  # noqa: BLE001 (a layer that cannot be tried out shows nothing)
             return []
@@ -223,9 +214,7 @@ def _reaching_products(layer: Any) -> list[Tensor]:
     seen: list[Tensor] = []
 
     class Watch(TorchFunctionMode):
-        def __torch_function__(
-            self, function: Any, types: Any, args: Any = (), kwargs: Any = None
-        ) -> Any:
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             if _PRODUCT.fullmatch(getattr(function, "__name__", "")):
                 given = (*args, *(kwargs or {}).values())
                 seen.extend(t for t in given if isinstance(t, Tensor))

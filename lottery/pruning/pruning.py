@@ -94,9 +94,7 @@ class Pruning:
         structures.resolve(self.structure)
 
     @classmethod
-    def of(
-        cls, value: float | Sequence[float] | Mapping[str, Any] | Pruning
-    ) -> Pruning:
+    def of(cls, value: float | Sequence[float] | Mapping[str, Any] | Pruning) -> Pruning:
         """A fraction, a list of densities or a mapping of arguments, as a `Pruning`."""
         if isinstance(value, Pruning):
             return value
@@ -116,18 +114,14 @@ class Pruning:
 
     def described(self) -> dict[str, Any]:
         """The settings as plain data."""
-        found = {
-            f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init
-        }
+        found = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init}
         score = scoring.resolve(self.score)
         structure = structures.resolve(self.structure)
         found["score"] = described(scoring.name_of(score), score)
         found["structure"] = described(structures.name_of(structure), structure)
         return found
 
-    def check(
-        self, masks: Masks, rounds: int, module: nn.Module, example_input: Any = None
-    ) -> None:
+    def check(self, masks: Masks, rounds: int, module: nn.Module, example_input: Any = None) -> None:
         """Make sure that rounds can be pruned, as far as this is known before there are scores.
 
         Args:
@@ -197,17 +191,14 @@ class Pruning:
             found = scoring.check_scores(found, current, name)
             found = maskable.kept_norms(found, current, norms)
             following = [
-                _on_the_way(count, final, step / self.steps)
-                for count, (_, final) in zip(left, pools, strict=True)
+                _on_the_way(count, final, step / self.steps) for count, (_, final) in zip(left, pools, strict=True)
             ]
             current = structure.next_masks(
                 found,
                 current,
                 [
                     (names, 1 - after / before if before else 0.0)
-                    for (names, _), before, after in zip(
-                        pools, planned, following, strict=True
-                    )
+                    for (names, _), before, after in zip(pools, planned, following, strict=True)
                 ],
                 allow_empty=self.collapse == "warn",
                 module=module,
@@ -219,8 +210,8 @@ class Pruning:
                 if masks[name].any() and not mask.any():
                     raise ValueError(
                         f"pruning for round {round} would remove the last weights of {name}, which cuts the network"
-                        " there (layer collapse). Keep more weights, prune in more steps, use scope='layerwise', exclude"
-                        " the layer, or set collapse='warn'."
+                        " there (layer collapse). Keep more weights, prune in more steps, use scope='layerwise',"
+                        " exclude the layer, or set collapse='warn'."
                     )
         return current
 
@@ -236,7 +227,5 @@ def _patterns(what: str, patterns: Sequence[str] | str) -> tuple[str, ...]:
     patterns = (patterns,) if isinstance(patterns, str) else tuple(patterns)
     for pattern in patterns:
         if not isinstance(pattern, str) or not pattern:
-            raise ValueError(
-                f"{what} has an empty pattern; write a glob such as 'fc*.weight'"
-            )
+            raise ValueError(f"{what} has an empty pattern; write a glob such as 'fc*.weight'")
     return patterns

@@ -6,9 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 
-def erdos_renyi(
-    shapes: Mapping[str, Sequence[int]], density: float, kernel: bool = True
-) -> dict[str, float]:
+def erdos_renyi(shapes: Mapping[str, Sequence[int]], density: float, kernel: bool = True) -> dict[str, float]:
     """Densities that grow with a layer's units and not with its weights: ERK, or plain Erdős–Rényi.
 
     The density of a layer is ε·Σshape/Πshape; with kernel=False ε·(out + in)/(out·in), whatever the kernel. Layers that
@@ -41,9 +39,7 @@ def erdos_renyi(
                 f"{name} has shape {tuple(shape)}; Erdős–Rényi densities need (out, in, *kernel), none of them 0"
             )
     sizes = {name: math.prod(shape) for name, shape in shapes.items()}
-    counted = {
-        n: tuple(shape) if kernel else tuple(shape[:2]) for n, shape in shapes.items()
-    }
+    counted = {n: tuple(shape) if kernel else tuple(shape[:2]) for n, shape in shapes.items()}
     raw = {name: sum(shape) / math.prod(shape) for name, shape in counted.items()}
     budget = density * sum(sizes.values())
     dense: set[str] = set()

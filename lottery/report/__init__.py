@@ -50,9 +50,7 @@ class Report:
 
 
 def write(
-    arms: Mapping[str, Sequence[Run]],
-    path: str | os.PathLike[str],
-    doing: Callable[[str], None] = lambda what: None,
+    arms: Mapping[str, Sequence[Run]], path: str | os.PathLike[str], doing: Callable[[str], None] = lambda what: None
 ) -> list[Path]:
     """Write a report of runs that may still be going on; they are only read.
 
@@ -104,23 +102,14 @@ def _check_arms(arms: Mapping[str, Sequence[Run]]) -> None:
                 )
 
 
-def _collect(
-    arms: Mapping[str, Sequence[Run]], vector: bool, doing: Callable[[str], None]
-) -> Report:
-    findings = {
-        name: Findings([[run.summary(r) for r in run.rounds] for run in runs])
-        for name, runs in arms.items()
-    }
+def _collect(arms: Mapping[str, Sequence[Run]], vector: bool, doing: Callable[[str], None]) -> Report:
+    findings = {name: Findings([[run.summary(r) for r in run.rounds] for run in runs]) for name, runs in arms.items()}
     metric = next((f.metric for f in findings.values() if f.metric), None)
-    pictures, left_out = figures.draw_all(
-        figures.of_arms(arms, metric), vector=vector, doing=doing
-    )
+    pictures, left_out = figures.draw_all(figures.of_arms(arms, metric), vector=vector, doing=doing)
     chapters = []
     for name, runs in arms.items():
         found = findings[name]
-        own, missing = figures.draw_all(
-            figures.of_arm(runs), vector=vector, doing=doing
-        )
+        own, missing = figures.draw_all(figures.of_arm(runs), vector=vector, doing=doing)
         chapters.append(
             Arm(
                 name,
@@ -151,9 +140,7 @@ def _title(arms: Mapping[str, Sequence[Run]]) -> str:
     if len(arms) > 1:
         return " against ".join(arms)
     names = [run.path.resolve().name for runs in arms.values() for run in runs]
-    return (
-        ", ".join(names) if len(names) <= 4 else f"{names[0]} and {len(names) - 1} more"
-    )
+    return ", ".join(names) if len(names) <= 4 else f"{names[0]} and {len(names) - 1} more"
 
 
 def _commands(run: Run, found: Findings) -> list[tuple[str, str]]:
@@ -162,9 +149,7 @@ def _commands(run: Run, found: Findings) -> list[tuple[str, str]]:
     if run.rounds:
         round = found.best or run.rounds[-1]
         which = "best" if found.best else "last"
-        commands.append(
-            (f"its {which} ticket, layer by layer", f"{inspect} --round {round}")
-        )
+        commands.append((f"its {which} ticket, layer by layer", f"{inspect} --round {round}"))
     return commands
 
 

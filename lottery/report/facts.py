@@ -32,16 +32,17 @@ def opening(runs: Sequence[Run]) -> str:
     """What was done, in a sentence."""
     settings = runs[0].info["settings"]
     then = _AFTER_PRUNING.get(settings["rewind"]["rule"], "the rest is trained again")
-    done = max(
-        (run.summary(run.rounds[-1]) for run in runs if run.rounds),
-        key=_round,
-        default=None,
+    done = max((run.summary(run.rounds[-1]) for run in runs if run.rounds), key=_round, default=None)
+    network = settings.get("module", "a network")
+    sentence = (
+        f"Lottery tickets in {network}: it is trained, some of its weights are pruned, {then}, round after round."
     )
-    sentence = f"Lottery tickets in {settings.get('module', 'a network')}: the network is trained, some of its weights are pruned, {then}, round after round."
     if done is None:
         return sentence
     rounds = f"{done['round'] + 1} round{'s' if done['round'] else ''} finished"
-    return f"{sentence} {rounds}, {100 * done['density']:.3g} % of {done['prunable']:,} prunable weights left in the last."
+    return (
+        f"{sentence} {rounds}, {100 * done['density']:.3g} % of {done['prunable']:,} prunable weights left in the last."
+    )
 
 
 def _round(summary: Mapping[str, Any]) -> int:
@@ -55,23 +56,15 @@ def notes(runs: Sequence[Run]) -> list[str]:
         status, round = run.status, run.in_progress
         if status == "running":
             doing = "" if round is None else f" (round {round} is in progress)"
-            found.append(
-                f"{run.path} is still being written{doing}: report again later for the rest."
-            )
+            found.append(f"{run.path} is still being written{doing}: report again later for the rest.")
         elif status == "interrupted":
-            found.append(
-                f"{run.path} was interrupted in round {round}: run again what began it to go on."
-            )
+            found.append(f"{run.path} was interrupted in round {round}: run again what began it to go on.")
     seeds = [run.info["seed"] for run in runs]
     if len(set(seeds)) < len(seeds):
-        found.append(
-            "Some of these runs have the same seed: they are not independent, and intervals are too narrow."
-        )
+        found.append("Some of these runs have the same seed: they are not independent, and intervals are too narrow.")
     differing = _differing([run.info["settings"] for run in runs])
     if differing:
-        found.append(
-            f"These runs differ in more than their seeds: {', '.join(differing)}."
-        )
+        found.append(f"These runs differ in more than their seeds: {', '.join(differing)}.")
     return found
 
 
@@ -79,36 +72,17 @@ def facts(runs: Sequence[Run]) -> list[Fact]:
     """Name and value of what was set and used; of several runs those of the first."""
     info = runs[0].info
     settings = info["settings"]
-    found = [
-        ("run" if len(runs) == 1 else f"run {number}", _identity(run))
-        for number, run in enumerate(runs)
-    ]
+    found = [("run" if len(runs) == 1 else f"run {number}", _identity(run)) for number, run in enumerate(runs)]
     found += [
-        (
-            "module",
-            " ".join(
-                [
-                    str(settings.get("module", "")),
-                    _pairs(settings.get("hyperparameters")),
-                ]
-            ).strip(),
-        ),
+        ("module", " ".join([str(settings.get("module", "")), _pairs(settings.get("hyperparameters"))]).strip()),
         (
             "prunable",
             f"{len(settings['parameters'])} parameters: "
-            + ", ".join(
-                f"{name} {' x '.join(map(str, shape))}"
-                for name, shape in settings["parameters"].items()
-            ),
+            + ", ".join(f"{name} {' x '.join(map(str, shape))}" for name, shape in settings["parameters"].items()),
         ),
         ("pruning", _pairs(settings["pruning"])),
         ("rewind", _pairs(settings["rewind"])),
-        (
-            "monitor",
-            " ".join(str(part) for part in settings["monitor"])
-            if settings["monitor"][0]
-            else "none",
-        ),
+        ("monitor", " ".join(str(part) for part in settings["monitor"]) if settings["monitor"][0] else "none"),
         ("optimizers", "; ".join(map(_optimizer, settings.get("optimizers") or []))),
         ("schedules", "; ".join(map(_named, settings.get("lr_schedulers") or []))),
         ("data", _data(settings.get("data"))),
@@ -131,20 +105,14 @@ def facts(runs: Sequence[Run]) -> list[Fact]:
 def _identity(run: Run) -> str:
     seed = run.info["settings"].get("seed_everything")
     given = "" if seed is None else f", seed_everything {seed}"
-    return (
-        f"{run.path}: {run.status}, id {run.info['id']}, seed {run.info['seed']}{given}"
-    )
+    return f"{run.path}: {run.status}, id {run.info['id']}, seed {run.info['seed']}{given}"
 
 
 def _time(runs: Sequence[Run]) -> str:
     seconds = sum(run.summary(round)["seconds"] for run in runs for round in run.rounds)
     if seconds < 120:
         return f"{seconds:.0f} s of training"
-    return (
-        f"{seconds / 60:.0f} min of training"
-        if seconds < 7200
-        else f"{seconds / 3600:.1f} h of training"
-    )
+    return f"{seconds / 60:.0f} min of training" if seconds < 7200 else f"{seconds / 3600:.1f} h of training"
 
 
 def _named(described: Any) -> str:
@@ -160,10 +128,7 @@ def _named(described: Any) -> str:
 def _optimizer(described: Mapping[str, Any]) -> str:
     """An optimizer: its class and arguments; parameter groups where there are several, each with what is its own."""
     rest = dict(described)
-    groups = [
-        {k: v for k, v in group.items() if k not in rest or rest[k] != v}
-        for group in rest.pop("groups", [])
-    ]
+    groups = [{k: v for k, v in group.items() if k not in rest or rest[k] != v} for group in rest.pop("groups", [])]
     if len(groups) > 1:
         counted = [{**g, "parameters": len(g["parameters"])} for g in groups]
         return _named({**rest, "groups": counted})
@@ -174,9 +139,7 @@ def _optimizer(described: Mapping[str, Any]) -> str:
 def _data(data: Any) -> str:
     if not isinstance(data, Mapping):
         return "" if data is None else str(data)
-    return (
-        f"{str(data.get('_class_path', '')).rpartition('.')[2]} {_pairs(data)}".strip()
-    )
+    return f"{str(data.get('_class_path', '')).rpartition('.')[2]} {_pairs(data)}".strip()
 
 
 def _pairs(values: Any) -> str:
@@ -201,10 +164,7 @@ def _value(value: Any) -> str:
 
 def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """The sections of settings in which runs differ; runs of several versions are compared in what both recorded."""
-    first, *rest = (
-        {name: value for name, value in one.items() if name not in _OF_A_SEED}
-        for one in settings
-    )
+    first, *rest = ({name: value for name, value in one.items() if name not in _OF_A_SEED} for one in settings)
     found: dict[str, None] = {}
     for one in rest:
         there, back = [*differences(first, one)], [*differences(one, first)]

@@ -139,8 +139,8 @@ def of_arm(runs: Sequence[Run]) -> list[Drawing]:
         Drawing(
             "weights",
             "Weights before and after pruning",
-            "Trained weights of the last round that was pruned and whose weights were kept: dark ones stayed, light ones"
-            f" were pruned.{' The runs are pooled.' if len(runs) > 1 else ''}",
+            "Trained weights of the last round that was pruned and whose weights were kept: dark ones stayed, light"
+            f" ones were pruned.{' The runs are pooled.' if len(runs) > 1 else ''}",
             lambda: _pruned(arm) and compared.plot("weights"),
         ),
     ]
@@ -163,17 +163,17 @@ def of_study(study: Study, **options: Any) -> list[Drawing]:
         Drawing(
             "metric",
             "Ticket and controls against density",
-            "A control that lies as high as the ticket can take its place: then what the control lacks is not what makes"
-            " the ticket. The grey band is dense. Marks at the top are the rounds in which something is shown: a star where"
-            f" the ticket wins, a dot where it matches dense, a cross where it is below. {mean}",
+            "A control that lies as high as the ticket can take its place: then what the control lacks is not what"
+            " makes the ticket. The grey band is dense. Marks at the top are the rounds in which something is shown: a"
+            f" star where the ticket wins, a dot where it matches dense, a cross where it is below. {mean}",
             lambda: study.plot("metric", **options),
         ),
         Drawing(
             "difference",
             "Gain over dense and over each control",
-            "Differences within pairs of equal seeds, so their intervals tell more than those above. In the upper picture a"
-            " bar that ends above the dotted margin matches dense; in the lower one a bar above zero is a gain. Claims in"
-            " words are stricter: they are corrected for the number of rounds and controls.",
+            "Differences within pairs of equal seeds, so their intervals tell more than those above. In the upper"
+            " picture a bar that ends above the dotted margin matches dense; in the lower one a bar above zero is a"
+            " gain. Claims in words are stricter: they are corrected for the number of rounds and controls.",
             lambda: study.plot("difference", **options),
         ),
         Drawing(
@@ -185,16 +185,16 @@ def of_study(study: Study, **options: Any) -> list[Drawing]:
         Drawing(
             "speed",
             "Steps to dense's level",
-            "When validation first reached the best value of the dense network of the same seed, relative to dense's own"
-            " steps: below 1 is faster. Of the seeds that got there, which the numbers count; where few did, the slow ones"
-            " are missing and the ratio flatters.",
+            "When validation first reached the best value of the dense network of the same seed, relative to dense's"
+            " own steps: below 1 is faster. Of the seeds that got there, which the numbers count; where few did, the"
+            " slow ones are missing and the ratio flatters.",
             lambda: study.plot("speed", **options),
         ),
         Drawing(
             "barrier",
             "Error barrier",
-            "How far the error rises on the line between two trainings of the same ticket in different orders of the data."
-            " Below the dotted line both ended in one linearly connected region (Frankle et al. 2020).",
+            "How far the error rises on the line between two trainings of the same ticket in different orders of the"
+            " data. Below the dotted line both ended in one linearly connected region (Frankle et al. 2020).",
             lambda: study.plot("barrier"),
         ),
         *tickets,

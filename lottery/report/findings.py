@@ -146,8 +146,7 @@ class Findings:
             round
             for round in self.rounds[1:]
             if (value := self._values(round)) is not None
-            and self.metric.sign * (value.mean - dense.mean)
-            >= -_ROUNDING * abs(dense.mean)
+            and self.metric.sign * (value.mean - dense.mean) >= -_ROUNDING * abs(dense.mean)
         ]
         return max(good, default=None)
 
@@ -171,8 +170,8 @@ class Findings:
         value = self._values(self.sparsest)
         assert value is not None
         return (
-            f"Sparsest round that is {as_good}: round {self.sparsest}, with {self._density(self.sparsest)} of the weights:"
-            f" {self._full(value)}."
+            f"Sparsest round that is {as_good}: round {self.sparsest}, with {self._density(self.sparsest)} of the"
+            f" weights: {self._full(value)}."
         )
 
     def _how_sure(self) -> str:
@@ -180,24 +179,18 @@ class Findings:
         if runs == 1:
             return "One run cannot tell a gain from noise: report several, with other seeds, together."
         return (
-            f"Numbers are means over {runs} runs with 95 % intervals by Student's t. A round picked from many because it"
-            " looks best tends to look better than it is."
+            f"Numbers are means over {runs} runs with 95 % intervals by Student's t. A round picked from many because"
+            " it looks best tends to look better than it is."
         )
 
     def _verdict(self, round: int) -> str:
         change = self._difference(round)
         if change is None or change.runs < 2 or self.metric is None:
             return ""
-        low, high = sorted(
-            (self.metric.sign * change.low, self.metric.sign * change.high)
-        )
+        low, high = sorted((self.metric.sign * change.low, self.metric.sign * change.high))
         if low > 0:
             return ", better than chance alone would explain had the round been picked beforehand"
-        return (
-            ", worse"
-            if high < 0
-            else f", which {change.runs} runs cannot tell from zero"
-        )
+        return ", worse" if high < 0 else f", which {change.runs} runs cannot tell from zero"
 
     # numbers
 
@@ -210,11 +203,7 @@ class Findings:
     def _difference(self, round: int) -> Estimate | None:
         """From the first round to this one, within each run."""
         assert self.metric is not None
-        pairs = [
-            (self.metric.of(s[0]), self.metric.of(s[round]))
-            for s in self.summaries
-            if round < len(s)
-        ]
+        pairs = [(self.metric.of(s[0]), self.metric.of(s[round])) for s in self.summaries if round < len(s)]
         return _estimate([b - a for a, b in pairs if a is not None and b is not None])
 
     @cached_property
@@ -254,10 +243,7 @@ class Findings:
             return "-"
         factor, unit = (100, " points") if self._in_percent else (1, "")
         form = "+.2f" if self._in_percent else "+.3g"
-        mean, low, high = (
-            _without_minus_zero(f"{factor * v:{form}}")
-            for v in (change.mean, change.low, change.high)
-        )
+        mean, low, high = (_without_minus_zero(f"{factor * v:{form}}") for v in (change.mean, change.low, change.high))
         return f"{mean}{unit}" + (f" ({low} to {high})" if change.runs > 1 else "")
 
     def _full(self, value: Estimate) -> str:

@@ -26,9 +26,7 @@ def check_name(path: Path) -> None:
         ValueError: it has another ending.
     """
     if path.suffix.lower() not in HTML + MARKDOWN:
-        raise ValueError(
-            f"{path}: write a name that ends in .html, for one file with everything in it, or in .md"
-        )
+        raise ValueError(f"{path}: write a name that ends in .html, for one file with everything in it, or in .md")
 
 
 def is_markdown(path: Path) -> bool:
@@ -36,9 +34,7 @@ def is_markdown(path: Path) -> bool:
     return path.suffix.lower() in MARKDOWN
 
 
-def write(
-    report: Any, template: str, path: Path, prefixes: Mapping[Picture, str]
-) -> list[Path]:
+def write(report: Any, template: str, path: Path, prefixes: Mapping[Picture, str]) -> list[Path]:
     """Write a report as its name asks: one file that needs no other, or Markdown with its pictures in a directory.
 
     Args:

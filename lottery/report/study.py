@@ -80,18 +80,14 @@ def write_study(
     return page.write(found, "study", path, {p: "" for p in found.pictures})
 
 
-def _collect(
-    study: Study, margin: float | None, vector: bool, doing: Callable[[str], None]
-) -> StudyReport:
+def _collect(study: Study, margin: float | None, vector: bool, doing: Callable[[str], None]) -> StudyReport:
     progress = study.progress()
     evidence, why_not = study_findings.judged(study, margin)
     begun = study_findings.ticket_runs(study)
     pictures: list[Picture] = []
     left_out: list[LeftOut] = []
     if begun:
-        pictures, left_out = figures.draw_all(
-            figures.of_study(study, margin=margin), vector=vector, doing=doing
-        )
+        pictures, left_out = figures.draw_all(figures.of_study(study, margin=margin), vector=vector, doing=doing)
     verdict = None if evidence is None else evidence.verdict()
     return StudyReport(
         title=study.path.resolve().name,
@@ -107,10 +103,7 @@ def _collect(
             *([] if evidence is None else _sections(study, evidence)),
             Section("Trainings", "", study_findings.progress_table(study, progress)),
         ],
-        facts=[
-            *study_findings.settings(study),
-            *(facts.facts(begun) if begun else []),
-        ],
+        facts=[*study_findings.settings(study), *(facts.facts(begun) if begun else [])],
         commands=_commands(study, evidence),
         snippet=_snippet(study, evidence),
     )
@@ -120,9 +113,9 @@ def _sections(study: Study, evidence: Evidence) -> list[Section]:
     found = [
         Section(
             "Evidence by density",
-            f"Labels: wins is matching and shown to be better than {_beaten(evidence)}; matching is shown to be no more than"
-            f" {evidence.words.size(evidence.margin)} worse than dense; below is shown to be worse than that; open is what"
-            " the seeds do not tell.",
+            f"Labels: wins is matching and shown to be better than {_beaten(evidence)}; matching is shown to be no more"
+            f" than {evidence.words.size(evidence.margin)} worse than dense; below is shown to be worse than that; open"
+            " is what the seeds do not tell.",
             study_tables.overview_table(evidence),
         ),
         Section("Against dense", "", study_tables.dense_table(evidence)),

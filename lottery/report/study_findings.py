@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     from lottery.studies.evidence import Evidence, Verdict
 
 
-def judged(
-    study: Study, margin: float | None = None
-) -> tuple[Evidence, str] | tuple[None, str]:
+def judged(study: Study, margin: float | None = None) -> tuple[Evidence, str] | tuple[None, str]:
     """The evidence of a study, or why there is none yet: nothing is finished, or its metric needs a margin."""
     try:
         return study.evidence(margin), ""
@@ -48,8 +46,8 @@ def opening(study: Study) -> str:
         return found
     where = listed([str(round) for round in sorted(plan.rounds)])
     return (
-        f"{found} In the place of those of round{'s' * (len(plan.rounds) > 1)} {where}, and with their budget, controls were"
-        f" trained: {listed(list(plan.arms))}."
+        f"{found} In the place of those of round{'s' * (len(plan.rounds) > 1)} {where}, and with their budget, controls"
+        f" were trained: {listed(list(plan.arms))}."
     )
 
 
@@ -65,8 +63,8 @@ def notes(study: Study, progress: Progress) -> list[str]:
             else f"is not complete: lottery study {shlex.quote(str(study.path))} goes on with it"
         )
         found.append(
-            f"{study.path} {state}. {len(progress.done)} of {total} trainings are done; what is claimed before the end is"
-            " likelier to be false."
+            f"{study.path} {state}. {len(progress.done)} of {total} trainings are done; what is claimed before the end"
+            " is likelier to be false."
         )
     for cell, error in progress.failed.items():
         reason = error.splitlines()[-1] if error else "no reason is known"
@@ -147,9 +145,7 @@ def _of_the_ticket(evidence: Evidence, verdict: Verdict) -> Card:
     return Card(label, density, note)
 
 
-def _gain_card(
-    label: str, evidence: Evidence, row: Mapping[str, Any], note: str
-) -> Card:
+def _gain_card(label: str, evidence: Evidence, row: Mapping[str, Any], note: str) -> Card:
     """A card of a gain, which has its unit and its interval in the note."""
     number = evidence.words.change(row["gain"]).removesuffix(" points")
     whole = evidence.words.change(row["gain"], row["low"], row["high"])
@@ -179,8 +175,7 @@ def command(study: Study, seeds: str | None = None) -> str:
         "--dirpath": str(study.path),
         "--seeds": seeds or ",".join(numbers),
         "--controls": ",".join(
-            control if isinstance(control, str) else arm
-            for control, arm in zip(plan.controls, plan.arms, strict=True)
+            control if isinstance(control, str) else arm for control, arm in zip(plan.controls, plan.arms, strict=True)
         ),
         "--rounds": ",".join(map(str, plan.rounds)),
     }

@@ -31,8 +31,7 @@ def overview_table(evidence: Evidence) -> TextTable:
             _gain(evidence, row["gain"]),
             row["label"],
             *(
-                _gain(evidence, row[f"{name} gain"])
-                + (SHOWN if row[f"{name} wins"] else "")
+                _gain(evidence, row[f"{name} gain"]) + (SHOWN if row[f"{name} wins"] else "")
                 for name in evidence.controls
             ),
         ]
@@ -50,15 +49,12 @@ def dense_table(evidence: Evidence) -> TextTable:
     """The ticket against dense, a row per round."""
     size = evidence.words.size(evidence.margin)
     caption = (
-        f"Matching: shown to be no more than {size} worse than dense (p, corrected by Holm). Below: shown to be more than"
-        f" that worse. {_of_intervals(evidence)}"
+        f"Matching: shown to be no more than {size} worse than dense (p, corrected by Holm). Below: shown to be more"
+        f" than that worse. {_of_intervals(evidence)}"
     )
     below = dict(zip(evidence.rounds, evidence.below.shown, strict=True))
     table = evidence.table().rename(columns={"dense": "other"})
-    claims = {
-        round: (_shown(row["matching"]), _shown(below[round]))
-        for round, row in table.iterrows()
-    }
+    claims = {round: (_shown(row["matching"]), _shown(below[round])) for round, row in table.iterrows()}
     return _against(evidence, table, "dense", ("matching", "below"), claims, caption)
 
 
@@ -70,10 +66,7 @@ def comparison_table(evidence: Evidence, control: str) -> TextTable:
         f" {size} worse than the ticket. {_of_intervals(evidence)}"
     )
     table = evidence.comparison(control).rename(columns={"control": "other"})
-    claims = {
-        round: (_shown(row["wins"]), _shown(row["close"]))
-        for round, row in table.iterrows()
-    }
+    claims = {round: (_shown(row["wins"]), _shown(row["close"])) for round, row in table.iterrows()}
     return _against(evidence, table, control, ("better", "close"), claims, caption)
 
 
@@ -112,21 +105,15 @@ def speed_table(evidence: Evidence) -> TextTable:
     """Steps to dense's level relative to dense, by round and arm, and how many seeds got there."""
     found = evidence.speed().reset_index()
     arms = list(dict.fromkeys(found["arm"]))
-    cells = {
-        (row["arm"], row["round"]): _ratio(row) for row in found.to_dict("records")
-    }
+    cells = {(row["arm"], row["round"]): _ratio(row) for row in found.to_dict("records")}
     densities = dict(zip(evidence.rounds, evidence.grid.densities, strict=True))
     rows = [
-        [
-            f"{round}",
-            percent(density),
-            *(cells.get((arm, round), "") for arm in arms),
-        ]
+        [f"{round}", percent(density), *(cells.get((arm, round), "") for arm in arms)]
         for round, density in densities.items()
     ]
     caption = (
-        "Geometric means of the seeds that reached dense's best validation value; below 1 is faster than dense. In brackets:"
-        " how many reached it, of those trained."
+        "Geometric means of the seeds that reached dense's best validation value; below 1 is faster than dense. In"
+        " brackets: how many reached it, of those trained."
     )
     return TextTable(["round", "density", *arms], rows, caption)
 
@@ -142,9 +129,7 @@ def barrier_table(barriers: pandas.DataFrame) -> TextTable:
                 f"{round}",
                 percent(found["density"].mean()),
                 f"{mean:.2f} %",
-                f"{low:.2f} to {high:.2f} %".replace("-", "−")
-                if len(found) > 1
-                else "-",
+                f"{low:.2f} to {high:.2f} %".replace("-", "−") if len(found) > 1 else "-",
                 f"{found['stable'].sum()} of {len(found)}",
             ]
         )

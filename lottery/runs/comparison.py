@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
 
 def compare(
-    runs: Sequence[Run | str | os.PathLike[str]]
-    | Mapping[str, Sequence[Run | str | os.PathLike[str]]],
+    runs: Sequence[Run | str | os.PathLike[str]] | Mapping[str, Sequence[Run | str | os.PathLike[str]]],
 ) -> Comparison:
     """Several runs side by side: seeds of one arm, or arms with their seeds.
 
@@ -36,15 +35,10 @@ def compare(
         compare({"ticket": ["checkpoints/a-0"], "one-shot": ["checkpoints/b-0"]}).table()
     """
     if isinstance(runs, (str, os.PathLike, Run)):
-        raise TypeError(
-            f"compare({runs!r}): give a list of runs, or a mapping from the name of an arm to its list"
-        )
+        raise TypeError(f"compare({runs!r}): give a list of runs, or a mapping from the name of an arm to its list")
     arms = runs if isinstance(runs, Mapping) else {"ticket": runs}
     return Comparison(
-        {
-            name: [run if isinstance(run, Run) else Run(run) for run in members]
-            for name, members in arms.items()
-        }
+        {name: [run if isinstance(run, Run) else Run(run) for run in members] for name, members in arms.items()}
     )
 
 
@@ -102,12 +96,7 @@ class Comparison:
         return pandas.DataFrame(rows).set_index(["arm", "round"])
 
     def plot(
-        self,
-        kind: str = "metric",
-        metric: str | None = None,
-        *,
-        ax: Axes | None = None,
-        **options: Any,
+        self, kind: str = "metric", metric: str | None = None, *, ax: Axes | None = None, **options: Any
     ) -> Axes | Figure:
         """Draw the runs, several of an arm as means with 95 % intervals.
 
@@ -118,8 +107,8 @@ class Comparison:
                 - "curves": a metric over the steps of each round, coloured by density (of the first arm);
                 - "early-stop": the step of the best validation against density;
                 - "densities": the density of each layer over the rounds (of the first arm);
-                - "paths": the weights kept, those on a path from input to output, and the sparsest layer, over the rounds
-                  (of the first arm);
+                - "paths": the weights kept, those on a path from input to output, and the sparsest layer, over the
+                  rounds (of the first arm);
                 - "weights": trained weights before and after they were pruned (of the first arm, its runs pooled);
                   `round` picks the round;
                 - "deaths": when each weight died (of the first arm, the units of its runs one below the other).

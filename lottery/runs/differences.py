@@ -51,9 +51,7 @@ class Difference:
         return f"{self.name}: {_short(self.before)} in the run, {_short(self.now)} now"
 
 
-def differences(
-    before: Any, now: Any, name: str = "", matters: bool = True
-) -> Iterator[Difference]:
+def differences(before: Any, now: Any, name: str = "", matters: bool = True) -> Iterator[Difference]:
     """The settings in which a fit differs from a run, in order.
 
     Args:
@@ -65,17 +63,12 @@ def differences(
         yield from _in_mappings(before or {}, now or {}, name, matters)
     elif isinstance(before or now, list) and isinstance(now or before, list):
         yield from _in_lists(before or [], now or [], name, matters)
-    elif before != now or (
-        name in _SHARES_OR_COUNTS
-        and isinstance(before, float) != isinstance(now, float)
-    ):
+    elif before != now or (name in _SHARES_OR_COUNTS and isinstance(before, float) != isinstance(now, float)):
         beside = _same_but_for_when_or_where(before, now)
         yield Difference(name, before, now, matters and not beside)
 
 
-def _in_mappings(
-    before: Mapping[str, Any], now: Mapping[str, Any], name: str, matters: bool
-) -> Iterator[Difference]:
+def _in_mappings(before: Mapping[str, Any], now: Mapping[str, Any], name: str, matters: bool) -> Iterator[Difference]:
     for key in {**before, **now}:
         recorded = key in before or key in _ABSENT_IS_NONE
         if before and not recorded and _GROWS.fullmatch(name):
@@ -88,9 +81,7 @@ def _in_mappings(
         )
 
 
-def _in_lists(
-    before: list[Any], now: list[Any], name: str, matters: bool
-) -> Iterator[Difference]:
+def _in_lists(before: list[Any], now: list[Any], name: str, matters: bool) -> Iterator[Difference]:
     """One by one where the items have parts, or are paths or times; else as a whole."""
     pairs = list(zip_longest(before, now))
     parts = any(isinstance(v, (Mapping, list)) for pair in pairs for v in pair)
@@ -102,7 +93,9 @@ def _in_lists(
 
 
 def _by_their_names(name: str, before: Any, now: Any) -> tuple[str, Any, Any]:
-    """Things that have a name, by it alone where the other side has no more: none of it, or what an earlier version wrote."""
+    """Things that have a name, by it alone where the other side has no more: none of it, or what an earlier version
+    wrote.
+    """
     if isinstance(now, Mapping) and "name" in now:
         if before is None:
             return f"{name}.name", None, now["name"]

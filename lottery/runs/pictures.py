@@ -98,9 +98,7 @@ def _metric(arms: Arms, metric: str | None, ax: Axes | None, **options: Any) -> 
 @gallery.picture("curves")
 def _curves(arms: Arms, metric: str | None, ax: Axes | None, **options: Any) -> Axes:
     history = _history(arms)
-    there = [
-        c for c in history.columns if c not in ("round", "density", "step", "epoch")
-    ]
+    there = [c for c in history.columns if c not in ("round", "density", "step", "epoch")]
     if metric is None:
         run = _first(arms)[0]
         metric = run.summary(run.rounds[0])["monitor"] if run.rounds else None
@@ -111,14 +109,10 @@ def _curves(arms: Arms, metric: str | None, ax: Axes | None, **options: Any) -> 
 
 
 @gallery.picture("early-stop")
-def _early_stop(
-    arms: Arms, metric: str | None, ax: Axes | None, **options: Any
-) -> Axes:
+def _early_stop(arms: Arms, metric: str | None, ax: Axes | None, **options: Any) -> Axes:
     found = points(arms)
     if "best_step" not in found:
-        raise ValueError(
-            "these runs monitor no metric, so no step is the best; LotteryTicket(monitor=...) sets one"
-        )
+        raise ValueError("these runs monitor no metric, so no step is the best; LotteryTicket(monitor=...) sets one")
     return plots.early_stop(found, ax=ax, **options)
 
 
@@ -136,28 +130,17 @@ def _paths(arms: Arms, metric: str | None, ax: Axes | None, **options: Any) -> A
 
 
 @gallery.picture("weights")
-def _weights(
-    arms: Arms,
-    metric: str | None,
-    ax: Axes | None,
-    round: int | None = None,
-    **options: Any,
-) -> Figure:
+def _weights(arms: Arms, metric: str | None, ax: Axes | None, round: int | None = None, **options: Any) -> Figure:
     trained, before, after = [], [], []
     for run in _first(arms):
         number = _last_pruned(run) if round is None else round
         if number + 1 == len(run.masks):
-            raise StorageError(
-                f"round {number} is the last of {run.path}: it has not been pruned"
-            )
+            raise StorageError(f"round {number} is the last of {run.path}: it has not been pruned")
         trained.append(run.weights(number))
         before.append(run.masks[number])
         after.append(run.masks[number + 1])
     return plots.weight_distributions(
-        {n: torch.cat([w[n] for w in trained]) for n in before[0]},
-        _pooled(before),
-        _pooled(after),
-        **options,
+        {n: torch.cat([w[n] for w in trained]) for n in before[0]}, _pooled(before), _pooled(after), **options
     )
 
 
@@ -171,10 +154,7 @@ def _deaths(arms: Arms, metric: str | None, ax: Axes | None, **options: Any) -> 
             )
     histories = [run.masks for run in _first(arms)]
     rounds = min(len(history) for history in histories)
-    deaths = {
-        name: torch.cat([h.deaths[name].clamp(max=rounds) for h in histories])
-        for name in histories[0].deaths
-    }
+    deaths = {name: torch.cat([h.deaths[name].clamp(max=rounds) for h in histories]) for name in histories[0].deaths}
     return plots.deaths(deaths, rounds, **options)
 
 
@@ -213,5 +193,6 @@ def _last_pruned(run: Drawn) -> int:
             continue
         return number
     raise StorageError(
-        f"{run.path} keeps the weights of the last round only, which was not pruned; LotteryTicket(keep='all') keeps all"
+        f"{run.path} keeps the weights of the last round only, which was not pruned; LotteryTicket(keep='all') keeps"
+        " all"
     )

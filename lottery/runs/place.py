@@ -31,8 +31,8 @@ class Place:
         round: a round of the run that has a ticket.
         start: where training starts: "rewind", where the round started, of round 0 the rewind point itself; a step of
             round 0 that the run keeps a snapshot of, such as "500it"; or "init", the beginning of the whole training.
-        order: 0 for the round's random streams and data order; others for as many other draws. Inside an epoch the order
-            of its rest is another too.
+        order: 0 for the round's random streams and data order; others for as many other draws. Inside an epoch the
+            order of its rest is another too.
 
     Raises:
         ValueError: a number is negative, or `start` is neither "rewind" nor a step.
@@ -73,11 +73,7 @@ class Place:
     @property
     def data_round(self) -> int:
         """The round that loaders are told whose order depends on it."""
-        return (
-            streams.derive(self.round, "order", self.order)
-            if self.order
-            else self.round
-        )
+        return streams.derive(self.round, "order", self.order) if self.order else self.round
 
     def ticket(self) -> Ticket:
         """The ticket that the place is of: the masks of the round and the weights there.
@@ -114,12 +110,7 @@ class Place:
 
     def described(self) -> dict[str, Any]:
         """What of it changes results, as plain data."""
-        return {
-            "run": self.run.info["id"],
-            "round": self.round,
-            "start": self.start,
-            "order": self.order,
-        }
+        return {"run": self.run.info["id"], "round": self.round, "start": self.start, "order": self.order}
 
     def check(self, settings: Mapping[str, Any]) -> None:
         """Make sure that a fit trains as the run does, so that only the ticket differs.

@@ -8,11 +8,7 @@ from typing import Any, Literal
 
 from lottery.foundations.steps import Step
 
-_OPTIMIZER_DEFAULTS = {
-    "weights": "rewind",
-    "learning-rate": "fresh",
-    "fine-tune": "keep",
-}
+_OPTIMIZER_DEFAULTS = {"weights": "rewind", "learning-rate": "fresh", "fine-tune": "keep"}
 
 
 @dataclass(frozen=True)
@@ -50,26 +46,18 @@ class Rewind:
 
     def __post_init__(self) -> None:
         if self.rule not in _OPTIMIZER_DEFAULTS:
-            raise ValueError(
-                f"rule={self.rule!r}; the rules are {', '.join(map(repr, _OPTIMIZER_DEFAULTS))}"
-            )
+            raise ValueError(f"rule={self.rule!r}; the rules are {', '.join(map(repr, _OPTIMIZER_DEFAULTS))}")
         if self.optimizer is None:
             object.__setattr__(self, "optimizer", _OPTIMIZER_DEFAULTS[self.rule])
         if self.optimizer not in ("rewind", "fresh", "keep"):
-            raise ValueError(
-                f"optimizer={self.optimizer!r}; the choices are 'rewind', 'fresh', 'keep'"
-            )
+            raise ValueError(f"optimizer={self.optimizer!r}; the choices are 'rewind', 'fresh', 'keep'")
         object.__setattr__(self, "to", str(Step.parse(self.to)))
         if (self.rule == "fine-tune") != (self.length is not None):
-            raise ValueError(
-                "length= says how long to fine-tune: give it with rule='fine-tune', and only there"
-            )
+            raise ValueError("length= says how long to fine-tune: give it with rule='fine-tune', and only there")
         if self.length is not None:
             length = Step.parse(self.length)
             if bool(length.epochs) == bool(length.iterations):
-                raise ValueError(
-                    f"length={self.length!r}; write whole epochs ('5ep') or steps ('500it')"
-                )
+                raise ValueError(f"length={self.length!r}; write whole epochs ('5ep') or steps ('500it')")
             if self.to != "init":
                 raise ValueError("fine-tuning does not rewind: leave out `to`")
 
@@ -96,27 +84,15 @@ class Rewind:
         if self.length is not None:
             length = Step.parse(self.length)
             limit, used, name = (
-                (epochs, length.epochs, "max_epochs")
-                if length.epochs
-                else (max_steps, length.iterations, "max_steps")
+                (epochs, length.epochs, "max_epochs") if length.epochs else (max_steps, length.iterations, "max_steps")
             )
             if limit < 0:
-                raise ValueError(
-                    f"fine-tuning for {self.length!r} needs a Trainer with {name}=...; it has none"
-                )
+                raise ValueError(f"fine-tuning for {self.length!r} needs a Trainer with {name}=...; it has none")
             if used > limit:
-                raise ValueError(
-                    f"fine-tuning for {self.length!r} is longer than the round ({name}={limit})"
-                )
+                raise ValueError(f"fine-tuning for {self.length!r} is longer than the round ({name}={limit})")
             step = Step(limit - used, 0) if length.epochs else Step(0, limit - used)
         too_late = 0 <= epochs <= step.epochs or 0 <= max_steps <= step.iterations
         if too_late and step != Step():
-            limits = (
-                f"max_epochs={epochs}"
-                if 0 <= epochs <= step.epochs
-                else f"max_steps={max_steps}"
-            )
-            raise ValueError(
-                f"rewind={str(step)!r} is not before the end of a round ({limits}). Rewind earlier."
-            )
+            limits = f"max_epochs={epochs}" if 0 <= epochs <= step.epochs else f"max_steps={max_steps}"
+            raise ValueError(f"rewind={str(step)!r} is not before the end of a round ({limits}). Rewind earlier.")
         return step

@@ -19,9 +19,7 @@ def round_table(summaries: Sequence[Summary]) -> TextTable:
     captions = []
     monitor = summaries[0]["monitor"] if summaries else None
     if monitor is not None:
-        captions.append(
-            f"start, best, last: {monitor} before training, at its best step, at the end"
-        )
+        captions.append(f"start, best, last: {monitor} before training, at its best step, at the end")
         columns |= {
             "start": lambda s: number(s["start"].get(monitor)),
             "best": lambda s: number(s["best"].get(monitor)),

@@ -68,14 +68,8 @@ class Run:
         self._masks: tuple[int, MaskHistory] | None = None
         if RUN not in self._directory:
             lost = lost_its_manifest(self._directory.path)
-            why = (
-                f"{MANIFEST} is missing: restore it from a copy"
-                if lost
-                else f"no {RUN}"
-            )
-            raise StorageError(
-                f"{self.path} holds no run ({why}). A run is written by LotteryTicket(dirpath=...)."
-            )
+            why = f"{MANIFEST} is missing: restore it from a copy" if lost else f"no {RUN}"
+            raise StorageError(f"{self.path} holds no run ({why}). A run is written by LotteryTicket(dirpath=...).")
 
     @cached_property
     def info(self) -> dict[str, Any]:
@@ -188,8 +182,8 @@ class Run:
         """What masks leave of the network in each finished round (the index).
 
         Columns: `kept`, `on a path` from input to output and `sparsest layer`, as densities; `compression` and
-        `effective compression`, prunable / kept and prunable / on a path; `dead units` in all. NaN where paths cannot be
-        followed, as through recurrent layers; see `lottery.pruning.graph.paths`.
+        `effective compression`, prunable / kept and prunable / on a path; `dead units` in all. NaN where paths cannot
+        be followed, as through recurrent layers; see `lottery.pruning.graph.paths`.
         """
         import pandas
 
@@ -228,10 +222,7 @@ class Run:
         begun = self._begun()
         if self._masks is None or self._masks[0] != begun:
             try:
-                self._masks = (
-                    begun,
-                    decode_masks(self._directory.read(masks_file(begun))),
-                )
+                self._masks = (begun, decode_masks(self._directory.read(masks_file(begun))))
             except StorageError:
                 if self._begun() == begun:
                     raise
@@ -258,9 +249,7 @@ class Run:
         """
         round = operator.index(round)  # a table gives NumPy's, which JSON cannot hold
         if not 0 <= round <= self._begun():
-            raise StorageError(
-                f"{self.path} has no mask for round {round}; finished rounds are {self.rounds}"
-            )
+            raise StorageError(f"{self.path} has no mask for round {round}; finished rounds are {self.rounds}")
         rule = self.info["settings"]["rewind"]["rule"]
         rewound = rule == "weights" or round == 0
         provenance = {
@@ -274,10 +263,7 @@ class Run:
             provenance["moving"] = self.info["settings"]["moving"]
         if round in self.rounds:
             summary = self.summary(round)
-            provenance["metrics"] = {
-                key: summary[key]
-                for key in ("start", "best", "last", "test_best", "test_last")
-            }
+            provenance["metrics"] = {key: summary[key] for key in ("start", "best", "last", "test_best", "test_last")}
         return Ticket(
             self.last_masks(round),
             self.weights(("rewind" if round else "initial") if rewound else round - 1),
@@ -287,42 +273,34 @@ class Run:
     def weights(self, of: Literal["initial", "rewind"] | int) -> dict[str, Tensor]:
         """A state dict: "initial" and "rewind" weights, or those that a round ended with.
 
-        All are the module's own, by canonical names: whatever `on_save_checkpoint` makes of a checkpoint, and whether or
-        not parts of the module are compiled.
+        All are the module's own, by canonical names: whatever `on_save_checkpoint` makes of a checkpoint, and whether
+        or not parts of the module are compiled.
 
         Raises:
             TypeError: `of` is something else.
             StorageError: they are not there; the message says why.
         """
         if of in ("initial", "rewind") and INITIAL not in self._directory:
-            raise StorageError(
-                f"{self.path} is a copy without weights; `run.masks` has the masks of its rounds"
-            )
+            raise StorageError(f"{self.path} is a copy without weights; `run.masks` has the masks of its rounds")
         if of == "initial":
             return renamed(self._directory.read_tensors(INITIAL))
         if of == "rewind":
             if not (self._directory.path / REWIND).exists():
                 if 0 in self.rounds:
                     raise self._directory.damaged(REWIND, "is missing")
-                raise StorageError(
-                    f"{self.path} has no rewind point yet: round 0 has not come to it"
-                )
+                raise StorageError(f"{self.path} has no rewind point yet: round 0 has not come to it")
             return weights_in(self._directory.read_checkpoint(REWIND))
         try:
             of = operator.index(of)
         except TypeError:
-            raise TypeError(
-                f"weights({of!r}): write 'initial', 'rewind' or the number of a round"
-            ) from None
+            raise TypeError(f"weights({of!r}): write 'initial', 'rewind' or the number of a round") from None
         name = round_file(of, TRAINED)
         if name not in self._directory:
             if of in self.rounds:
                 raise StorageError(
                     f"the weights of round {of} were not kept in {self.path}; LotteryTicket(keep='all') keeps them all"
                 )
-            raise StorageError(
-                f"{self.path} has no round {of}; finished rounds are {self.rounds}"
-            )
+            raise StorageError(f"{self.path} has no round {of}; finished rounds are {self.rounds}")
         return renamed(self._directory.read_tensors(name))
 
     def copy(self, dirpath: str | os.PathLike[str], *, weights: bool = False) -> Run:
@@ -339,11 +317,7 @@ class Run:
         target = Directory(dirpath)
         if target.path.exists():
             raise StorageError(f"{target.path} exists already; copy to a new directory")
-        names = [
-            name
-            for name in self._directory.files()
-            if weights or not name.endswith((INITIAL, TRAINED))
-        ]
+        names = [name for name in self._directory.files() if weights or not name.endswith((INITIAL, TRAINED))]
         if weights and (self._directory.path / REWIND).exists():
             target.write_checkpoint(REWIND, self._directory.read_checkpoint(REWIND))
         target.commit({name: self._directory.read(name) for name in names})
@@ -352,12 +326,7 @@ class Run:
     # pictures
 
     def plot(
-        self,
-        kind: str = "metric",
-        metric: str | None = None,
-        *,
-        ax: Axes | None = None,
-        **options: Any,
+        self, kind: str = "metric", metric: str | None = None, *, ax: Axes | None = None, **options: Any
     ) -> Axes | Figure:
         """Draw the run; `kind` and the other arguments are those of `Comparison.plot`."""
         return gallery.draw(kind, {"ticket": [self]}, metric=metric, ax=ax, **options)
@@ -380,23 +349,15 @@ class Run:
         if not (self._directory.path / LAST).exists():
             return None
         states = self._directory.read_checkpoint(LAST).get("callbacks", {}).values()
-        own = [
-            s for s in states if s.keys() >= {"round", "record"} and s["round"] == round
-        ]
+        own = [s for s in states if s.keys() >= {"round", "record"} and s["round"] == round]
         return own[0] if own else None
 
     def _density(self, round: int) -> float:
-        return (
-            self.summary(round)["density"]
-            if round in self.rounds
-            else self.masks[round].density
-        )
+        return self.summary(round)["density"] if round in self.rounds else self.masks[round].density
 
     def _finished(self, round: int, name: str) -> str:
         if round not in self.rounds:
-            raise StorageError(
-                f"round {round} is not finished in {self.path}; finished rounds are {self.rounds}"
-            )
+            raise StorageError(f"round {round} is not finished in {self.path}; finished rounds are {self.rounds}")
         return round_file(round, name)
 
     def __repr__(self) -> str:
@@ -416,9 +377,7 @@ def weights_in(state: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def _row(summary: dict[str, Any]) -> dict[str, Any]:
-    row = {
-        name: summary[name] for name in ("round", "density", "kept", "steps", "epochs")
-    }
+    row = {name: summary[name] for name in ("round", "density", "kept", "steps", "epochs")}
     monitor = summary["monitor"]
     if monitor is not None:
         row[f"start_{monitor}"] = summary["start"].get(monitor)

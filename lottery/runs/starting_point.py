@@ -36,24 +36,16 @@ def starting_state(directory: Directory, rewind: Rewind, round: int) -> dict[str
     """
     start = directory.read_checkpoint(REWIND)
     there = start["optimizer_states"]
-    end = (
-        _end_of(directory, round - 1)["optimizer_states"]
-        if takes_from_the_end(rewind)
-        else there
-    )
+    end = _end_of(directory, round - 1)["optimizer_states"] if takes_from_the_end(rewind) else there
     if rewind.rule != "weights":
         trained = directory.read_tensors(round_file(round - 1, TRAINED))
         start = with_weights(start, trained)
     # learning rates are in the parameter groups
     groups = end if rewind.rule == "fine-tune" else there
     fresh: list[dict[str, Any]] = [{"state": {}} for _ in there]
-    moments = {"rewind": there, "keep": end, "fresh": fresh}[
-        rewind.optimizer or "rewind"
-    ]
+    moments = {"rewind": there, "keep": end, "fresh": fresh}[rewind.optimizer or "rewind"]
     if moments is not groups:
-        start["optimizer_states"] = [
-            _joined(g, m) for g, m in zip(groups, moments, strict=True)
-        ]
+        start["optimizer_states"] = [_joined(g, m) for g, m in zip(groups, moments, strict=True)]
     return start
 
 
@@ -61,24 +53,17 @@ def _joined(groups: dict[str, Any], moments: dict[str, Any]) -> dict[str, Any]:
     """An optimizer's state with the parameter groups of one state and the moments of another."""
     if "state" not in groups or "state" not in moments:
         raise StorageError(
-            f"the state of an optimizer has {sorted(groups)} in place of torch's 'state' and 'param_groups', so learning"
-            " rates and moments cannot come from different places. Rewind both, with rule 'weights' and optimizer 'rewind'."
+            f"the state of an optimizer has {sorted(groups)} in place of torch's 'state' and 'param_groups', so"
+            " learning rates and moments cannot come from different places. Rewind both, with rule 'weights' and"
+            " optimizer 'rewind'."
         )
     return {**groups, "state": moments["state"]}
 
 
-def with_weights(
-    state: Mapping[str, Any], weights: Mapping[str, Tensor]
-) -> dict[str, Any]:
-    """A state with other weights of the module; also in Lightning's state dict, under the names that are the module's."""
-    lightning = {
-        n: weights.get(canonical(n), v) for n, v in state["state_dict"].items()
-    }
-    return {
-        **state,
-        "state_dict": lightning,
-        STATE: {**state[STATE], "weights": dict(weights)},
-    }
+def with_weights(state: Mapping[str, Any], weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """A state with other weights of the module; also in Lightning's state dict, under the module's own names."""
+    lightning = {n: weights.get(canonical(n), v) for n, v in state["state_dict"].items()}
+    return {**state, "state_dict": lightning, STATE: {**state[STATE], "weights": dict(weights)}}
 
 
 def check_reached(run: Run, step: Step) -> None:

@@ -1,21 +1,7 @@
 """Files that are whole or not there."""
 
-from lottery.storage.directory import (
-    FORMAT,
-    LOCK,
-    MANIFEST,
-    Directory,
-    ForeignFile,
-    StorageError,
-    read_as,
-    write,
-)
-from lottery.storage.encoding import (
-    decode_metadata,
-    decode_tensors,
-    encode_json,
-    encode_tensors,
-)
+from lottery.storage.directory import FORMAT, LOCK, MANIFEST, Directory, ForeignFile, StorageError, read_as, write
+from lottery.storage.encoding import decode_metadata, decode_tensors, encode_json, encode_tensors
 
 __all__ = [
     "FORMAT",

@@ -43,14 +43,10 @@ class Directory:
         renewable: files that are made again where they are missing.
     """
 
-    def __init__(
-        self, path: str | os.PathLike[str], renewable: Collection[str] = ()
-    ) -> None:
+    def __init__(self, path: str | os.PathLike[str], renewable: Collection[str] = ()) -> None:
         self.path = Path(path)
         self._renewable = renewable
-        self._files: tuple[tuple[int, int, int], dict[str, dict[str, Any]]] | None = (
-            None
-        )
+        self._files: tuple[tuple[int, int, int], dict[str, dict[str, Any]]] | None = None
 
     # reading
 
@@ -77,8 +73,9 @@ class Directory:
             raise self.damaged(MANIFEST, "is not a manifest in JSON") from None
         if foreign:
             raise StorageError(
-                f"{self.path} was written by another version of lottery (format {manifest['format']}, this one reads {FORMAT})."
-                " Update (pip install -U lottery-tickets), or read it with the version named in its run.json."
+                f"{self.path} was written by another version of lottery (format {manifest['format']}, this one reads"
+                f" {FORMAT}). Update (pip install -U lottery-tickets), or read it with the version named in its"
+                " run.json."
             )
         if manifest.get("sha256") != _hash_of_entries(manifest.get("files")):
             raise self.damaged(MANIFEST, "does not have the contents that were written")
@@ -96,9 +93,7 @@ class Directory:
         """
         entry = self.files().get(name)
         if entry is None:
-            raise StorageError(
-                f"{self.path / name} does not exist (it is not in {MANIFEST})"
-            )
+            raise StorageError(f"{self.path / name} does not exist (it is not in {MANIFEST})")
         try:
             return self._verified(name, entry)
         except StorageError:
@@ -114,13 +109,9 @@ class Directory:
         except OSError as error:
             raise self.damaged(name, f"cannot be read ({error.strerror})") from None
         if len(data) != entry["size"]:
-            raise self.damaged(
-                name, f"has {len(data)} bytes instead of {entry['size']}"
-            )
+            raise self.damaged(name, f"has {len(data)} bytes instead of {entry['size']}")
         if hashlib.sha256(data).hexdigest() != entry["sha256"]:
-            raise self.damaged(
-                name, "does not have the contents that were written (its hash differs)"
-            )
+            raise self.damaged(name, "does not have the contents that were written (its hash differs)")
         return data
 
     def read_json(self, name: str) -> Any:
@@ -172,10 +163,7 @@ class Directory:
         entries = self.files()
         for name, data in files.items():
             self._replace(name, data)
-            entries[name] = {
-                "size": len(data),
-                "sha256": hashlib.sha256(data).hexdigest(),
-            }
+            entries[name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         dropped = set(drop)
         self._write_manifest({n: e for n, e in entries.items() if n not in dropped})
         for name in dropped:
@@ -200,11 +188,7 @@ class Directory:
         return False
 
     def _write_manifest(self, entries: Mapping[str, Any]) -> None:
-        manifest = {
-            "format": FORMAT,
-            "sha256": _hash_of_entries(entries),
-            "files": entries,
-        }
+        manifest = {"format": FORMAT, "sha256": _hash_of_entries(entries), "files": entries}
         self._replace(MANIFEST, encode_json(manifest))
         self._files = None  # two writes may fall in one tick of the file system's clock
 
@@ -229,9 +213,7 @@ class Directory:
                 self.path.mkdir(parents=True, exist_ok=True)
                 file = stack.enter_context(_lock_file(self.path / LOCK))
             except OSError as error:
-                raise StorageError(
-                    f"{self.path} cannot be written: {error.strerror}. Use another dirpath."
-                ) from error
+                raise StorageError(f"{self.path} cannot be written: {error.strerror}. Use another dirpath.") from error
             try:
                 _lock(file)
             except BlockingIOError:

@@ -14,9 +14,7 @@ def encode_json(value: Any) -> bytes:
     return (json.dumps(value, indent=1) + "\n").encode()
 
 
-def encode_tensors(
-    tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
-) -> bytes:
+def encode_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
     """Tensors as one safetensors file in memory.
 
     Raises:

@@ -14,9 +14,7 @@ from lottery import storage
 from lottery.storage.directory import ForeignFile
 
 
-def seal(
-    kind: str, format: int, described: Mapping[str, Any], tensors: Mapping[str, Tensor]
-) -> bytes:
+def seal(kind: str, format: int, described: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bytes:
     """The bytes of a file.
 
     Args:
@@ -26,14 +24,10 @@ def seal(
         tensors: by name.
     """
     text = json.dumps({"format": format, **described})
-    return storage.encode_tensors(
-        tensors, {kind: text, "sha256": digest(tensors, text)}
-    )
+    return storage.encode_tensors(tensors, {kind: text, "sha256": digest(tensors, text)})
 
 
-def unseal(
-    data: bytes, kind: str, format: int, otherwise: str
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def unseal(data: bytes, kind: str, format: int, otherwise: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The description and the tensors that `seal` put together. Nothing in the bytes is ever executed.
 
     Args:
@@ -67,7 +61,5 @@ def digest(tensors: Mapping[str, Tensor], text: str = "") -> str:
     for name, tensor in sorted(tensors.items()):
         described = [name, str(tensor.dtype), list(tensor.shape)]
         found.update(json.dumps(described).encode())
-        found.update(
-            tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-        )
+        found.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return found.hexdigest()

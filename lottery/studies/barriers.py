@@ -16,9 +16,7 @@ from lottery.studies.stability import Barrier
 from lottery.training.recipes import RecipeCLI
 
 
-def measure_barrier(
-    cli: RecipeCLI, weights: Mapping[str, Tensor], path: Path, metric: str | None = None
-) -> None:
+def measure_barrier(cli: RecipeCLI, weights: Mapping[str, Tensor], path: Path, metric: str | None = None) -> None:
     """Store in a run directory the error barrier between the weights that its training ended with and others.
 
     Args:

@@ -88,9 +88,7 @@ def planned(
         )
     last = cli.ticket.rounds
     if last < 1:
-        raise ValueError(
-            f"{recipe} has lottery.rounds={last}: a study needs tickets of 1 round or more"
-        )
+        raise ValueError(f"{recipe} has lottery.rounds={last}: a study needs tickets of 1 round or more")
     threads = () if cli.config["threads"] else ("--threads", "1")
     plan = Plan(
         Path(recipe).read_text(),

@@ -38,9 +38,7 @@ def table(progress: Progress, seconds_left: float | None = None) -> Any:
         done = sum(cell in progress.done for cell in cells)
         failed = sum(cell in progress.failed for cell in cells)
         now = [
-            f"seed {c.seed}" + ("" if c.round is None else f" round {c.round}")
-            for c in cells
-            if c in progress.running
+            f"seed {c.seed}" + ("" if c.round is None else f" round {c.round}") for c in cells if c in progress.running
         ]
         count = f"{done}/{len(cells)}" + (f", {failed} failed" if failed else "")
         found.add_row(arm, bar(done / len(cells)), ", ".join(now), count)

@@ -117,9 +117,7 @@ def measures_barrier(control: Control) -> bool:
     return control.order > 0
 
 
-def _materials(
-    control: Control, run: Run, ticket: Any, cli: RecipeCLI, seed: int
-) -> dict[str, Callable[[], Any]]:
+def _materials(control: Control, run: Run, ticket: Any, cli: RecipeCLI, seed: int) -> dict[str, Callable[[], Any]]:
     """What controls ask for, made when it is asked for."""
     return {
         "fresh": lambda: cli.fresh_weights(streams.derive(seed, "fresh")),

@@ -112,11 +112,7 @@ def _note_done(progress: Progress, path: Path, plan: Plan) -> None:
 
 def _startable(progress: Progress, path: Path) -> Iterator[Cell]:
     """The cells whose ticket is there and on which no other process works."""
-    finished = {
-        cell.seed: finished_rounds(path, cell)
-        for cell in progress.cells
-        if cell.arm == TICKET
-    }
+    finished = {cell.seed: finished_rounds(path, cell) for cell in progress.cells if cell.arm == TICKET}
     for cell in progress.left:
         waits = cell.round is not None and finished[cell.seed] <= cell.round
         if not waits and not Directory(path / cell.key).in_use:
@@ -133,9 +129,7 @@ def _give_up_waiting(progress: Progress, path: Path) -> bool:
         and finished_rounds(path, ticket) <= cell.round
     ]
     for cell, ticket in lost:
-        reason = (
-            f"the run of its ticket, {ticket.key}, did not come to round {cell.round}"
-        )
+        reason = f"the run of its ticket, {ticket.key}, did not come to round {cell.round}"
         _give_up(cell, reason, progress, path)
     return bool(lost)
 
@@ -145,13 +139,7 @@ def _give_up(cell: Cell, reason: str, progress: Progress, path: Path) -> None:
     storage.write(failure_file(path, cell), f"{reason}\n".encode())
 
 
-def _take_note(
-    ended: Ended,
-    progress: Progress,
-    tries: dict[Cell, int],
-    path: Path,
-    attempts: int,
-) -> None:
+def _take_note(ended: Ended, progress: Progress, tries: dict[Cell, int], path: Path, attempts: int) -> None:
     cell = Cell.of(ended.job.key)
     progress.running.discard(cell)
     if ended.error is None:

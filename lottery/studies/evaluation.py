@@ -13,13 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lottery.foundations import streams
-from lottery.studies.stability import (
-    POINTS,
-    THRESHOLD,
-    Barrier,
-    accumulating,
-    error_barrier,
-)
+from lottery.studies.stability import POINTS, THRESHOLD, Barrier, accumulating, error_barrier
 from lottery.training.callback import LotteryTicket
 from lottery.training.recipes import RecipeCLI
 
@@ -89,26 +83,14 @@ class Evaluation:
         )
 
     def barrier(
-        self,
-        a: Mapping[str, Tensor],
-        b: Mapping[str, Tensor],
-        points: int = POINTS,
-        threshold: float = THRESHOLD,
+        self, a: Mapping[str, Tensor], b: Mapping[str, Tensor], points: int = POINTS, threshold: float = THRESHOLD
     ) -> Barrier:
         """The error barrier between two state dicts, with BatchNorm's statistics recomputed at each point.
 
         Raises:
             ValueError: as `error_barrier`, or the module does not log the metric.
         """
-        return error_barrier(
-            self.module,
-            a,
-            b,
-            lambda _: self.error(),
-            points,
-            lambda _: self.recompute(),
-            threshold,
-        )
+        return error_barrier(self.module, a, b, lambda _: self.error(), points, lambda _: self.recompute(), threshold)
 
     def error(self) -> float:
         """The error of the module with the weights it has now.
@@ -119,8 +101,8 @@ class Evaluation:
         logged = self._pass(training_data=False)
         if self.metric not in logged:
             raise ValueError(
-                f"{type(self.module).__name__} does not log {self.metric!r} on {'test' if self._tests else 'validation'}"
-                f" data; it logs {', '.join(map(repr, logged)) or 'nothing'}"
+                f"{type(self.module).__name__} does not log {self.metric!r} on"
+                f" {'test' if self._tests else 'validation'} data; it logs {', '.join(map(repr, logged)) or 'nothing'}"
             )
         value = float(logged[self.metric])
         return value if self.mode == "min" else 1 - value
@@ -150,11 +132,7 @@ class Evaluation:
     @cached_property
     def _trainer(self) -> Any:
         # the Trainer of the namespace that the module's class is from
-        home = next(
-            base.__module__
-            for base in type(self.module).__mro__
-            if base.__name__ == "LightningModule"
-        )
+        home = next(base.__module__ for base in type(self.module).__mro__ if base.__name__ == "LightningModule")
         lightning = importlib.import_module(home.partition(".core.")[0])
         return lightning.Trainer(
             logger=False,

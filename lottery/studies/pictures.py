@@ -35,9 +35,7 @@ gallery = Gallery()
 @gallery.picture("metric")
 def _metric(study: Drawn, ax: Axes | None, **options: Any) -> Axes:
     evidence = study.evidence(**options)
-    return plots.study_metric(
-        study.points(), ylabel=evidence.metric, labels=evidence.table(), ax=ax
-    )
+    return plots.study_metric(study.points(), ylabel=evidence.metric, labels=evidence.table(), ax=ax)
 
 
 @gallery.picture("difference")
@@ -45,10 +43,7 @@ def _difference(study: Drawn, ax: Axes | None, **options: Any) -> Figure:
     _check_panels("difference", ax)
     evidence = study.evidence(**options)
     return plots.gains(
-        gains_of(evidence),
-        margin=evidence.margin,
-        percent=evidence.words.in_percent,
-        labels=evidence.table(),
+        gains_of(evidence), margin=evidence.margin, percent=evidence.words.in_percent, labels=evidence.table()
     )
 
 
@@ -90,6 +85,4 @@ def gains_of(evidence: Evidence) -> pandas.DataFrame:
     columns = ["density", "gain", "low", "high"]
     tables = {"dense": evidence.table()}
     tables |= {name: evidence.comparison(name) for name in evidence.controls}
-    return pandas.concat(
-        [table[columns].assign(against=name) for name, table in tables.items()]
-    )
+    return pandas.concat([table[columns].assign(against=name) for name, table in tables.items()])

@@ -84,13 +84,9 @@ class Plan:
         for name in ("seeds", "rounds"):
             numbers = getattr(self, name)
             if not numbers or len(set(numbers)) < len(numbers):
-                raise ValueError(
-                    f"{name}={list(numbers)} must be one number or more, each once"
-                )
+                raise ValueError(f"{name}={list(numbers)} must be one number or more, each once")
         if min(self.seeds) < 0 or max(self.seeds) >= 2**32:
-            raise ValueError(
-                f"seeds={list(self.seeds)}: a seed is a number from 0 to 2**32 - 1"
-            )
+            raise ValueError(f"seeds={list(self.seeds)}: a seed is a number from 0 to 2**32 - 1")
         if min(self.rounds) < 1 or max(self.rounds) > self.last:
             raise ValueError(
                 f"rounds={list(self.rounds)}: round 0 is dense and {self.last} is the last of the recipe, so give"
@@ -148,10 +144,7 @@ class Plan:
         known = self.arms.values()
         more = (c for c in other.controls if controls.resolve(c) not in known)
         return dataclasses.replace(
-            self,
-            seeds=both("seeds"),
-            controls=(*self.controls, *more),
-            rounds=tuple(sorted(both("rounds"))),
+            self, seeds=both("seeds"), controls=(*self.controls, *more), rounds=tuple(sorted(both("rounds")))
         )
 
     def write(self, path: Path) -> None:
@@ -173,17 +166,11 @@ class Plan:
         try:
             plain: dict[str, Any] = json.loads((path / STUDY).read_bytes())
             if plain.pop("format") != FORMAT:
-                raise StorageError(
-                    f"{path} is a study of another version of lottery; use that version"
-                )
-            plain = {
-                k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()
-            }
+                raise StorageError(f"{path} is a study of another version of lottery; use that version")
+            plain = {k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()}
             return cls(recipe=(path / RECIPE).read_text(), **plain)
         except FileNotFoundError as error:
-            raise StorageError(
-                f"{path} holds no study: there is no {Path(error.filename).name} in it"
-            ) from None
+            raise StorageError(f"{path} holds no study: there is no {Path(error.filename).name} in it") from None
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise StorageError(
                 f"{path / STUDY} is damaged ({error}). The runs beside it are intact: start the same study again in"
@@ -222,7 +209,5 @@ def coarse_to_fine(rounds: Sequence[int]) -> list[int]:
 
 
 def _difference(mine: str, theirs: str) -> list[str]:
-    lines = difflib.unified_diff(
-        mine.splitlines(), theirs.splitlines(), "in the study", "now", n=0, lineterm=""
-    )
+    lines = difflib.unified_diff(mine.splitlines(), theirs.splitlines(), "in the study", "now", n=0, lineterm="")
     return list(lines)

@@ -9,9 +9,7 @@ from lottery.runs.metric import Metric
 from lottery.runs.run import Run
 
 
-def point(
-    run: Run, round: int, metric: Metric, level: float | None
-) -> dict[str, float | int]:
+def point(run: Run, round: int, metric: Metric, level: float | None) -> dict[str, float | int]:
     """The numbers of one training, as `Study.points` has them.
 
     Args:
@@ -34,16 +32,10 @@ def point(
     }
 
 
-def _reached(
-    records: Sequence[dict[str, float]], metric: Metric, level: float | None
-) -> float:
+def _reached(records: Sequence[dict[str, float]], metric: Metric, level: float | None) -> float:
     """The first step at which validation was as good as `level`."""
     if level is None:
         return math.nan
     sign, name = metric.sign, metric.chosen_by or ""
-    reached = (
-        row["step"]
-        for row in records
-        if row.get(name) is not None and sign * row[name] >= sign * level
-    )
+    reached = (row["step"] for row in records if row.get(name) is not None and sign * row[name] >= sign * level)
     return next(reached, math.nan)

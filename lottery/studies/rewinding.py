@@ -66,9 +66,7 @@ class RewindSearch:
     @property
     def found(self) -> Step | None:
         """The earliest tested step from which training is stable; None without any."""
-        return next(
-            (s for s in self.steps if s in self.heights and self.stable(s)), None
-        )
+        return next((s for s in self.steps if s in self.heights and self.stable(s)), None)
 
     def table(self) -> pandas.DataFrame:
         """One row per tested step: its share of the training, the mean barrier, that of each seed, whether stable."""
@@ -108,8 +106,8 @@ def find_rewind(
     Args:
         recipe: path of a recipe; it needs `lottery.monitor`.
         dirpath: where the trainings are stored.
-        steps: the candidates, such as ["init", "100it", "1ep"]; default: 0 and the training's length divided by 128, 64,
-            ... 2.
+        steps: the candidates, such as ["init", "100it", "1ep"]; default: 0 and the training's length divided by 128,
+            64, ... 2.
         seeds: how many networks, or which; the mean of their barriers counts.
         threshold: the barrier below which a training is stable.
         overrides: settings that go before the recipe's.
@@ -139,10 +137,7 @@ def find_rewind(
         raise ValueError(f"seeds={seeds!r}: give 1 or more")
     candidates = _candidates(steps or _spread(length.total), length)
     search = RewindSearch(candidates, length, threshold)
-    networks = [
-        _Network(Path(dirpath), str(recipe), tuple(overrides), first.seed_settings, n)
-        for n in numbers
-    ]
+    networks = [_Network(Path(dirpath), str(recipe), tuple(overrides), first.seed_settings, n) for n in numbers]
     for network in networks:
         show(f"seed {network.seed}: training the dense network")
         network.train(search.steps)
@@ -151,9 +146,7 @@ def find_rewind(
         search.heights[step] = []
         for network in networks:
             search.heights[step].append(network.barrier(step))
-            show(
-                f"seed {network.seed}: error barrier from {step}: {search.heights[step][-1]:.2%}"
-            )
+            show(f"seed {network.seed}: error barrier from {step}: {search.heights[step][-1]:.2%}")
         return search.stable(step)
 
     if every:
@@ -241,12 +234,7 @@ class _Network:
         return self.path / f"seed-{self.seed}" / name
 
     def _load(self, name: str) -> RecipeCLI:
-        own = (
-            "--lottery.rounds",
-            "0",
-            "--lottery.dirpath",
-            str(self._directory(name)),
-        )
+        own = ("--lottery.rounds", "0", "--lottery.dirpath", str(self._directory(name)))
         quiet = "--trainer.enable_progress_bar", "false"
         seed = seeding(self.seed, self.seed_settings)
         cli = load(self.recipe, [*self.overrides, *seed, *own, *quiet])

@@ -104,9 +104,7 @@ def error_barrier(
     return Barrier(alphas, tuple(errors), threshold)
 
 
-def interpolate(
-    a: Mapping[str, Tensor], b: Mapping[str, Tensor], alpha: float
-) -> dict[str, Tensor]:
+def interpolate(a: Mapping[str, Tensor], b: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
     """The state dict at ``(1 - alpha) a + alpha b``; exactly `a` at 0 and `b` at 1.
 
     Weights that are zero in both stay zero: between two networks under one mask all are under it. What is not a
@@ -126,10 +124,7 @@ def interpolate(
         if name in b and a[name].shape != b[name].shape
     ]
     if wrong:
-        raise ValueError(
-            "there is no line between networks of two architectures:\n  "
-            + "\n  ".join(wrong)
-        )
+        raise ValueError("there is no line between networks of two architectures:\n  " + "\n  ".join(wrong))
     return {
         name: torch.lerp(tensor, b[name].to(tensor), alpha)
         if tensor.is_floating_point() or tensor.is_complex()
@@ -169,11 +164,7 @@ def accumulating(module: nn.Module) -> Iterator[Sequence[_BatchNorm]]:
     Returns:
         The layers that have running statistics.
     """
-    layers = [
-        layer
-        for layer in module.modules()
-        if isinstance(layer, _BatchNorm) and layer.track_running_stats
-    ]
+    layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm) and layer.track_running_stats]
     before = [(layer.training, layer.momentum) for layer in layers]
     with ExitStack() as stack:
         for layer in layers:
@@ -199,6 +190,5 @@ def _check(weights: Mapping[str, Tensor], module: nn.Module, name: str) -> None:
     wrong += [f"{n}: {m} in {name}, {t} in the module" for n, m, t in reshaped]
     if wrong:
         raise ValueError(
-            f"the state dict {name} is not that of a {type(uncompiled(module)).__name__}:\n  "
-            + "\n  ".join(wrong)
+            f"the state dict {name} is not that of a {type(uncompiled(module)).__name__}:\n  " + "\n  ".join(wrong)
         )

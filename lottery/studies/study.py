@@ -79,9 +79,7 @@ class Study:
             StorageError: the training was not begun.
         """
         if arm not in self.plan.arms:
-            raise ValueError(
-                f"arm={arm!r}; the controls of {self.path} are {', '.join(self.plan.arms)}"
-            )
+            raise ValueError(f"arm={arm!r}; the controls of {self.path} are {', '.join(self.plan.arms)}")
         return Run(self.path / Cell(arm, seed, round).key)
 
     def runs_of(self, control: str) -> list[Run]:
@@ -134,7 +132,8 @@ class Study:
     def points(self) -> pandas.DataFrame:
         """One row per finished training, as `lottery.studies.evidence.Evidence` takes them.
 
-        Columns: arm ("dense", "ticket" or a control), seed, round, density; value, the metric on test data at the step of
+        Columns: arm ("dense", "ticket" or a control), seed, round, density; value, the metric on test data at the step
+            of
         best validation; step, that step; reached, the first step at which validation was as good as the dense network's
         best of the same seed, NaN where it never was; steps, trained in all; budget, the Trainer's limit; seconds.
 
@@ -144,17 +143,9 @@ class Study:
         import pandas
 
         metric = self.metric
-        levels = {
-            seed: self.ticket_run(seed).summary(0)["best"].get(metric.chosen_by)
-            for seed in self._begun()
-        }
+        levels = {seed: self.ticket_run(seed).summary(0)["best"].get(metric.chosen_by) for seed in self._begun()}
         rows = [
-            {
-                "arm": arm,
-                "seed": seed,
-                "round": round,
-                **point(run, number, metric, levels[seed]),
-            }
+            {"arm": arm, "seed": seed, "round": round, **point(run, number, metric, levels[seed])}
             for arm, seed, round, run, number in self._trainings()
         ]
         return pandas.DataFrame(rows)
@@ -197,9 +188,7 @@ class Study:
             density = self.ticket_run(cell.seed).summary(cell.round or 0)["density"]
             place = {"seed": cell.seed, "round": cell.round, "density": density}
             rows.append({**place, "height": barrier.height, "stable": barrier.stable})
-        return pandas.DataFrame(
-            rows, columns=["seed", "round", "density", "height", "stable"]
-        )
+        return pandas.DataFrame(rows, columns=["seed", "round", "density", "height", "stable"])
 
     def _barriers(self) -> dict[Cell, Barrier]:
         found = {}
@@ -212,9 +201,7 @@ class Study:
 
     # what it says
 
-    def evidence(
-        self, margin: float | None = None, level: float = 0.05, **options: Any
-    ) -> Evidence:
+    def evidence(self, margin: float | None = None, level: float = 0.05, **options: Any) -> Evidence:
         """Whether tickets are winning tickets, from what is finished; see `lottery.studies.evidence.Evidence`.
 
         Claims are about the rounds that are compared with controls: the fewer these are, the fewer seeds are needed.
@@ -241,16 +228,14 @@ class Study:
             **options,
         )
 
-    def plot(
-        self, kind: str = "metric", *, ax: Axes | None = None, **options: Any
-    ) -> Axes | Figure:
+    def plot(self, kind: str = "metric", *, ax: Axes | None = None, **options: Any) -> Axes | Figure:
         """Draw what is finished; arms have the same colours in every picture.
 
         Args:
             kind: what to draw:
 
-                - "metric": the metric against density: ticket and controls as lines, dense as a band; marks above for the
-                  rounds that are winning, matching or below dense;
+                - "metric": the metric against density: ticket and controls as lines, dense as a band; marks above for
+                  the rounds that are winning, matching or below dense;
                 - "difference": the ticket's gains over dense, with the margin, and over each control;
                 - "early-stop": the step of the best validation against density, by arm;
                 - "speed": steps to dense's level relative to dense's own, by arm, and how many seeds got there;

@@ -9,9 +9,7 @@ _LEVELS = "▁▂▃▄▅▆▇█"
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
-def sparkline(
-    values: Iterable[float | None], low: float | None = None, high: float | None = None
-) -> str:
+def sparkline(values: Iterable[float | None], low: float | None = None, high: float | None = None) -> str:
     """One block for each value, as high as the value lies between the lowest and the highest.
 
     Args:
@@ -34,9 +32,7 @@ def sparkline(
     if not math.isfinite(high - low):  # a span beyond the largest float
         return sparkline([number / 4 for number in numbers], low / 4, high / 4)
     return "".join(
-        _block((number - low) / (high - low) if high > low else 0.5)
-        if math.isfinite(number)
-        else " "
+        _block((number - low) / (high - low) if high > low else 0.5) if math.isfinite(number) else " "
         for number in numbers
     )
 

@@ -36,10 +36,7 @@ def light_table(columns: Iterable[str], left: int = 1) -> Any:
 def fitted(table: Any) -> Any:
     """The table, without padding where it would be wider than the terminal."""
     out = console()
-    if (
-        out.is_terminal
-        and _console(width=_FILE_WIDTH).measure(table).maximum > out.width
-    ):
+    if out.is_terminal and _console(width=_FILE_WIDTH).measure(table).maximum > out.width:
         table.padding = 0
     return table
 
@@ -69,8 +66,7 @@ def logs_above_bars() -> Iterator[None]:
     replaced = [
         (handler, handler.setStream(_AboveBars("stderr")))
         for handler in handlers
-        if isinstance(handler, logging.StreamHandler)
-        and handler.stream in (sys.stderr, sys.__stderr__)
+        if isinstance(handler, logging.StreamHandler) and handler.stream in (sys.stderr, sys.__stderr__)
     ]
     try:
         yield

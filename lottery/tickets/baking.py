@@ -48,9 +48,7 @@ def bake(module: M, masks: Mapping[str, Tensor]) -> M:
     return module
 
 
-def baked_masks(
-    module: nn.Module, include: Sequence[str] = (), exclude: Sequence[str] = ()
-) -> Masks:
+def baked_masks(module: nn.Module, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> Masks:
     """Masks of a module's prunable weights that are not zero.
 
     Those of a baked module are the masks that were baked into it, less any kept weight that happens to be zero.
@@ -80,11 +78,7 @@ def _without_direction(masks: Masks, parameters: Mapping[str, Tensor]) -> Iterat
             sizes = parameters.get(f"{name.removesuffix(direction)}{magnitude}")
             if not name.endswith(direction) or sizes is None:
                 continue
-            axes = [
-                axis
-                for axis in range(mask.ndim)
-                if sizes.ndim == 0 or sizes.shape[axis] == 1
-            ]
+            axes = [axis for axis in range(mask.ndim) if sizes.ndim == 0 or sizes.shape[axis] == 1]
             empty = int((~mask.any(dim=axes)).sum()) if axes else 0
             if empty:
                 yield f"{empty} units of {name}"

@@ -35,18 +35,14 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         raise ValueError(f"{path} is no checkpoint, or is damaged") from error
     if isinstance(found, Mapping) and "state_dict" in found:
         found = found["state_dict"]
-    if not isinstance(found, Mapping) or not any(
-        isinstance(value, Tensor) for value in found.values()
-    ):
+    if not isinstance(found, Mapping) or not any(isinstance(value, Tensor) for value in found.values()):
         raise ValueError(
             f"{path} holds a {type(found).__name__} without weights; give a Lightning checkpoint or a state dict"
         )
     return {name: t for name, t in renamed(found).items() if isinstance(t, Tensor)}
 
 
-def check_weights(
-    weights: Mapping[str, Tensor], module: nn.Module, origin: str
-) -> None:
+def check_weights(weights: Mapping[str, Tensor], module: nn.Module, origin: str) -> None:
     """Make sure that weights are finite and those of a module like this one.
 
     Args:
@@ -60,10 +56,7 @@ def check_weights(
     extra, missing, reshaped = differences(weights, module)
     wrong = [f"{name}: only in the module" for name in missing]
     wrong += [f"{name}: only in what was read" for name in extra]
-    wrong += [
-        f"{name}: {mine} in what was read, {there} in the module"
-        for name, mine, there in reshaped
-    ]
+    wrong += [f"{name}: {mine} in what was read, {there} in the module" for name, mine, there in reshaped]
     if wrong:
         raise ValueError(
             f"{origin} are of another architecture than the recipe's {type(module).__name__}:\n  "

@@ -78,9 +78,7 @@ class Density(_Share):
             self.log("density", self.density)
     """
 
-    def __init__(
-        self, include: Sequence[str] = (), exclude: Sequence[str] = (), **settings: Any
-    ) -> None:
+    def __init__(self, include: Sequence[str] = (), exclude: Sequence[str] = (), **settings: Any) -> None:
         super().__init__(**settings)
         self.include, self.exclude = tuple(include), tuple(exclude)
 
@@ -88,8 +86,7 @@ class Density(_Share):
         """Look at a module's weights."""
         weights = prunable_parameters(module, self.include, self.exclude).values()
         self._set(
-            [w.detach().count_nonzero() for w in weights],
-            [torch.tensor(w.numel(), device=w.device) for w in weights],
+            [w.detach().count_nonzero() for w in weights], [torch.tensor(w.numel(), device=w.device) for w in weights]
         )
 
 
@@ -115,10 +112,7 @@ class MaskOverlap(_Share):
     """
 
     def __init__(
-        self,
-        masks: Mapping[str, Tensor],
-        kind: Literal["jaccard", "hamming"] = "jaccard",
-        **settings: Any,
+        self, masks: Mapping[str, Tensor], kind: Literal["jaccard", "hamming"] = "jaccard", **settings: Any
     ) -> None:
         super().__init__(**settings)
         if kind not in ("jaccard", "hamming"):
@@ -166,11 +160,7 @@ class SignAgreement(_Share):
     """
 
     def __init__(
-        self,
-        weights: Mapping[str, Tensor],
-        include: Sequence[str] = (),
-        exclude: Sequence[str] = (),
-        **settings: Any,
+        self, weights: Mapping[str, Tensor], include: Sequence[str] = (), exclude: Sequence[str] = (), **settings: Any
     ) -> None:
         super().__init__(**settings)
         self.include, self.exclude = tuple(include), tuple(exclude)
@@ -218,9 +208,7 @@ class DeadUnits(_Share):
         0.5
     """
 
-    def __init__(
-        self, include: Sequence[str] = (), exclude: Sequence[str] = (), **settings: Any
-    ) -> None:
+    def __init__(self, include: Sequence[str] = (), exclude: Sequence[str] = (), **settings: Any) -> None:
         super().__init__(**settings)
         self.include, self.exclude = tuple(include), tuple(exclude)
 

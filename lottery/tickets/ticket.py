@@ -13,14 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lottery import storage
-from lottery.foundations.names import (
-    differences,
-    load_weights,
-    parameters_of,
-    renamed,
-    uncompiled,
-    weights_of,
-)
+from lottery.foundations.names import differences, load_weights, parameters_of, renamed, uncompiled, weights_of
 from lottery.masks import inspection
 from lottery.masks.masks import Masks
 from lottery.storage.sealed import digest
@@ -104,10 +97,7 @@ class Ticket:
             extra, missing, reshaped = differences(self.weights, module)
             wrong = [f"{name}: missing in the module" for name in extra]
             wrong += [f"{name}: missing in the ticket" for name in missing]
-            wrong += [
-                f"{name}: {mine} in the ticket, {there} in the module"
-                for name, mine, there in reshaped
-            ]
+            wrong += [f"{name}: {mine} in the ticket, {there} in the module" for name, mine, there in reshaped]
             if wrong:
                 raise ValueError(
                     f"the ticket was made for another architecture than {type(uncompiled(module)).__name__}:\n  "
@@ -168,12 +158,7 @@ class Ticket:
         return bake(module, self.masks)
 
     @classmethod
-    def of(
-        cls,
-        module: nn.Module,
-        include: Sequence[str] = (),
-        exclude: Sequence[str] = (),
-    ) -> Ticket:
+    def of(cls, module: nn.Module, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> Ticket:
         """The ticket that a module is: its non-zero prunable weights are kept, all of its weights are the start.
 
         The inverse of `bake`: equal masks where no kept weight happens to be zero, nested ones otherwise.
@@ -239,9 +224,7 @@ class Ticket:
         Raises:
             ValueError: the masks are not of the same parameters.
         """
-        return inspection.overlap(
-            self.masks, other.masks if isinstance(other, Ticket) else other
-        )
+        return inspection.overlap(self.masks, other.masks if isinstance(other, Ticket) else other)
 
     def signs_kept(self, weights: Mapping[str, Tensor]) -> pandas.Series:
         """The share of kept weights that have the sign in `weights` that they start with.
@@ -255,9 +238,7 @@ class Ticket:
         self._check_start()
         return inspection.signs_kept(self.masks, self.weights, weights)
 
-    def plot(
-        self, kind: str = "layers", *, ax: Axes | None = None, **options: Any
-    ) -> Axes | Figure:
+    def plot(self, kind: str = "layers", *, ax: Axes | None = None, **options: Any) -> Axes | Figure:
         """Draw the ticket.
 
         Args:
@@ -274,9 +255,7 @@ class Ticket:
 
     # files
 
-    def save(
-        self, path: str | os.PathLike[str], *, weights: ticket_file.Kind = "all"
-    ) -> None:
+    def save(self, path: str | os.PathLike[str], *, weights: ticket_file.Kind = "all") -> None:
         """Write the ticket as one safetensors file.
 
         Args:
@@ -289,9 +268,7 @@ class Ticket:
             StorageError: the disk is full, or the path cannot be written.
         """
         ticket = self.signed() if weights == "signs" else self
-        contents = ticket_file.Contents(
-            ticket.masks, dict(ticket.weights), dict(ticket.provenance)
-        )
+        contents = ticket_file.Contents(ticket.masks, dict(ticket.weights), dict(ticket.provenance))
         storage.write(Path(path), ticket_file.encode(contents, weights))
 
     @classmethod
@@ -304,9 +281,7 @@ class Ticket:
         return cls(*storage.read_as(path, ticket_file.decode, "a ticket"))
 
     def __repr__(self) -> str:
-        origin = (
-            f", round {self.provenance['round']}" if "round" in self.provenance else ""
-        )
+        origin = f", round {self.provenance['round']}" if "round" in self.provenance else ""
         return f"Ticket({self.masks.kept:,} of {self.masks.total:,} weights, density {self.density:.4f}{origin})"
 
     def _repr_html_(self) -> str:
@@ -315,9 +290,7 @@ class Ticket:
         return f"<p>{html.escape(repr(self))}</p>{self.table()._repr_html_()}"  # type: ignore[operator]
 
 
-def with_values(
-    state: Mapping[str, Tensor], masks: Masks, values: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
+def with_values(state: Mapping[str, Tensor], masks: Masks, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A state dict with other values of its prunable parameters; what is tied to one of them stays tied to it."""
     changed = dict(state)
     for name, value in values.items():

@@ -54,13 +54,9 @@ def encode(contents: Contents, kind: Kind) -> bytes:
             tensors[_SURVIVORS + name] = tensor[masks[name]]
         else:
             survivors = tensor[masks[name]].double()
-            magnitudes[name] = (
-                float(survivors.abs().max()) if survivors.numel() else 0.0
-            )
+            magnitudes[name] = float(survivors.abs().max()) if survivors.numel() else 0.0
             dtypes[name] = str(tensor.dtype).removeprefix("torch.")
-            tensors[_SIGNS + name] = torch.from_numpy(
-                np.packbits(survivors.numpy() >= 0)
-            )
+            tensors[_SIGNS + name] = torch.from_numpy(np.packbits(survivors.numpy() >= 0))
     described = {
         "weights": kind,
         "shapes": {name: list(mask.shape) for name, mask in masks.items()},
@@ -79,10 +75,7 @@ def decode(data: bytes) -> Contents:
         Exception: the bytes are damaged: errors of many kinds.
     """
     described, tensors = unseal(
-        data,
-        "ticket",
-        FORMAT,
-        "is a safetensors file, but not a ticket (Ticket.save writes them)",
+        data, "ticket", FORMAT, "is a safetensors file, but not a ticket (Ticket.save writes them)"
     )
     shapes = described["shapes"]
     masks = MaskHistory.unpack(tensors[_MASKS], shapes, 1)[0]
@@ -101,9 +94,7 @@ def decode(data: bytes) -> Contents:
 def _spread(survivors: Tensor, mask: Tensor) -> Tensor:
     """Surviving weights in their places, zeros elsewhere."""
     if survivors.shape != (int(mask.sum()),):
-        raise ValueError(
-            f"{tuple(survivors.shape)} surviving weights for {int(mask.sum())} places"
-        )
+        raise ValueError(f"{tuple(survivors.shape)} surviving weights for {int(mask.sum())} places")
     whole = torch.zeros(mask.shape, dtype=survivors.dtype)
     whole[mask] = survivors
     return whole
@@ -111,8 +102,4 @@ def _spread(survivors: Tensor, mask: Tensor) -> Tensor:
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The tensors whose names have a prefix, without it."""
-    return {
-        name.removeprefix(prefix): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(prefix)
-    }
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -28,8 +28,8 @@ _Callback: Any = type("_Callback", callback_bases(), {})
 class _OwnKey:
     """The state key of a ticket that has not been in a fit; one that has been holds the usual key as an attribute.
 
-    Of several in one Trainer, Lightning would say that keys must be unique; `setup` says what is wrong. Lightning asks for
-    the key in every hook, so a property would cost something.
+    Of several in one Trainer, Lightning would say that keys must be unique; `setup` says what is wrong. Lightning asks
+    for the key in every hook, so a property would cost something.
     """
 
     def __get__(self, ticket: object, kind: type) -> str:
@@ -102,13 +102,9 @@ class LotteryTicket(_Callback):
         if isinstance(rounds, bool) or not isinstance(rounds, int) or rounds < 0:
             raise ValueError(f"rounds={rounds!r} must be a whole number, 0 or more")
         if dirpath is not None and not os.fspath(dirpath):
-            raise ValueError(
-                "dirpath='' names no directory; leave it out for checkpoints/lottery"
-            )
+            raise ValueError("dirpath='' names no directory; leave it out for checkpoints/lottery")
         if seed is not None and not (isinstance(seed, int) and 0 <= seed < 2**64):
-            raise ValueError(
-                f"seed={seed!r} must be a whole number from 0 to 2**64 - 1"
-            )
+            raise ValueError(f"seed={seed!r} must be a whole number from 0 to 2**64 - 1")
         if mode not in (None, "min", "max"):
             raise ValueError(f"mode={mode!r}; choose 'min' or 'max'")
         if keep not in ("last", "all"):
@@ -126,16 +122,10 @@ class LotteryTicket(_Callback):
         self.keep = keep
         self.test_each_round = test_each_round
         self.save_every = _interval(save_every)
-        self.ticket = (
-            ticket
-            if ticket is None or isinstance(ticket, Ticket)
-            else Ticket.load(ticket)
-        )
+        self.ticket = ticket if ticket is None or isinstance(ticket, Ticket) else Ticket.load(ticket)
         self.moving = None if moving is None else moving_masks.resolve(moving)
         if self.moving is not None and rounds:
-            raise ValueError(
-                f"rounds={rounds} with moving={moving!r}: masks that move train once; give rounds=0"
-            )
+            raise ValueError(f"rounds={rounds} with moving={moving!r}: masks that move train once; give rounds=0")
         self.instead_of = None if instead_of is None else Place.of(instead_of)
         if self.instead_of is not None and (rounds or self.moving is not None):
             raise ValueError(
@@ -164,23 +154,15 @@ class LotteryTicket(_Callback):
         if self._rounds is not None:
             self._rounds.note_settings()
 
-    def on_load_checkpoint(
-        self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]
-    ) -> None:
-        if (
-            self._rounds is None
-            or self._fit is None
-            or not self._fit.states.is_resuming
-        ):
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        if self._rounds is None or self._fit is None or not self._fit.states.is_resuming:
             return
         self._rounds.resume = checkpoint
         own = checkpoint.get("callbacks", {}).get(self.state_key)
         if own is not None:
             self._fit.entering.file_under(own["round"])
 
-    def on_train_batch_start(
-        self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         if self._fit is not None:
             self._fit.scoring.note_batch(batch)
 
@@ -189,9 +171,7 @@ class LotteryTicket(_Callback):
             self._round.keep_gradients()
             self._round.mask_gradients()  # before the module clips them
 
-    def on_before_optimizer_step(
-        self, trainer: Any, pl_module: Any, optimizer: Any
-    ) -> None:
+    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
         if self._rounds is not None and self._round is not None:
             if trainer.global_step == 0:
                 self._rounds.before_first_step()
@@ -201,23 +181,12 @@ class LotteryTicket(_Callback):
             self._round.before_step()
 
     def on_validation_batch_start(
-        self,
-        trainer: Any,
-        pl_module: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         self._check_validation(trainer, batch_idx)
 
     def on_validation_batch_end(
-        self,
-        trainer: Any,
-        pl_module: Any,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         self._check_validation(trainer, batch_idx)
 
@@ -225,9 +194,7 @@ class LotteryTicket(_Callback):
         if self._round is not None and not trainer.sanity_checking:
             self._round.validated = True
 
-    def on_exception(
-        self, trainer: Any, pl_module: Any, exception: BaseException
-    ) -> None:
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         self._kept = self.state_dict()  # for callbacks that save a checkpoint now
         self._leave()
 
@@ -243,9 +210,7 @@ class LotteryTicket(_Callback):
     def __getstate__(self) -> dict[str, Any]:
         # the Trainer adds `log` and `log_dict`, methods of the module that would take it along
         left_out = ("_rounds", "_fit", "_kept", "state_key", "log", "log_dict")
-        kept = {
-            name: value for name, value in vars(self).items() if name not in left_out
-        }
+        kept = {name: value for name, value in vars(self).items() if name not in left_out}
         return {**kept, "_rounds": None, "_fit": None, "_kept": {}}
 
     @property
@@ -281,9 +246,7 @@ class LotteryTicket(_Callback):
             keep=self.keep,
             test_each_round=self.test_each_round,
             save_every=self.save_every,
-            ticket=self.instead_of.ticket()
-            if self.ticket is None and self.instead_of is not None
-            else self.ticket,
+            ticket=self.instead_of.ticket() if self.ticket is None and self.instead_of is not None else self.ticket,
             moving=self.moving,
             instead_of=self.instead_of,
             snapshots=self.snapshots,
@@ -291,23 +254,15 @@ class LotteryTicket(_Callback):
 
 
 def _mode_of(monitor: str | None) -> Literal["min", "max"]:
-    return (
-        "min"
-        if monitor and any(word in monitor for word in ("loss", "error", "perplexity"))
-        else "max"
-    )
+    return "min" if monitor and any(word in monitor for word in ("loss", "error", "perplexity")) else "max"
 
 
 def _interval(value: float | str) -> float | Step:
     if isinstance(value, str):
         step = Step.parse(value)
         if bool(step.epochs) == bool(step.iterations):
-            raise ValueError(
-                f"save_every={value!r}; write seconds (60), steps ('100it') or epochs ('1ep')"
-            )
+            raise ValueError(f"save_every={value!r}; write seconds (60), steps ('100it') or epochs ('1ep')")
         return step
     if not isinstance(value, (int, float)) or not value >= 0:
-        raise ValueError(
-            f"save_every={value!r} must be seconds (60), 0 or more, steps ('100it') or epochs ('1ep')"
-        )
+        raise ValueError(f"save_every={value!r} must be seconds (60), 0 or more, steps ('100it') or epochs ('1ep')")
     return float(value)

@@ -16,8 +16,7 @@ _DEPTH = 6  # attributes and items on the way from a keeper to a copy
 _OBJECTS = 20_000  # looked at in one keeper
 # told by name, as the same classes exist in both namespaces of Lightning
 _CLOSED = frozenset(
-    ("Trainer", "Strategy", "_Loop", "Logger", "LightningDataModule", "DataLoader")
-    + ("Dataset", "LotteryTicket")
+    ("Trainer", "Strategy", "_Loop", "Logger", "LightningDataModule", "DataLoader") + ("Dataset", "LotteryTicket")
 )
 _ROW = 4  # parameters of a part of the module that a list stands for, at the least
 _REGISTERED = ("_parameters", "_modules", "_buffers")
@@ -67,9 +66,7 @@ class Copies:
         self._rows = [
             row
             for trained in (False, True)
-            for row in _rows_of(
-                [n for n, p in parameters.items() if p.requires_grad or not trained]
-            )
+            for row in _rows_of([n for n, p in parameters.items() if p.requires_grad or not trained])
         ]
         self._joined: dict[str, set[str]] = {}  # names without their dots
         for plain, name in self._parameters.items():
@@ -114,18 +111,11 @@ class Copies:
         if not matrices:
             return {}
         first = f".{matrices[0]}"
-        homes = [
-            plain[: -len(first) + 1]
-            for plain in self._parameters
-            if plain.endswith(first)
-        ]
+        homes = [plain[: -len(first) + 1] for plain in self._parameters if plain.endswith(first)]
         homes = [
             home
             for home in homes
-            if all(
-                self._shapes.get(self._parameters.get(home + key, "")) == keys[key]
-                for key in matrices
-            )
+            if all(self._shapes.get(self._parameters.get(home + key, "")) == keys[key] for key in matrices)
         ]
         if len(homes) != 1:
             return {}
@@ -133,11 +123,7 @@ class Copies:
 
     def _joint(self, key: str, values: Tensor) -> str | None:
         """The parameter whose name without dots is `key`, as buffers are called that stand for parameters."""
-        names = [
-            name
-            for name in self._joined.get(key, ())
-            if self._shapes[name] == values.shape
-        ]
+        names = [name for name in self._joined.get(key, ()) if self._shapes[name] == values.shape]
         return names[0] if len(names) == 1 else None
 
     def _by_row(self, tensors: list[Tensor], rows: list[list[str]]) -> list[str]:
@@ -182,9 +168,7 @@ class _Search:
         others = {n: p for n, p in module.named_parameters() if n not in own}
         buffers = dict(module.named_buffers())
         averaged = isinstance(module, AveragedModel)
-        yield from self._named(
-            others if own else {**others, **buffers}, path + ".{}", averaged
-        )
+        yield from self._named(others if own else {**others, **buffers}, path + ".{}", averaged)
         for key, values in buffers.items() if own else ():
             name = self._of._joint(key.rpartition(".")[2], values)
             if name is not None:
@@ -213,14 +197,8 @@ class _Search:
         elif not _is_closed(value):
             yield from self.attributes(value, path, depth)
 
-    def _mapping(
-        self, mapping: Mapping[Any, Any], path: str, depth: int
-    ) -> Iterator[Copy]:
-        named = {
-            key: value
-            for key, value in mapping.items()
-            if isinstance(key, str) and isinstance(value, Tensor)
-        }
+    def _mapping(self, mapping: Mapping[Any, Any], path: str, depth: int) -> Iterator[Copy]:
+        named = {key: value for key, value in mapping.items() if isinstance(key, str) and isinstance(value, Tensor)}
         yield from self._named(named, path + "[{!r}]", False)
         for key, value in list(mapping.items()):
             name = self._of._names.get(id(key)) if isinstance(key, Tensor) else None
@@ -232,9 +210,7 @@ class _Search:
                 if isinstance(item, Tensor) and item.shape == self._of._shapes[name]:
                     yield Copy(name, item, f"{path}[{name}]", False)
 
-    def _named(
-        self, tensors: Mapping[str, Tensor], path: str, averaged: bool
-    ) -> Iterator[Copy]:
+    def _named(self, tensors: Mapping[str, Tensor], path: str, averaged: bool) -> Iterator[Copy]:
         for key, name in self._of._by_name(tensors):
             yield Copy(name, tensors[key], path.format(key), averaged)
 
@@ -267,9 +243,6 @@ def _shown(key: Any) -> str:
 
 
 def _is_closed(value: Any) -> bool:
-    if isinstance(
-        value,
-        (type, types.ModuleType, types.FunctionType, types.MethodType, torch.Generator),
-    ):
+    if isinstance(value, (type, types.ModuleType, types.FunctionType, types.MethodType, torch.Generator)):
         return True
     return not _CLOSED.isdisjoint(base.__name__ for base in type(value).__mro__)

@@ -9,12 +9,7 @@ import torch
 from torch import Tensor
 
 from lottery.foundations import streams
-from lottery.foundations.names import (
-    load_weights,
-    parameters_of,
-    shape_buffers,
-    weights_of,
-)
+from lottery.foundations.names import load_weights, parameters_of, shape_buffers, weights_of
 from lottery.masks.masks import Masks
 from lottery.pruning import scores
 from lottery.pruning.graph.paths import Connectivity, effective
@@ -48,11 +43,7 @@ def try_out(pruning: Pruning, fit: Fit, masks: Masks, rounds: int, seed: int) ->
     if "example_input" not in pruning.needs:
         return
     module = fit.module
-    with (
-        streams.isolated(),
-        fit.states.undisturbed(),
-        scores.undisturbed(module, masks),
-    ):
+    with streams.isolated(), fit.states.undisturbed(), scores.undisturbed(module, masks):
         example = fit.scoring.example_input(seed)
         try:
             pruning.check(masks, rounds, module, example)
@@ -60,9 +51,7 @@ def try_out(pruning: Pruning, fit: Fit, masks: Masks, rounds: int, seed: int) ->
                 context = Context(module, masks, example_input=example)
                 scores.compute(pruning.score, context)
         except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"{error}\nThis was found in the first training step; nothing was trained."
-            ) from error
+            raise ValueError(f"{error}\nThis was found in the first training step; nothing was trained.") from error
 
 
 def next_masks(
@@ -93,17 +82,9 @@ def next_masks(
     """
     module = fit.module
     generator = torch.Generator()
-    with (
-        streams.isolated(),
-        fit.states.undisturbed(),
-        scores.undisturbed(module, masks),
-    ):
+    with streams.isolated(), fit.states.undisturbed(), scores.undisturbed(module, masks):
         _load(module, weights, masks)
-        example = (
-            fit.scoring.example_input(seed)
-            if "example_input" in pruning.needs
-            else None
-        )
+        example = fit.scoring.example_input(seed) if "example_input" in pruning.needs else None
 
         def score(current: Masks) -> dict[str, Tensor]:
             current.apply(parameters_of(module))
@@ -119,17 +100,15 @@ def next_masks(
             )
             return scores.compute(pruning.score, context)
 
-        return pruning.next_masks(
-            score, masks, round, module=module, example_input=example
-        )
+        return pruning.next_masks(score, masks, round, module=module, example_input=example)
 
 
 def _load(module: Any, weights: Mapping[str, Tensor], masks: Masks) -> None:
     """Load the weights to score; what training has added to the module, or taken from it, has no part in that."""
     if gone := [name for name in masks if name not in weights]:
         raise ValueError(
-            f"training left {type(module).__name__} without {', '.join(gone)}, so there is nothing to score. Leave that out"
-            f" with Pruning(exclude={gone})."
+            f"training left {type(module).__name__} without {', '.join(gone)}, so there is nothing to score. Leave that"
+            f" out with Pruning(exclude={gone})."
         )
     shape_buffers(module, weights)
     own = weights_of(module)

@@ -1,5 +1,6 @@
-"""Pruned weights stay at zero: gradients are masked as the last thing before an optimizer reads them, and no step moves a
-pruned weight. What is written into weights by anything else is counted, and named."""
+"""Pruned weights stay at zero: gradients are masked as the last thing before an optimizer reads them, and no step moves
+a pruned weight. What is written into weights by anything else is counted, and named.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.optimizer import (
-    register_optimizer_step_post_hook,
-    register_optimizer_step_pre_hook,
-)
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from lottery.masks.masks import Masks
 from lottery.training.copies import Copies
@@ -33,8 +31,8 @@ class RegrowthError(RuntimeError):
 class Enforcement:
     """Masks at work on the parameters of a module while optimizers train it; a context manager.
 
-    Every optimizer that steps one of the parameters is seen, also one that is made later. Parameters that are kept whole
-    cost nothing.
+    Every optimizer that steps one of the parameters is seen, also one that is made later. Parameters that are kept
+    whole cost nothing.
 
     Args:
         masks: the masks.
@@ -42,8 +40,8 @@ class Enforcement:
         optimizers: those that are known; their state is masked, too.
         keepers: objects that may keep copies of the weights, such as averages of them. They are masked as soon as they
             are seen to change: what stays as it is may be another network.
-        going_on: whether a training goes on in which the masks have been at work: then the optimizers' state is as it was,
-            also where it is not zero at pruned weights, as in optimizers that rotate it.
+        going_on: whether a training goes on in which the masks have been at work: then the optimizers' state is as it
+            was, also where it is not zero at pruned weights, as in optimizers that rotate it.
         unmoved: of copies, those that had not changed yet where a training goes on, by path; None for all.
 
     Example:
@@ -73,9 +71,7 @@ class Enforcement:
         self._copies = Copies(parameters)
         self._unmoved: dict[str, int] = {}
         self._masked: dict[int, Any] = {}  # optimizers whose state was, by id
-        self._moving: set[int] = (
-            set()
-        )  # optimizers that may move zeros, as of their last step
+        self._moving: set[int] = set()  # optimizers that may move zeros, as of their last step
         self._undo = ExitStack()
         self._hold(masks)
 
@@ -129,17 +125,13 @@ class Enforcement:
     def mask_weights(self) -> None:
         """Set pruned weights to zero."""
         with torch.no_grad():
-            for parameter, kept in zip(
-                self._parameters.values(), self._kept, strict=True
-            ):
+            for parameter, kept in zip(self._parameters.values(), self._kept, strict=True):
                 _mask(parameter.detach(), kept)
 
     def mask_gradients(self) -> None:
         """Set the gradients of pruned weights to zero; parameters without a gradient are passed over."""
         with torch.no_grad():
-            for parameter, kept in zip(
-                self._parameters.values(), self._kept, strict=True
-            ):
+            for parameter, kept in zip(self._parameters.values(), self._kept, strict=True):
                 gradient = parameter.grad
                 if gradient is None:
                     continue
@@ -173,9 +165,7 @@ class Enforcement:
         if id(optimizer) in self._moving:
             self.mask_weights()
 
-    def _closure(
-        self, optimizer: Any, closure: Callable[..., Any]
-    ) -> Callable[..., Any]:
+    def _closure(self, optimizer: Any, closure: Callable[..., Any]) -> Callable[..., Any]:
         moves = id(optimizer) in self._moving  # between evaluations, as a line search
 
         def masked(*args: Any, **kwargs: Any) -> Any:
@@ -244,9 +234,7 @@ class Enforcement:
             for copy in self._copies.kept_by(keeper):
                 if copy.averaged:
                     self._mask_copy(copy.name, copy.values)
-                elif copy.name in self._parameters and (
-                    self._may_move is None or copy.path in self._may_move
-                ):
+                elif copy.name in self._parameters and (self._may_move is None or copy.path in self._may_move):
                     self._unmoved[copy.path] = _fingerprint(copy.values)
 
     @property
@@ -264,13 +252,14 @@ class Enforcement:
                     del self._unmoved[copy.path]
 
     def alive_in_copies(self) -> list[str]:
-        """The attributes that hold copies of the weights in which pruned ones are not zero, such as ``MyCallback.best``."""
+        """The attributes that hold copies of the weights in which pruned ones are not zero, such as
+        ``MyCallback.best``.
+        """
         found = (
             copy.path.partition("[")[0].removesuffix(f".{copy.name}")
             for keeper in self._keepers
             for copy in self._copies.kept_by(keeper)
-            if copy.name in self._parameters
-            and regrown(self._masks, {copy.name: copy.values})
+            if copy.name in self._parameters and regrown(self._masks, {copy.name: copy.values})
         )
         return list(dict.fromkeys(found))
 

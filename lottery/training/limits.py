@@ -44,27 +44,18 @@ def check_round(fit: Fit, options: Options, step: Step, *, new: bool) -> None:
     in_steps = [
         (name, point)
         for name, point in points
-        if point.iterations
-        or (point.epochs and fit.trainer.max_steps >= 0)
-        or point.epochs >= fit.max_epochs >= 0
+        if point.iterations or (point.epochs and fit.trainer.max_steps >= 0) or point.epochs >= fit.max_epochs >= 0
     ]
     if not new or not (in_steps or options.rewind.rule == "fine-tune"):
         return
     length = fit.steps_in_an_epoch()
-    if (
-        options.rewind.rule == "fine-tune"
-        and max(fit.final_rates(length) or [1.0]) < 1e-5
-    ):
+    if options.rewind.rule == "fine-tune" and max(fit.final_rates(length) or [1.0]) < 1e-5:
         raise ValueError(
             "rule='fine-tune' trains on at the learning rate that a round ends with, which the schedule of this Trainer"
             " brings to 0: nothing would be learned. End the schedule higher (such as eta_min=... of a cosine), or use"
             " rule='learning-rate', which repeats the schedule."
         )
-    limits = [
-        limit
-        for limit in (fit.max_epochs * length, fit.trainer.max_steps)
-        if limit >= 0
-    ]
+    limits = [limit for limit in (fit.max_epochs * length, fit.trainer.max_steps) if limit >= 0]
     end = min(limits, default=math.inf)
     for name, point in in_steps:
         if point.epochs * length + point.iterations >= end:
@@ -74,6 +65,6 @@ def check_round(fit: Fit, options: Options, step: Step, *, new: bool) -> None:
             )
     if step.iterations % length and (loaders := fit.data.persistent()):
         raise ValueError(
-            f"rewind={str(step)!r} lies inside an epoch, and {', '.join(loaders)} has persistent workers, which cannot be"
-            " put back there. Rewind to whole epochs, or use persistent_workers=False."
+            f"rewind={str(step)!r} lies inside an epoch, and {', '.join(loaders)} has persistent workers, which cannot"
+            " be put back there. Rewind to whole epochs, or use persistent_workers=False."
         )

@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     from lottery.training.options import Options
 
 
-def prunable(
-    masks: Masks, parameters: Mapping[str, Tensor], options: Options, rewind: Step
-) -> None:
+def prunable(masks: Masks, parameters: Mapping[str, Tensor], options: Options, rewind: Step) -> None:
     """The table of prunable parameters and what will be done with them."""
     pruning = options.pruning
     amounts = pruning.amounts.of_each(list(masks))
@@ -49,9 +47,7 @@ def prunable(
         "learning-rate": f"each round keeps its weights and repeats the learning rates from {rewind} on",
         "fine-tune": f"each round keeps its weights and trains on for {options.rewind.length}",
     }[options.rewind.rule]
-    state = {"rewind": "as it was there", "fresh": "fresh", "keep": "kept"}[
-        options.rewind.optimizer or "rewind"
-    ]
+    state = {"rewind": "as it was there", "fresh": "fresh", "keep": "kept"}[options.rewind.optimizer or "rewind"]
     rounds = f"{options.rounds} round{'' if options.rounds == 1 else 's'}"
     after = f"{rounds} of pruning after round 0; {rule}; optimizer state {state}."
     show(f"{after if options.rounds else 'Round 0 only.'} Stored in {options.dirpath}")
@@ -61,17 +57,11 @@ def _how(pruning: Pruning) -> str:
     """The pieces of a pruning that are not the usual ones."""
     parts = [
         f"score {name_of(resolve(pruning.score))}"
-        + (
-            " of the weights that a round starts from"
-            if pruning.weights == "start"
-            else ""
-        ),
+        + (" of the weights that a round starts from" if pruning.weights == "start" else ""),
         f"in {pruning.steps} steps" if pruning.steps > 1 else "",
         "" if pruning.structure == "element" else f"structure {pruning.structure}",
     ]
-    unusual = (
-        pruning.score != "magnitude" or pruning.weights == "start" or any(parts[1:])
-    )
+    unusual = pruning.score != "magnitude" or pruning.weights == "start" or any(parts[1:])
     return f", by {', '.join(filter(None, parts))}" if unusual else ""
 
 
@@ -85,13 +75,8 @@ def round_finished(summary: Mapping[str, Any], rounds: int) -> None:
     parts = [f"round {summary['round']}/{rounds}", f"{percent(summary['density']):>6}"]
     monitor = summary["monitor"]
     if monitor is not None and summary["best"]:
-        parts.append(
-            f"{monitor} {summary['best'][monitor]:.4f} at step {summary['best']['step']}"
-        )
-    parts += [
-        f"{name} {number(values_tested(summary)[name])}"
-        for name in names_tested(summary)
-    ]
+        parts.append(f"{monitor} {summary['best'][monitor]:.4f} at step {summary['best']['step']}")
+    parts += [f"{name} {number(values_tested(summary)[name])}" for name in names_tested(summary)]
     show("  ".join([*parts, f"{summary['seconds']:.1f} s"]))
 
 
@@ -99,8 +84,8 @@ def not_stored(names: Sequence[str]) -> None:
     """What no state holds, and what follows from it."""
     if names:
         show(
-            f"not stored, since it is neither plain data nor a tensor: {', '.join(names)}. What training changes there is not"
-            " put back when a round rewinds, and lost when a run is killed."
+            f"not stored, since it is neither plain data nor a tensor: {', '.join(names)}. What training changes there"
+            " is not put back when a round rewinds, and lost when a run is killed."
         )
 
 
@@ -115,9 +100,9 @@ def lost_orders(names: Sequence[str]) -> None:
     """Data whose order in an epoch that was cut cannot be known, and the way out."""
     if names:
         show(
-            f"{', '.join(names)} draws from torch's global stream as it is iterated. What training drew in between is not"
-            " known where an epoch is entered in the middle, so the order of its rest may be another than it was. Give it"
-            " a generator of its own, as an attribute."
+            f"{', '.join(names)} draws from torch's global stream as it is iterated. What training drew in between is"
+            " not known where an epoch is entered in the middle, so the order of its rest may be another than it was."
+            " Give it a generator of its own, as an attribute."
         )
 
 
@@ -131,8 +116,8 @@ def nothing_trained(rounds: int, has: str) -> None:
 
 def out_of_time(number: int, path: Path) -> None:
     show(
-        f"stopped by Trainer(max_time=...) in round {number}. What is finished is in {path}; run again with more time to"
-        " go on."
+        f"stopped by Trainer(max_time=...) in round {number}. What is finished is in {path}; run again with more time"
+        " to go on."
     )
 
 
@@ -146,12 +131,8 @@ def run_table(run: Run) -> Any:
         table.add_row(*row)
     if run.in_progress is not None:
         table.add_row(str(run.in_progress), "in progress")
-    return Group(
-        str(run.path), fitted(table), *([found.caption] if found.caption else [])
-    )
+    return Group(str(run.path), fitted(table), *([found.caption] if found.caption else []))
 
 
 def _name(step: Step) -> str:
-    return (
-        "the initial weights" if step == Step() else f"the weights at {step} of round 0"
-    )
+    return "the initial weights" if step == Step() else f"the weights at {step} of round 0"

@@ -55,9 +55,7 @@ class RunProgressBar(ProgressBar):
             self._progress.start()
         self._progress.reset(self._task, total=_batches(trainer), metrics="")
 
-    def on_train_batch_end(
-        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if self._progress is None or time.monotonic() - self._updated < _INTERVAL:
             return
         self._updated = time.monotonic()
@@ -66,9 +64,7 @@ class RunProgressBar(ProgressBar):
         if "density" in metrics:
             which.append(f"density {percent(metrics.pop('density'))}")
         metrics.pop("v_num", None)
-        shown = [
-            f"{k} {v:.4g}" for k, v in metrics.items() if isinstance(v, (int, float))
-        ]
+        shown = [f"{k} {v:.4g}" for k, v in metrics.items() if isinstance(v, (int, float))]
         epochs = "" if trainer.max_epochs in (None, -1) else f"/{trainer.max_epochs}"
         self._progress.update(
             self._task,
@@ -77,9 +73,7 @@ class RunProgressBar(ProgressBar):
             metrics="  ".join([f"epoch {trainer.current_epoch + 1}{epochs}", *shown]),
         )
 
-    def on_exception(
-        self, trainer: Any, pl_module: Any, exception: BaseException
-    ) -> None:
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         self._stop()
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
@@ -93,11 +87,7 @@ class RunProgressBar(ProgressBar):
 
 def _batches(trainer: Any) -> float | None:
     """Batches in a round, where they can be told."""
-    limits = (
-        [float(trainer.max_steps * trainer.accumulate_grad_batches)]
-        if trainer.max_steps > 0
-        else []
-    )
+    limits = [float(trainer.max_steps * trainer.accumulate_grad_batches)] if trainer.max_steps > 0 else []
     if trainer.max_epochs not in (None, -1):
         limits.append(float(trainer.max_epochs * trainer.num_training_batches))
     total = min(limits, default=math.inf)

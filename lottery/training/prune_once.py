@@ -71,9 +71,7 @@ class PruneOnce(InsteadOfTraining):
     weights: dict[str, Tensor]
     connectivity: Connectivity
 
-    def __init__(
-        self, pruning: Pruning, source: Source, *, index: int, seed: int | None = None
-    ) -> None:
+    def __init__(self, pruning: Pruning, source: Source, *, index: int, seed: int | None = None) -> None:
         super().__init__()
         self.pruning = pruning
         self.source = source
@@ -121,8 +119,8 @@ class PruneOnce(InsteadOfTraining):
         needs, name = self.pruning.needs, name_of(resolve(self.pruning.score))
         if "accumulated" in needs:
             raise ValueError(
-                f"the score {name!r} is gathered while a round trains, and nothing is trained here. Use `lottery run RECIPE"
-                f" --lottery.pruning.score {name}`, or another score."
+                f"the score {name!r} is gathered while a round trains, and nothing is trained here. Use `lottery run"
+                f" RECIPE --lottery.pruning.score {name}`, or another score."
             )
         if "initial" in needs and not self.source.trained:
             raise ValueError(

@@ -68,7 +68,7 @@ class RecipeCLI(LightningCLI):
         return next(c for c in self.trainer.callbacks if isinstance(c, LotteryTicket))
 
     def fresh_weights(self, seed: int) -> dict[str, Tensor]:
-        """The state dict of the model, made once more with other random numbers; those of the process stay as they are."""
+        """The state dict of the model made once more, with random numbers of its own; the process's stay."""
         with streams.isolated():
             streams.seed(seed)
             model = self.parser.instantiate_classes(self.config)["model"]
@@ -100,10 +100,7 @@ def load(recipe: str, overrides: Sequence[str] = (), **parser: Any) -> RecipeCLI
     """
     if not Path(recipe).is_file():
         found = sorted(str(path) for path in Path("recipes").glob("*.yaml"))
-        raise ValueError(
-            f"there is no recipe {recipe!r}"
-            + (f"; recipes/ has {', '.join(found)}" if found else "")
-        )
+        raise ValueError(f"there is no recipe {recipe!r}" + (f"; recipes/ has {', '.join(found)}" if found else ""))
     return RecipeCLI(
         LightningModule,
         LightningDataModule,
@@ -130,11 +127,7 @@ def quieten() -> None:
     names = "pytorch_lightning", "lightning.pytorch", "lightning", "lightning_fabric"
     for name in names:
         logging.getLogger(name).setLevel(logging.WARNING)
-    for message in (
-        ".*does not have many workers.*",
-        ".*smaller than the logging interval.*",
-        ".*is deprecated.*",
-    ):
+    for message in (".*does not have many workers.*", ".*smaller than the logging interval.*", ".*is deprecated.*"):
         warnings.filterwarnings("ignore", message)
 
 
@@ -148,10 +141,6 @@ class _Formatter(DefaultHelpFormatter):
 def _explained(message: str, parser: Any) -> str:
     """A parser's message, with the setting that a misspelt one is closest to."""
     unknown = [word.split("=")[0] for word in message.split() if word.startswith("--")]
-    near = [
-        name
-        for word in unknown
-        for name in difflib.get_close_matches(word, parser._option_string_actions, 1)
-    ]
+    near = [name for word in unknown for name in difflib.get_close_matches(word, parser._option_string_actions, 1)]
     hint = f"did you mean {' '.join(near)}? " if near else ""
     return f"{message}\n{hint}`{parser.prog} --help` lists every setting."

@@ -46,11 +46,7 @@ class Record:
         if self.monitor is None:
             return None
         sign = 1 if self.mode == "max" else -1
-        rows = [
-            row
-            for row in self.history[self.since :]
-            if math.isfinite(row.get(self.monitor, math.nan))
-        ]
+        rows = [row for row in self.history[self.since :] if math.isfinite(row.get(self.monitor, math.nan))]
         return max(rows, key=lambda row: sign * row[self.monitor or ""], default=None)
 
     def state(self) -> dict[str, Any]:
@@ -58,12 +54,7 @@ class Record:
         return asdict(self)
 
     def summary(
-        self,
-        round: int,
-        masks: Masks,
-        step: int,
-        epoch: int,
-        last_test: Mapping[str, float],
+        self, round: int, masks: Masks, step: int, epoch: int, last_test: Mapping[str, float]
     ) -> dict[str, Any]:
         """The finished round in numbers."""
         best = self.best()
@@ -82,9 +73,7 @@ class Record:
             "mode": self.mode,
             "start": _numbers(self.start),
             "best": _numbers(best) if best else {},
-            "last": _numbers(
-                {k: v for k, v in last.items() if k not in ("step", "epoch")}
-            ),
+            "last": _numbers({k: v for k, v in last.items() if k not in ("step", "epoch")}),
             "test_best": _numbers(self.best_test),
             "test_last": _numbers(last_test),
             "seconds": round_seconds(self.seconds),
@@ -97,6 +86,4 @@ def round_seconds(seconds: float) -> float:
 
 def _numbers(row: Mapping[str, float]) -> dict[str, float | None]:
     """JSON has no NaN or infinity: they become None."""
-    return {
-        name: value if math.isfinite(value) else None for name, value in row.items()
-    }
+    return {name: value if math.isfinite(value) else None for name, value in row.items()}

@@ -68,11 +68,7 @@ class ActiveRun:
 
     def own(self, checkpoint: dict[str, Any] | None) -> dict[str, Any] | None:
         """What `Round.state` put into a checkpoint, or None where it is not one of a LotteryTicket."""
-        return (
-            None
-            if checkpoint is None
-            else checkpoint.get("callbacks", {}).get(STATE_KEY)
-        )
+        return None if checkpoint is None else checkpoint.get("callbacks", {}).get(STATE_KEY)
 
     def write_checkpoint(self, name: str, checkpoint: dict[str, Any]) -> None:
         if self.fit.is_writer:
@@ -100,16 +96,10 @@ class Round:
         self.masks = masks
         self.record = Record(*run.monitor)
         self.validated = False
-        self.gathered = (
-            MovementAccumulator(masks)
-            if "accumulated" in run.options.pruning.needs
-            else None
-        )
+        self.gathered = MovementAccumulator(masks) if "accumulated" in run.options.pruning.needs else None
         options = run.options
         self.mover = (
-            Mover(options.moving, run.seed, options.pruning.collapse == "warn")
-            if options.moving is not None
-            else None
+            Mover(options.moving, run.seed, options.pruning.collapse == "warn") if options.moving is not None else None
         )
         self._enforcement: Enforcement | None = None
         self._unmoved: list[str] | None = None
@@ -242,9 +232,7 @@ class Round:
             self._enforcement.mask_copies()
 
     def _mask_for_checkpoint(self) -> None:
-        if (
-            not self.run.fit.states.is_capturing
-        ):  # how often that is has no part in anything
+        if not self.run.fit.states.is_capturing:  # how often that is has no part in anything
             self._mask_copies()
 
     def after_batch(self) -> None:
@@ -263,9 +251,7 @@ class Round:
         self._check(parameters, "the module", moment)
 
     def _check_saved(self, checkpoint: Mapping[str, Any]) -> None:
-        self._check(
-            checkpoint.get("state_dict", {}), "a checkpoint", "before it is written"
-        )
+        self._check(checkpoint.get("state_dict", {}), "a checkpoint", "before it is written")
 
     def _check(self, weights: Mapping[str, Any], owner: str, moment: str) -> None:
         found = regrown(self.masks, weights)
@@ -286,8 +272,8 @@ class Round:
             " knows cannot have changed them, so something else wrote into the weights."
             + (f" What may have: {', '.join(causes)}." if causes else "")
             + (f" Pruned weights live on in {', '.join(kept)}." if kept else "")
-            + f" Nothing of this was stored; what {self.run.directory.path} holds is right. Let what writes weights leave"
-            " zeros at zero (`new * (weight != 0)`), train without it, or leave the parameters out with"
+            + f" Nothing of this was stored; what {self.run.directory.path} holds is right. Let what writes weights"
+            " leave zeros at zero (`new * (weight != 0)`), train without it, or leave the parameters out with"
             " Pruning(exclude=[...])."
         )
 
@@ -357,9 +343,7 @@ class Round:
 
     def _check_monitor(self) -> None:
         monitor = self.run.options.monitor
-        if monitor is not None and not any(
-            monitor in row for row in (self.record.start, *self.record.history)
-        ):
+        if monitor is not None and not any(monitor in row for row in (self.record.start, *self.record.history)):
             raise ValueError(
                 f"monitor={monitor!r} was not logged in the first epoch of round {self.number}. Logged were:"
                 f" {sorted(self.run.fit.metrics())}. Monitor one of these, or log it with self.log({monitor!r}, ...)."
@@ -381,24 +365,17 @@ class Round:
         return [
             name
             for name, step in self._pending.items()
-            if step.epochs < len(starts)
-            and fit.global_step - starts[step.epochs] >= step.iterations
+            if step.epochs < len(starts) and fit.global_step - starts[step.epochs] >= step.iterations
         ]
 
     def _mark_saved(self) -> None:
-        self._saved_at = (
-            time.monotonic(),
-            self.run.fit.global_step,
-            self.run.fit.epoch,
-        )
+        self._saved_at = (time.monotonic(), self.run.fit.global_step, self.run.fit.epoch)
 
     def _due(self) -> bool:
         seconds, step, epoch = self._saved_at
         every = self.run.options.save_every
         if isinstance(every, Step):
-            by_steps = (
-                every.iterations and self.run.fit.global_step - step >= every.iterations
-            )
+            by_steps = every.iterations and self.run.fit.global_step - step >= every.iterations
             by_epochs = every.epochs and self.run.fit.epoch - epoch >= every.epochs
             return bool(by_steps or by_epochs)
         return time.monotonic() - seconds >= every

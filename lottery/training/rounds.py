@@ -38,12 +38,7 @@ from lottery.runs.layout import (
 )
 from lottery.runs.place import Place
 from lottery.runs.run import Run, weights_in
-from lottery.runs.starting_point import (
-    check_reached,
-    starting_state,
-    takes_from_the_end,
-    with_weights,
-)
+from lottery.runs.starting_point import check_reached, starting_state, takes_from_the_end, with_weights
 from lottery.storage.directory import StorageError
 from lottery.text import terminal
 from lottery.training import decision, messages, settings
@@ -79,9 +74,7 @@ class Rounds:
         self.resume: dict[str, Any] | None = None
         self.begun = False
         self.round: Round | None = None
-        self._rewind_step = options.rewind.resolve(
-            fit.max_epochs, fit.trainer.max_steps
-        )
+        self._rewind_step = options.rewind.resolve(fit.max_epochs, fit.trainer.max_steps)
         self.tracking = Tracking(fit, options)
 
     def note_settings(self) -> None:
@@ -91,10 +84,7 @@ class Rounds:
     def run(self) -> None:
         """Every round that is not finished yet, in order."""
         self.begun = True
-        with (
-            self.directory.locked(self.fit.is_writer),
-            terminal.logs_above_bars(),
-        ):
+        with self.directory.locked(self.fit.is_writer), terminal.logs_above_bars():
             self._open()
             self.tracking.start()
             for number in range(self.options.rounds + 1):
@@ -118,9 +108,7 @@ class Rounds:
         seed = options.seed
         if seed is None:  # before checks that may make the data, which draws
             seed = streams.fingerprint(streams.capture())
-        parameters = prunable_parameters(
-            fit.module, options.pruning.include, options.pruning.exclude
-        )
+        parameters = prunable_parameters(fit.module, options.pruning.include, options.pruning.exclude)
         check_maskable(fit.module, parameters)
         masks = Masks.ones(parameters)
         if options.ticket is not None:
@@ -165,11 +153,7 @@ class Rounds:
                 start = self._start_in_place(place)
                 self.fit.entering.begin(start, seed=place.seed, reorder=place.order > 0)
             elif number > 0:
-                self.fit.entering.begin(
-                    self._start_of(number),
-                    seed=self.active.seed_of(number),
-                    seconds=self._spent(),
-                )
+                self.fit.entering.begin(self._start_of(number), seed=self.active.seed_of(number), seconds=self._spent())
             round.see_all_but(())
         elif STATE in saved:
             round.go_on(saved)
@@ -194,9 +178,7 @@ class Rounds:
         fit, number = self.fit, round.number
         test = fit.aside.evaluate("test") if self.options.test_each_round else {}
         summary = {
-            **round.record.summary(
-                number, round.masks, fit.global_step, fit.epoch, test
-            ),
+            **round.record.summary(number, round.masks, fit.global_step, fit.epoch, test),
             "logged_steps": fit.logged_steps,
             "connectivity": self._connectivity(round).summary(),
         }
@@ -205,18 +187,14 @@ class Rounds:
         if fit.is_writer:
             if takes_from_the_end(self.options.rewind):
                 states = fit.states.capture("epoch")["optimizer_states"]
-                self.directory.write_checkpoint(
-                    END, {"round": number, "optimizer_states": states}
-                )
+                self.directory.write_checkpoint(END, {"round": number, "optimizer_states": states})
             files = {
                 round_file(number, TRAINED): storage.encode_tensors(fit.weights()),
                 round_file(number, HISTORY): storage.encode_json(round.record.history),
                 round_file(number, SUMMARY): storage.encode_json(summary),
             }
             if round.gathered is not None:
-                files[round_file(number, GATHERED)] = storage.encode_tensors(
-                    round.gathered.sums
-                )
+                files[round_file(number, GATHERED)] = storage.encode_tensors(round.gathered.sums)
             if round.mover is not None:
                 last = MaskHistory.of([round.masks])
                 files[round_file(number, MOVED)] = encode_masks(last)
@@ -265,9 +243,9 @@ class Rounds:
             foreign = self.active.own(self.resume)
             if foreign is None:
                 raise StorageError(
-                    "ckpt_path is a checkpoint of a training without LotteryTicket, so the weights that it began with are"
-                    " not known. Leave out ckpt_path; to begin a run with the weights of a checkpoint, load them into the"
-                    " module (load_from_checkpoint)."
+                    "ckpt_path is a checkpoint of a training without LotteryTicket, so the weights that it began with"
+                    " are not known. Leave out ckpt_path; to begin a run with the weights of a checkpoint, load them"
+                    " into the module (load_from_checkpoint)."
                 )
             raise StorageError(
                 f"ckpt_path is a checkpoint of round {foreign['round']} of a run that is not in {path}. Give"
@@ -286,12 +264,7 @@ class Rounds:
         self.round = None
         messages.not_stored(fit.not_stored())
         if fit.is_writer:
-            described = {
-                "id": self.active.id,
-                "seed": seed,
-                **self._environment(),
-                "settings": now,
-            }
+            described = {"id": self.active.id, "seed": seed, **self._environment(), "settings": now}
             files = {
                 INITIAL: storage.encode_tensors(fit.weights()),
                 masks_file(0): encode_masks(MaskHistory.of([masks])),
@@ -310,15 +283,7 @@ class Rounds:
             self._activate(stored["id"], stored["seed"])
 
     def _activate(self, id: str, seed: int) -> None:
-        self.active = ActiveRun(
-            id,
-            seed,
-            self.options,
-            self.fit,
-            self.directory,
-            self._monitor(),
-            self._rewind_step,
-        )
+        self.active = ActiveRun(id, seed, self.options, self.fit, self.directory, self._monitor(), self._rewind_step)
 
     def _environment(self) -> dict[str, Any]:
         device = self.fit.module.device
@@ -374,14 +339,11 @@ class Rounds:
             if not self.fit.agrees(lambda: history.pack().numpy().tobytes()):
                 raise ValueError(
                     f"the processes of this fit decided on different masks for round {number}: what the score"
-                    f" {name_of(resolve(self.options.pruning.score))} sees differs from process to process. Use a score without"
-                    " data, such as 'magnitude', or train on one device. The rounds so far are stored."
+                    f" {name_of(resolve(self.options.pruning.score))} sees differs from process to process. Use a score"
+                    " without data, such as 'magnitude', or train on one device. The rounds so far are stored."
                 )
             if self.fit.is_writer:
-                self.directory.commit(
-                    {masks_file(number): encode_masks(history)},
-                    drop=[masks_file(number - 1)],
-                )
+                self.directory.commit({masks_file(number): encode_masks(history)}, drop=[masks_file(number - 1)])
         self.fit.barrier()
         return history[number]
 
@@ -414,9 +376,7 @@ class Rounds:
                 number,
                 weights=weights,
                 initial=self.directory.read_tensors(INITIAL),
-                accumulated=self.directory.read_tensors(gathered)
-                if gathered in self.directory
-                else None,
+                accumulated=self.directory.read_tensors(gathered) if gathered in self.directory else None,
                 seed=streams.derive(self.active.seed, "score", number),
             )
         except ValueError as error:
@@ -445,9 +405,7 @@ class Rounds:
         own = self.active.own(state)
         if own is None or own["run"] != self.active.id:
             whose = "no run" if own is None else f"run {own['run']}"
-            raise self.directory.damaged(
-                name, f"is of {whose}, not of run {self.active.id}"
-            )
+            raise self.directory.damaged(name, f"is of {whose}, not of run {self.active.id}")
         return own
 
     def _start_in_place(self, place: Place) -> dict[str, Any]:

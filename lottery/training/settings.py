@@ -21,10 +21,7 @@ if TYPE_CHECKING:
 
 
 def collect(
-    options: Options,
-    training: Mapping[str, Any],
-    monitor: tuple[str | None, str],
-    masks: Masks,
+    options: Options, training: Mapping[str, Any], monitor: tuple[str | None, str], masks: Masks
 ) -> dict[str, Any]:
     """Everything that changes a run's results, as plain data. The number of rounds is not part of it.
 
@@ -53,9 +50,7 @@ def collect(
     return json.loads(json.dumps(found))
 
 
-def compare(
-    stored: Mapping[str, Any], now: Mapping[str, Any], path: Path
-) -> str | None:
+def compare(stored: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> str | None:
     """Make sure that two settings are the same in all that changes a training.
 
     Returns:
@@ -69,8 +64,8 @@ def compare(
     if wrong:
         rows = "".join(f"\n  {difference}" for difference in wrong)
         raise StorageError(
-            f"{path} holds a run with other settings:{rows}\nUse the run's settings to go on with it, or another dirpath"
-            f" to start anew.{_how_to_leave_out(wrong)} Nothing was changed."
+            f"{path} holds a run with other settings:{rows}\nUse the run's settings to go on with it, or another"
+            f" dirpath to start anew.{_how_to_leave_out(wrong)} Nothing was changed."
         )
     if not found:
         return None
@@ -84,9 +79,7 @@ def _how_to_leave_out(wrong: Iterable[Difference]) -> str:
     for difference in wrong:
         section, _, name = difference.name.partition(".")
         if section in owners and name:
-            names.setdefault(owners[section], []).append(
-                re.split(r"[.\[]", name, maxsplit=1)[0]
-            )
+            names.setdefault(owners[section], []).append(re.split(r"[.\[]", name, maxsplit=1)[0])
     said = [
         f" A hyperparameter that changes no training can be left out in {owner}:"
         f" self.save_hyperparameters(ignore={list(dict.fromkeys(left_out))})."

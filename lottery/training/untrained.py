@@ -32,9 +32,7 @@ class InsteadOfTraining(_Callback):
         self._fit = Fit(trainer, self, _Callback)
         self._fit.install(self)
 
-    def on_exception(
-        self, trainer: Any, pl_module: Any, exception: BaseException
-    ) -> None:
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         self.teardown(trainer, pl_module, "fit")
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:

@@ -45,42 +45,33 @@ def files(dirpath: Path) -> dict[str, bytes]:
     return {str(p): p.read_bytes() for p in paths if p.name != "run.lock"}
 
 
-def test_a_recipe_ends_in_the_table_and_the_next_commands(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_recipe_ends_in_the_table_and_the_next_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dirpath = tmp_path / "my run [1]"
     assert cli.main(command(dirpath)) == 0
     said = capsys.readouterr()
     table, following = said.out.split("\nnext:\n")
     assert f"\n{dirpath}\n" in table
     rows = [line.split() for line in table.splitlines() if re.match(" +[012] ", line)]
-    assert [row[:3] for row in rows] == [
-        ["0", "100", "%"],
-        ["1", "80.4", "%"],
-        ["2", "64.7", "%"],
-    ]
+    assert [row[:3] for row in rows] == [["0", "100", "%"], ["1", "80.4", "%"], ["2", "64.7", "%"]]
+    given = f"--lottery.dirpath '{dirpath}'"
     assert following.splitlines() == [
         f"  lottery inspect '{dirpath}'",
         f"  lottery inspect '{dirpath}' --round 2",
         f"  lottery report '{dirpath}'",
-        f"  lottery cost {DIGITS} --trainer.max_epochs 2 --lottery.rounds 2 --lottery.dirpath '{dirpath}'",
-        f"  lottery run {DIGITS} --trainer.max_epochs 2 --lottery.dirpath '{dirpath}' --lottery.rounds 4    # two more rounds",
+        f"  lottery cost {DIGITS} --trainer.max_epochs 2 --lottery.rounds 2 {given}",
+        f"  lottery run {DIGITS} --trainer.max_epochs 2 {given} --lottery.rounds 4    # two more rounds",
     ]
     assert said.err == ""  # no tips, no deprecations
 
 
-def test_the_same_command_again_trains_nothing(
-    finished: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_same_command_again_trains_nothing(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = files(finished)
     assert cli.main(command(finished)) == 0
     assert files(finished) == before
     assert "two more rounds" in capsys.readouterr().out
 
 
-def test_a_command_that_was_stopped_goes_on(
-    tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_command_that_was_stopped_goes_on(tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     killer = zoo.KillAt("on_train_epoch_start", 3)
     with monkeypatch.context() as patch, pytest.raises(zoo.Killed):
         hook = killer.on_train_epoch_start
@@ -107,19 +98,13 @@ def assert_same_rounds(left: Path, right: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "difference"),
     [
-        (
-            ["--lottery.pruning", "0.3"],
-            "pruning.amount: 0.2 in the run, 0.3 now",
-        ),
+        (["--lottery.pruning", "0.3"], "pruning.amount: 0.2 in the run, 0.3 now"),
         (["--lottery.rewind", "1ep"], "rewind.to: 'init' in the run, '1ep' now"),
         (["--seed_everything", "1"], "seed_everything: '0' in the run, '1' now"),
     ],
 )
 def test_other_settings_in_the_same_directory_are_refused(
-    finished: Path,
-    override: list[str],
-    difference: str,
-    capsys: pytest.CaptureFixture[str],
+    finished: Path, override: list[str], difference: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = files(finished)
     error = refused(capsys, command(finished, *override))
@@ -162,10 +147,7 @@ def test_an_unfinished_round_is_named_with_the_finished_ones(
         (["--lottery.pruningg", "0.3"], "did you mean --lottery.pruning?"),
         (["--lottery.rounds", "many"], "lottery.rounds"),
         (["--lottery.pruning", "1.3"], "amount=1.3 must be a fraction"),
-        (
-            ["--lottery.pruning.densities", "[0.5]"],
-            "densities and groups cannot",
-        ),
+        (["--lottery.pruning.densities", "[0.5]"], "densities and groups cannot"),
         (["--lottery.rewind", "soon"], "'soon' is not a step"),
         (["--lottery.rewind", "2ep"], "not before the end of a round"),
         (["--model.init_args.inputz", "5"], "inputz"),
@@ -175,10 +157,7 @@ def test_an_unfinished_round_is_named_with_the_finished_ones(
     ],
 )
 def test_a_wrong_setting_is_named_before_anything_is_written(
-    override: list[str],
-    message: str,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    override: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     error = refused(capsys, command(tmp_path / "run", *override))
     assert error.startswith("error: ") and message in error and "usage:" not in error
@@ -186,16 +165,12 @@ def test_a_wrong_setting_is_named_before_anything_is_written(
 
 
 @pytest.mark.parametrize("command", ["inspect", "report", "ls"])
-def test_an_unknown_option_is_named(
-    command: str, finished: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_unknown_option_is_named(command: str, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     error = refused(capsys, [command, str(finished), "--rond", "1"])
     assert f"usage: lottery {command}" in error and "--rond" in error
 
 
-def test_a_failure_in_the_users_own_code_keeps_its_traceback(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failure_in_the_users_own_code_keeps_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> None:
         raise ValueError("a bug of the user's")
 
@@ -204,9 +179,7 @@ def test_a_failure_in_the_users_own_code_keeps_its_traceback(
         cli.main(command(tmp_path))
 
 
-def test_inspect_shows_a_run_and_a_ticket(
-    finished: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_inspect_shows_a_run_and_a_ticket(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     assert cli.main(["inspect", str(finished)]) == 0
     assert "val_acc before training" in capsys.readouterr().out
@@ -230,17 +203,13 @@ def test_inspect_shows_a_ticket_file_as_it_shows_the_round(
     assert "leave out --round 1" in error
 
 
-def test_ls_shows_runs_and_tickets(
-    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_ls_shows_runs_and_tickets(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "run").symlink_to(finished)
     Run(finished).ticket(1).save(tmp_path / "my.ticket")
     (tmp_path / "bad.ticket").touch()
     capsys.readouterr()
     assert cli.main(["ls", str(finished.parent)]) == 0
-    assert re.search(
-        r"\n run +finished +3 +64.7 % +test_acc +0\.\d{4} ", capsys.readouterr().out
-    )
+    assert re.search(r"\n run +finished +3 +64.7 % +test_acc +0\.\d{4} ", capsys.readouterr().out)
     assert cli.main(["ls", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert re.search(r"\n my.ticket +ticket, round 1 +80.4 % ", said)
@@ -251,9 +220,7 @@ def test_ls_shows_runs_and_tickets(
 
 
 def test_report_goes_beside_the_run_or_where_it_is_told(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arms = []
     for name in ("run", "a=b"):
@@ -297,10 +264,7 @@ def test_the_examples_of_the_help_are_valid(
     monkeypatch.chdir(ROOT)
     text = run_recipe.EPILOG.replace("\\\n", " ")
     lines = [line for line in text.splitlines() if line.startswith("  lottery run ")]
-    commands = [
-        shlex.split(line.split("   ")[0] if "'" not in line else line)[2:]
-        for line in lines
-    ]
+    commands = [shlex.split(line.split("   ")[0] if "'" not in line else line)[2:] for line in lines]
     settings = [c for c in commands if not {"--help", "--print_config"} & {*c}]
     assert len(settings) >= 6
     for recipe, *overrides in settings:
@@ -320,9 +284,7 @@ def test_every_recipe_can_be_made_and_says_what_it_is(recipe: Path) -> None:
 
 PRUNINGS = {
     "0.3": Pruning(0.3),
-    "{amount: 0.3, scope: layerwise, groups: {output.weight: 0.1}}": Pruning(
-        0.3, "layerwise", {"output.weight": 0.1}
-    ),
+    "{amount: 0.3, scope: layerwise, groups: {output.weight: 0.1}}": Pruning(0.3, "layerwise", {"output.weight": 0.1}),
     "[0.5, 0.2]": Pruning(densities=[0.5, 0.2]),
     "{densities: [0.5, 0.2], scope: global, groups: {}, exclude: [output.*]}": Pruning(
         densities=[0.5, 0.2], exclude=["output.*"]
@@ -342,9 +304,7 @@ REWINDS = {
         *(("rewind", text, value) for text, value in REWINDS.items()),
     ],
 )
-def test_values_come_from_yaml_and_the_command_line_alike(
-    name: str, text: str, value: Any, tmp_path: Path
-) -> None:
+def test_values_come_from_yaml_and_the_command_line_alike(name: str, text: str, value: Any, tmp_path: Path) -> None:
     given = recipes.load(DIGITS, [*TINY, f"--lottery.{name}", text])
     assert getattr(given.ticket, name) == value
     recipe = yaml.safe_load(Path(DIGITS).read_text())
@@ -370,9 +330,7 @@ def test_a_terminal_shows_a_bar_and_ctrl_c_says_how_to_go_on(tmp_path: Path) -> 
     said, status = in_terminal(arguments, until="round 1/2  density 80.4 %")
     assert status == 130
     assert "Traceback" not in said
-    assert re.search(
-        "^round 0/2   100 %  val_acc", said, re.MULTILINE
-    )  # not in the bar
+    assert re.search("^round 0/2   100 %  val_acc", said, re.MULTILINE)  # not in the bar
     going_on = said.split("The same command goes on:")[1].split()
     assert going_on == ["lottery", *arguments]
 
@@ -380,18 +338,9 @@ def test_a_terminal_shows_a_bar_and_ctrl_c_says_how_to_go_on(tmp_path: Path) -> 
 def in_terminal(arguments: list[str], until: str | None = None) -> tuple[str, int]:
     """What a command says in a terminal of 80 columns, without colours; Ctrl+C once it said `until`."""
     ours, theirs = os.openpty()
-    environment = {
-        **os.environ,
-        "TERM": "xterm",
-        "COLUMNS": "80",
-        "PYTHONPATH": str(ROOT),
-    }
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80", "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
-        [sys.executable, "-m", "lottery.cli", *arguments],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env=environment,
+        [sys.executable, "-m", "lottery.cli", *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=environment
     )
     os.close(theirs)
     said = ""

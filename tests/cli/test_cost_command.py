@@ -17,15 +17,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:[\\s\\S]*deprecated")
 
 RECIPE: dict[str, Any] = {
     **commands.RECIPE,
-    "model": {
-        "class_path": "lottery.tasks.MLP",
-        "init_args": {"inputs": 64, "hidden": [80, 40]},
-    },
-    "lottery": {
-        "rounds": 2,
-        "keep": "all",
-        "pruning": {"amount": 0.5, "structure": "channel"},
-    },
+    "model": {"class_path": "lottery.tasks.MLP", "init_args": {"inputs": 64, "hidden": [80, 40]}},
+    "lottery": {"rounds": 2, "keep": "all", "pruning": {"amount": 0.5, "structure": "channel"}},
 }
 
 
@@ -40,9 +33,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_one_command_gives_table_and_words(
-    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_one_command_gives_table_and_words(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "cost.json"
     options = ["--batch-sizes", "1,8", "--seconds", "0.05", "--json", str(file)]
     capsys.readouterr()
@@ -74,9 +65,7 @@ def test_several_rounds_give_a_row_each_and_a_page(
     text = page.read_text()
     masks = Run(recipe.parent / "run").masks
     for round in (0, 1, 2):
-        row = next(
-            line for line in text.splitlines() if line.startswith(f"| {round} |")
-        )
+        row = next(line for line in text.splitlines() if line.startswith(f"| {round} |"))
         cells = [cell.strip() for cell in row.strip("|").split("|")]
         kept = 100 * masks[round].density
         assert cells[1] == f"{kept:.3g} %"
@@ -111,13 +100,6 @@ def test_nothing_is_overwritten_and_bad_options_are_refused_before_anything_runs
 
 def test_help_explains_the_forms(capsys: pytest.CaptureFixture[str]) -> None:
     text = helped(capsys, "cost", "--help")
-    for word in (
-        "masked",
-        "compacted",
-        "both",
-        "--batch-sizes",
-        "--rounds",
-        "examples:",
-    ):
+    for word in ("masked", "compacted", "both", "--batch-sizes", "--rounds", "examples:"):
         assert word in text
     assert all(len(line) <= 90 for line in text.splitlines())

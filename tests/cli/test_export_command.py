@@ -38,21 +38,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def read(folder: Path, options: str = "") -> network.Network:
-    arguments = [
-        str(folder / "own.yaml"),
-        "--to",
-        "sparse",
-        "-o",
-        "x",
-        *shlex.split(options),
-    ]
+    arguments = [str(folder / "own.yaml"), "--to", "sparse", "-o", "x", *shlex.split(options)]
     return network.read(*recipe_arguments.parse(options_parser(), arguments))
 
 
 def exported(folder: Path, to: str, out: Path, *options: str) -> int:
-    return cli.main(
-        ["export", str(folder / "own.yaml"), "--to", to, "-o", str(out), *options]
-    )
+    return cli.main(["export", str(folder / "own.yaml"), "--to", to, "-o", str(out), *options])
 
 
 def state(module: nn.Module) -> dict[str, Tensor]:
@@ -64,9 +55,7 @@ def state(module: nn.Module) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("round", [None, 0, 1])
 @pytest.mark.parametrize("named", [False, True])
-def test_the_network_is_that_of_a_round(
-    round: int | None, named: bool, folder: Path
-) -> None:
+def test_the_network_is_that_of_a_round(round: int | None, named: bool, folder: Path) -> None:
     options = "" if round is None else f"--round {round}"
     found = read(folder, f"{options} --run {folder / 'run'}" if named else options)
     run, number = Run(folder / "run"), 2 if round is None else round
@@ -79,9 +68,7 @@ def test_the_network_is_that_of_a_round(
 def test_the_example_is_a_batch_of_the_recipes_data(folder: Path) -> None:
     found = read(folder, "--data.init_args.batch_size 16")
     assert found.example.shape == (16, 64) and found.example.std() > 0.1
-    assert torch.equal(
-        found.example, read(folder, "--data.init_args.batch_size 16").example
-    )
+    assert torch.equal(found.example, read(folder, "--data.init_args.batch_size 16").example)
 
 
 def test_rounds_share_a_batch_and_nothing_else(folder: Path) -> None:
@@ -103,9 +90,7 @@ def test_a_ticket_gives_its_start_weights(folder: Path, tmp_path: Path) -> None:
     zoo.assert_equal(state(found.module), state(wanted))
 
 
-def test_a_checkpoint_has_the_masks_of_its_zeros_or_of_a_ticket(
-    folder: Path, tmp_path: Path
-) -> None:
+def test_a_checkpoint_has_the_masks_of_its_zeros_or_of_a_ticket(folder: Path, tmp_path: Path) -> None:
     ticket = Run(folder / "run").ticket(1)
     ticket.save(tmp_path / "a.ticket", weights="none")
     path = checkpoint(tmp_path)
@@ -123,24 +108,11 @@ def test_a_checkpoint_has_the_masks_of_its_zeros_or_of_a_ticket(
 
 @pytest.mark.parametrize(
     "to",
-    [
-        pytest.param(
-            to,
-            marks=[pytest.mark.slow] * (to in LOADED)
-            + [zoo.needs_onnx] * (to == "onnx"),
-        )
-        for to in FORMATS
-    ],
+    [pytest.param(to, marks=[pytest.mark.slow] * (to in LOADED) + [zoo.needs_onnx] * (to == "onnx")) for to in FORMATS],
 )
-@pytest.mark.parametrize(
-    "options", ["", pytest.param("--compact", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("options", ["", pytest.param("--compact", marks=pytest.mark.slow)])
 def test_the_lines_it_prints_load_the_network(
-    to: str,
-    options: str,
-    folder: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    to: str, options: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert exported(folder, to, tmp_path / "out", *shlex.split(options)) == 0
     said = capsys.readouterr().out
@@ -157,16 +129,10 @@ def test_the_lines_it_prints_load_the_network(
     if to not in LOADED and not options:
         zoo.assert_equal(state(names["module"]), state(one.module))
     assert "bit for bit" in said or (to in LOADED and " differ from " in said)
-    size = sum(
-        f.stat().st_size
-        for f in tmp_path.rglob("*")
-        if f.name != "config.json" and f.is_file()
-    )
+    size = sum(f.stat().st_size for f in tmp_path.rglob("*") if f.name != "config.json" and f.is_file())
     written = re.search(r"wrote \S+ \(([\d.]+) (k?)B\)", said)
     assert written is not None
-    assert float(written[1]) * (1000 if written[2] else 1) == pytest.approx(
-        size, rel=0.01
-    )
+    assert float(written[1]) * (1000 if written[2] else 1) == pytest.approx(size, rel=0.01)
 
 
 def test_int8_says_how_far_its_outputs_are_off(
@@ -181,11 +147,7 @@ def test_int8_says_how_far_its_outputs_are_off(
     module.load_state_dict(load_sparse(tmp_path / "rounded"))
     apart = (module(one.example) - one.module(one.example)).abs().max().item()
     found = re.search(r"differ by at most ([\d.e-]+);", said)
-    assert (
-        found is not None
-        and float(found[1]) == pytest.approx(apart, rel=0.05)
-        and apart > 0
-    )
+    assert found is not None and float(found[1]) == pytest.approx(apart, rel=0.05) and apart > 0
 
 
 @pytest.mark.slow
@@ -214,10 +176,7 @@ def test_compaction_says_what_went_and_what_stayed(
     ("options", "message"),
     [
         ("--to sparse -o own.yaml", "own.yaml exists already"),
-        (
-            "--to onnx -o x --values int8",
-            "--values is of --to sparse, and --to onnx has none",
-        ),
+        ("--to onnx -o x --values int8", "--values is of --to sparse, and --to onnx has none"),
         ("--to sparse -o x --opset 18", "--opset is of --to onnx"),
         pytest.param("--to onnx -o x --opset 5", "begins at 18", marks=zoo.needs_onnx),
         ("--to onnx -o x --keep hidden", "give that too"),
@@ -225,30 +184,17 @@ def test_compaction_says_what_went_and_what_stayed(
         ("-o x", "--to"),
         ("--to sparse -o x --round 9", "has no round 9; finished rounds are [0, 1, 2]"),
         ("--to sparse -o x --run nowhere", "nowhere holds no run"),
-        (
-            "--to sparse -o x --run run --ticket a.ticket",
-            "--run and --ticket both name weights",
-        ),
+        ("--to sparse -o x --run run --ticket a.ticket", "--run and --ticket both name weights"),
         ("--to sparse -o x --round 1 --ticket a.ticket", "a round is of a run"),
         ("--to sparse -o x --ticket a.ticket", "a.ticket does not exist"),
         ("--to sparse -o x --checkpoint none.pt", "there is no checkpoint 'none.pt'"),
         ("--to sparse -o x --lottery.dirpath other", "has no run yet in other"),
-        (
-            "--to sparse -o x --model.init_args.hidden [30]",
-            "hidden.1.weight: only in what was read",
-        ),
-        (
-            "--to sparse -o x --model.init_args.hiden [30]",
-            "Option 'hiden' is not accepted",
-        ),
+        ("--to sparse -o x --model.init_args.hidden [30]", "hidden.1.weight: only in what was read"),
+        ("--to sparse -o x --model.init_args.hiden [30]", "Option 'hiden' is not accepted"),
     ],
 )
 def test_what_is_wrong_is_named_and_nothing_is_written(
-    options: str,
-    message: str,
-    folder: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    options: str, message: str, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
     before = sorted(folder.iterdir())
@@ -264,37 +210,13 @@ def test_weights_that_were_not_kept_come_with_those_that_were(
     own = ["--lottery.dirpath", dirpath, "--lottery.keep", "last"]
     assert cli.main(["run", recipe, *own]) == 0
     error = refused(
-        capsys,
-        [
-            "export",
-            recipe,
-            "--to",
-            "sparse",
-            "-o",
-            str(tmp_path / "x"),
-            "--run",
-            dirpath,
-            "--round",
-            "1",
-        ],
+        capsys, ["export", recipe, "--to", "sparse", "-o", str(tmp_path / "x"), "--run", dirpath, "--round", "1"]
     )
     assert "the weights of round 1 were not kept" in error
-    assert (
-        "--round 2" in error and "--round 0" not in error and "--ticket FILE" in error
-    )
+    assert "--round 2" in error and "--round 0" not in error and "--ticket FILE" in error
     published = Run(dirpath).copy(tmp_path / "published")
     error = refused(
-        capsys,
-        [
-            "export",
-            recipe,
-            "--to",
-            "sparse",
-            "-o",
-            str(tmp_path / "x"),
-            "--run",
-            str(published.path),
-        ],
+        capsys, ["export", recipe, "--to", "sparse", "-o", str(tmp_path / "x"), "--run", str(published.path)]
     )
     assert "--round" not in error and "--ticket FILE" in error
 
@@ -303,27 +225,16 @@ def test_a_safetensors_directory_is_not_written_over(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "config.json").write_text("{}")
-    arguments = [
-        "export",
-        str(folder / "own.yaml"),
-        "--to",
-        "safetensors",
-        "-o",
-        str(tmp_path),
-    ]
+    arguments = ["export", str(folder / "own.yaml"), "--to", "safetensors", "-o", str(tmp_path)]
     assert "config.json exists already" in refused(capsys, arguments)
     assert (tmp_path / "config.json").read_text() == "{}"
 
 
-def test_help_lists_every_format_and_says_which_network(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_help_lists_every_format_and_says_which_network(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="^0$"):
         cli.main(["export", "--help"])
     said = capsys.readouterr().out
-    assert all(
-        f"  {name} " in said and about in said for name, about in FORMATS.items()
-    )
+    assert all(f"  {name} " in said and about in said for name, about in FORMATS.items())
     assert "--run RUN" in said and max(map(len, said.splitlines())) <= 88
     with pytest.raises(SystemExit, match="^2$"):
         cli.main(["export"])

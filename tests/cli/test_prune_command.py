@@ -56,9 +56,7 @@ def pruned(recipe: Path, *options: str) -> Ticket:
     ],
     ids=lambda pruning: str(pruning.get("score", "magnitude")),
 )
-def test_what_it_finds_is_what_the_first_round_of_a_run_finds(
-    pruning: dict[str, Any], tmp_path: Path
-) -> None:
+def test_what_it_finds_is_what_the_first_round_of_a_run_finds(pruning: dict[str, Any], tmp_path: Path) -> None:
     recipe = written(tmp_path, pruning={**pruning, "weights": "start"})
     found = pruned(recipe)
     assert not (tmp_path / "run").exists()
@@ -69,9 +67,7 @@ def test_what_it_finds_is_what_the_first_round_of_a_run_finds(
 
 
 @pytest.mark.parametrize("score", ["snip", "magnitude_increase"])
-def test_what_it_finds_for_a_round_is_what_the_round_after_it_has(
-    score: str, tmp_path: Path
-) -> None:
+def test_what_it_finds_for_a_round_is_what_the_round_after_it_has(score: str, tmp_path: Path) -> None:
     recipe = written(tmp_path, rounds=2, pruning={"amount": 0.5, "score": score})
     assert cli.main(["run", str(recipe)]) == 0
     run = Run(tmp_path / "run")
@@ -82,22 +78,13 @@ def test_what_it_finds_for_a_round_is_what_the_round_after_it_has(
 
 
 def test_options_say_the_same_as_settings_of_the_recipe(tmp_path: Path) -> None:
-    options = (
-        "--density 0.2 --score '{name: snip, batches: 2}' --steps 2 --scope uniform"
-    )
+    options = "--density 0.2 --score '{name: snip, batches: 2}' --steps 2 --scope uniform"
     asked = pruned(written(tmp_path), *shlex.split(options))
-    settings = {
-        "densities": [0.2],
-        "score": {"name": "snip", "batches": 2},
-        "steps": 2,
-        "scope": "uniform",
-    }
+    settings = {"densities": [0.2], "score": {"name": "snip", "batches": 2}, "steps": 2, "scope": "uniform"}
     assert pruned(written(tmp_path, pruning=settings)) == asked
 
 
-def test_a_checkpoint_is_pruned_by_its_own_weights(
-    recipe: Path, tmp_path: Path
-) -> None:
+def test_a_checkpoint_is_pruned_by_its_own_weights(recipe: Path, tmp_path: Path) -> None:
     path = checkpoint(tmp_path)
     weights = torch.load(path, weights_only=True)
     torch.save({"epoch": 3, "state_dict": weights}, tmp_path / "as.ckpt")
@@ -107,15 +94,11 @@ def test_a_checkpoint_is_pruned_by_its_own_weights(
     gone = torch.cat([weights[n].abs()[~mask] for n, mask in found.masks.items()])
     assert found.masks.kept == round(0.25 * found.masks.total)
     assert kept.min() >= gone.max()
-    again = pruned(
-        recipe, "--density", "0.25", "--checkpoint", str(tmp_path / "as.ckpt")
-    )
+    again = pruned(recipe, "--density", "0.25", "--checkpoint", str(tmp_path / "as.ckpt"))
     assert again == found
 
 
-def test_a_score_of_two_states_compares_a_checkpoint_with_the_recipes_start(
-    recipe: Path, tmp_path: Path
-) -> None:
+def test_a_score_of_two_states_compares_a_checkpoint_with_the_recipes_start(recipe: Path, tmp_path: Path) -> None:
     start = pruned(recipe).weights
     path = checkpoint(tmp_path)
     end = torch.load(path, weights_only=True)
@@ -147,10 +130,7 @@ def test_the_seed_is_that_of_the_scores_draws_alone(recipe: Path) -> None:
 
 
 def test_it_ends_in_commands_that_go_on(
-    recipe: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     capsys.readouterr()
@@ -164,25 +144,19 @@ def test_it_ends_in_commands_that_go_on(
     assert cli.main(shlex.split(train)[1:]) == 0
     run = Run("checkpoints/out")
     assert run.rounds == [0] and run.masks[0] == found.masks
-    zoo.assert_equal(
-        run.weights("initial"), dict(found.apply(MLP(64, [30])).state_dict())
-    )
+    zoo.assert_equal(run.weights("initial"), dict(found.apply(MLP(64, [30])).state_dict()))
 
 
 def effective(ticket: Ticket) -> float:
     return ticket.provenance["connectivity"]["effective_density"]
 
 
-def test_a_structure_that_gives_another_density_says_so(
-    recipe: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_structure_that_gives_another_density_says_so(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pruned(recipe, "--density", "0.1", "--structure", "2:4", "--exclude", "output.*")
     assert "density 50 % (10 % was asked for" in capsys.readouterr().out
 
 
-def test_help_lists_every_score_scope_and_structure(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_help_lists_every_score_scope_and_structure(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["prune", "--help"]) == 0
     said = capsys.readouterr().out
     for name, about in {**scores.available(), **structures.available()}.items():
@@ -221,11 +195,7 @@ def test_the_weights_in_the_file_are_those_that_were_asked_for(recipe: Path) -> 
     ],
 )
 def test_what_is_wrong_is_named_and_nothing_is_written(
-    options: str,
-    message: str,
-    recipe: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    options: str, message: str, recipe: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(recipe.parent)
     arguments = ["prune", "own.yaml", "-o", "x.ticket", *shlex.split(options)]
@@ -243,15 +213,9 @@ def test_a_checkpoint_of_another_architecture_names_its_parameters(
     assert "hidden.0" not in error
 
 
-@pytest.mark.parametrize(
-    ("value", "score"), [(math.nan, "magnitude"), (math.inf, "random")]
-)
+@pytest.mark.parametrize(("value", "score"), [(math.nan, "magnitude"), (math.inf, "random")])
 def test_weights_that_are_not_finite_are_named_whatever_the_score(
-    value: float,
-    score: str,
-    recipe: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    value: float, score: str, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = checkpoint(tmp_path)
     weights = torch.load(path, weights_only=True)

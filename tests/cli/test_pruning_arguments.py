@@ -15,12 +15,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:[\\s\\S]*deprecated")
 def command(dirpath: Path, *overrides: str) -> list[str]:
     short = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "3"]
     own = ["--lottery.rounds", "1", "--lottery.dirpath", str(dirpath / "run")]
-    plain = [
-        "--lottery.test_each_round",
-        "false",
-        "--lottery.pruning.groups",
-        "{}",
-    ]
+    plain = ["--lottery.test_each_round", "false", "--lottery.pruning.groups", "{}"]
     return ["run", DIGITS, *short, *own, *plain, *overrides]
 
 
@@ -41,16 +36,11 @@ def command(dirpath: Path, *overrides: str) -> list[str]:
         ),
     ],
 )  # fmt: skip
-def test_a_pruning_is_written_in_words(
-    settings: list[str], stored: dict[str, object], tmp_path: Path
-) -> None:
+def test_a_pruning_is_written_in_words(settings: list[str], stored: dict[str, object], tmp_path: Path) -> None:
     words = [
         word
         for setting in settings
-        for word in (
-            f"--lottery.pruning.{setting.partition(' ')[0]}",
-            setting.partition(" ")[2],
-        )
+        for word in (f"--lottery.pruning.{setting.partition(' ')[0]}", setting.partition(" ")[2])
     ]
     assert cli.main(command(tmp_path, *words)) == 0
     run = Run(tmp_path / "run")
@@ -72,11 +62,7 @@ def test_a_pruning_is_written_in_words(
     ],
 )
 def test_what_is_wrong_is_named_without_a_traceback(
-    setting: str,
-    value: str,
-    message: str,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    setting: str, value: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = command(tmp_path, f"--lottery.pruning.{setting}", value)
     try:

@@ -44,9 +44,7 @@ class Value:
 
     @property
     def installed(self) -> bool:
-        return (
-            self.package is None or importlib.util.find_spec(self.package) is not None
-        )
+        return self.package is None or importlib.util.find_spec(self.package) is not None
 
 
 class Axis(dict[str, Value]):

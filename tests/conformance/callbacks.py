@@ -39,11 +39,7 @@ def early_stopping_on_training() -> list[Any]:
     """EarlyStopping on the training loss, checked at the end of training epochs"""
     return [
         lightning.EarlyStopping(
-            "train_loss_epoch",
-            patience=1,
-            min_delta=0.05,
-            check_on_train_epoch_end=True,
-            strict=False,
+            "train_loss_epoch", patience=1, min_delta=0.05, check_on_train_epoch_end=True, strict=False
         )
     ]
 
@@ -75,9 +71,7 @@ def learning_rate_monitor() -> list[Any]:
 @callback(needs="averaging", refused="begin to average later")
 def stochastic_weight_averaging() -> list[Any]:
     """StochasticWeightAveraging over the last epoch"""
-    return [
-        lightning.StochasticWeightAveraging(0.01, swa_epoch_start=1, annealing_epochs=1)
-    ]
+    return [lightning.StochasticWeightAveraging(0.01, swa_epoch_start=1, annealing_epochs=1)]
 
 
 @callback(needs="averaging", package=AVERAGING)
@@ -101,11 +95,7 @@ def accumulation_scheduler() -> list[Any]:
 @callback(needs="backbone")
 def backbone_finetuning() -> list[Any]:
     """BackboneFinetuning: the backbone joins in the second epoch"""
-    return [
-        lightning.BackboneFinetuning(
-            unfreeze_backbone_at_epoch=1, backbone_initial_lr=1e-3, verbose=False
-        )
-    ]
+    return [lightning.BackboneFinetuning(unfreeze_backbone_at_epoch=1, backbone_initial_lr=1e-3, verbose=False)]
 
 
 @callback(needs="every-epoch")
@@ -123,9 +113,7 @@ def lambda_callback() -> list[Any]:
 @callback(needs="tuning")
 def learning_rate_finder() -> list[Any]:
     """LearningRateFinder before training"""
-    return [
-        lightning.LearningRateFinder(num_training_steps=20, early_stop_threshold=None)
-    ]
+    return [lightning.LearningRateFinder(num_training_steps=20, early_stop_threshold=None)]
 
 
 @callback(more=LOGGED)
@@ -221,9 +209,7 @@ class CopyAverage(pl.Callback):
             self.copy[name].lerp_(parameter.detach(), 0.2)
 
     def on_validation_epoch_end(self, trainer: Any, module: Any) -> None:
-        norm = sum(
-            float(tensor.double().square().sum()) for tensor in self.copy.values()
-        )
+        norm = sum(float(tensor.double().square().sum()) for tensor in self.copy.values())
         module.log("norm_of_copy", norm)
 
 
@@ -236,9 +222,7 @@ def copy_without_state() -> list[Any]:
 class GradientNoise(pl.Callback):
     """Adds noise to all gradients, after everyone else."""
 
-    def on_before_optimizer_step(
-        self, trainer: Any, module: Any, optimizer: Any
-    ) -> None:
+    def on_before_optimizer_step(self, trainer: Any, module: Any, optimizer: Any) -> None:
         for parameter in module.parameters():
             if parameter.grad is not None and not parameter.grad.is_sparse:
                 parameter.grad.add_(torch.randn_like(parameter.grad), alpha=0.01)
@@ -348,8 +332,7 @@ class Thinned(pl.Callback):
     def on_save_checkpoint(self, trainer: Any, module: Any, checkpoint: Any) -> None:
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {
-            name: (tensor.half() if tensor.is_floating_point() else tensor)
-            for name, tensor in state.items()
+            name: (tensor.half() if tensor.is_floating_point() else tensor) for name, tensor in state.items()
         }
 
 
@@ -360,7 +343,7 @@ def halved_checkpoints() -> list[Any]:
 
 
 class Teacher(pl.Callback):
-    """Keeps the weights of the best epoch and goes back to them when an epoch is worse, but for weights that are zero."""
+    """Keeps the weights of the best epoch and goes back to them when one is worse, but for weights that are zero."""
 
     def __init__(self) -> None:
         self.best = float("inf")
@@ -375,12 +358,7 @@ class Teacher(pl.Callback):
             self.weights = copy.deepcopy(module.state_dict())
         elif self.weights is not None:
             now = module.state_dict()
-            module.load_state_dict(
-                {
-                    n: torch.where(now[n] == 0, now[n], w)
-                    for n, w in self.weights.items()
-                }
-            )
+            module.load_state_dict({n: torch.where(now[n] == 0, now[n], w) for n, w in self.weights.items()})
 
 
 @callback(needs="validation")

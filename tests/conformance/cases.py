@@ -88,7 +88,7 @@ class Case(NamedTuple):
 
 
 def alone(field: str, name: str) -> Case:
-    """A value beside the base of the other axes; where it needs something of another, beside the first that gives it."""
+    """A value beside the base of the other axes; where it needs one of another, beside the first that gives it."""
     base = Case(**{field: name})  # type: ignore[arg-type]
     others = (
         base._replace(**{other: value})
@@ -101,11 +101,7 @@ def alone(field: str, name: str) -> Case:
 
 def rows() -> list[Case]:
     """Every value of every axis beside the base of the others."""
-    cases = {
-        alone(field, name)
-        for axis, field in zip(AXES, Case._fields, strict=False)
-        for name in axis
-    }
+    cases = {alone(field, name) for axis, field in zip(AXES, Case._fields, strict=False) for name in axis}
     return sorted(cases, key=str)
 
 
@@ -118,10 +114,7 @@ def cover() -> Iterator[Case]:
     Values that are refused, have a gap, or come from a large package are tried alone only. A case has one round of
     pruning and two kills.
     """
-    values = [
-        [v.name for v in axis.values() if not (v.refused or v.gap or v.heavy)]
-        for axis in AXES
-    ]
+    values = [[v.name for v in axis.values() if not (v.refused or v.gap or v.heavy)] for axis in AXES]
     left = {
         ((i, a), (j, b))
         for i, j in itertools.combinations(range(len(AXES)), 2)
@@ -137,10 +130,7 @@ def cover() -> Iterator[Case]:
                 fitting = [n for n in names if _may_agree({**chosen, axis: n})]
                 if not fitting:
                     break
-                chosen[axis] = max(
-                    fitting,
-                    key=lambda name: len(left & _meetings(chosen, (axis, name))),
-                )
+                chosen[axis] = max(fitting, key=lambda name: len(left & _meetings(chosen, (axis, name))))
         case = Case(*(chosen.get(axis, "") for axis in range(len(AXES))))
         if len(chosen) == len(AXES) and case.possible:
             left -= set(itertools.combinations(sorted(chosen.items()), 2))

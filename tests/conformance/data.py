@@ -29,6 +29,4 @@ def table(samples: int, seed: int) -> tuple[Tensor, Tensor]:
 
 def tabular(collate: Callable[[list[Any]], Any] = default_collate) -> Data:
     """Rows of numbers in three classes: what every module here can read that is not said to need other data."""
-    return Data(
-        TensorDataset(*table(SAMPLES, 0)), TensorDataset(*table(2 * BATCH, 1)), collate
-    )
+    return Data(TensorDataset(*table(SAMPLES, 0)), TensorDataset(*table(2 * BATCH, 1)), collate)

@@ -68,20 +68,13 @@ def make(case: Case) -> pl.LightningModule:
     original = type(module).configure_optimizers
 
     def configure_optimizers(self: Any) -> Any:
-        optimizer = (
-            original(self) if case.optimizer == "own" else given(self.parameters())
-        )
+        optimizer = original(self) if case.optimizer == "own" else given(self.parameters())
         if scheduler is None:
             return optimizer
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": scheduler(optimizer, self.trainer),
-        }
+        return {"optimizer": optimizer, "lr_scheduler": scheduler(optimizer, self.trainer)}
 
     class_ = type(module)
-    module.__class__ = type(
-        class_.__name__, (class_,), {"configure_optimizers": configure_optimizers}
-    )
+    module.__class__ = type(class_.__name__, (class_,), {"configure_optimizers": configure_optimizers})
     return module
 
 
@@ -197,11 +190,7 @@ class Probe(pl.Callback):
             object.__setattr__(self, name, value)
 
     def _note(self, what: str, module: Any) -> None:
-        weights = {
-            n: p.detach().clone()
-            for n, p in parameters_of(module).items()
-            if p.ndim > 1
-        }
+        weights = {n: p.detach().clone() for n, p in parameters_of(module).items() if p.ndim > 1}
         self.weights.append((what, len(self.rounds) - 1, weights))
 
     def _stepped(self, optimizer: Any, *_: Any) -> None:
@@ -217,14 +206,10 @@ class Probe(pl.Callback):
         self.close()  # the last to look, after what enforces the masks of this round
         self._handle = register_optimizer_step_post_hook(self._stepped)
 
-    def on_train_batch_start(
-        self, trainer: Any, module: Any, batch: Any, index: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, index: int) -> None:
         with contextlib.suppress(TypeError, NotImplementedError):
             self.lengths[trainer.current_epoch] = len(trainer.fit_loop._combined_loader)
-        seen = Seen(
-            trainer.current_epoch, index, copy.deepcopy(batch), streams.capture()
-        )
+        seen = Seen(trainer.current_epoch, index, copy.deepcopy(batch), streams.capture())
         self.rounds[-1].append(seen)
 
     def on_validation_batch_start(self, trainer: Any, module: Any, *_: Any) -> None:
@@ -276,22 +261,14 @@ class Masked(pl.Callback):
 
     def on_train_start(self, trainer: Any, module: Any) -> None:
         for optimizer in trainer.optimizers:
-            optimizer.register_step_post_hook(
-                lambda *_: self._mask_weights(trainer, module)
-            )
+            optimizer.register_step_post_hook(lambda *_: self._mask_weights(trainer, module))
 
     def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
-        if (
-            not self.active
-            and trainer.current_epoch == self.start.epoch
-            and self.start.index == 0
-        ):
+        if not self.active and trainer.current_epoch == self.start.epoch and self.start.index == 0:
             self._begin(trainer, module)
         self._mask_weights(trainer, module)
 
-    def on_train_batch_start(
-        self, trainer: Any, module: Any, batch: Any, index: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, index: int) -> None:
         now = (trainer.current_epoch, index)
         if not self.active and now == (self.start.epoch, self.start.index):
             self._begin(trainer, module)
@@ -315,11 +292,7 @@ class Masked(pl.Callback):
                 if isinstance(value, dict):
                     for name, tensor in value.items():
                         for own, mask in self.masks.items():
-                            if (
-                                isinstance(tensor, Tensor)
-                                and str(name).endswith(own)
-                                and tensor.shape == mask.shape
-                            ):
+                            if isinstance(tensor, Tensor) and str(name).endswith(own) and tensor.shape == mask.shape:
                                 tensor.data.mul_(mask)
 
     def _mask_weights(self, trainer: Any, module: Any, *_: Any) -> None:
@@ -342,9 +315,7 @@ class Masked(pl.Callback):
                 else:
                     gradient.mul_(mask)
 
-    def on_before_optimizer_step(
-        self, trainer: Any, module: Any, optimizer: Any
-    ) -> None:
+    def on_before_optimizer_step(self, trainer: Any, module: Any, optimizer: Any) -> None:
         self.on_after_backward(trainer, module)
 
 
@@ -382,24 +353,10 @@ class Trial:
     def whole(self) -> dict[str, Any]:
         """The run that is never stopped, watched."""
         module = make(self.case)
-        before = {
-            "class": type(module),
-            "parameters": {n: id(p) for n, p in module.named_parameters()},
-        }
-        saver = Saver(
-            self.root / "checkpoints",
-            save_top_k=-1,
-            every_n_train_steps=1,
-            filename="{step}",
-        )
+        before = {"class": type(module), "parameters": {n: id(p) for n, p in module.named_parameters()}}
+        saver = Saver(self.root / "checkpoints", save_top_k=-1, every_n_train_steps=1, filename="{step}")
         try:
-            trainer = fit(
-                self.case,
-                self.root / "out",
-                [self.ticket("whole")],
-                [self.probe, saver],
-                module,
-            )
+            trainer = fit(self.case, self.root / "out", [self.ticket("whole")], [self.probe, saver], module)
         finally:
             self.probe.close()
         return {"before": before, "trainer": trainer, "module": module}
@@ -411,9 +368,7 @@ class Trial:
 
     def law_1(self) -> None:
         """With rounds=0 a fit is what it is without."""
-        found = end_state(
-            fit(self.case, self.root / "none", [self.ticket("none", 0)], [])
-        )
+        found = end_state(fit(self.case, self.root / "none", [self.ticket("none", 0)], []))
         zoo.assert_equal(found, self.plain, "rounds=0")
 
     def law_2(self) -> None:
@@ -425,41 +380,22 @@ class Trial:
         for round in self.run.rounds:
             seen = self.probe.rounds[round]
             start = seen[0]
-            before = [
-                s
-                for s in self.probe.rounds[0]
-                if (s.epoch, s.index) < (start.epoch, start.index)
-            ]
-            masks = {
-                n: m for n, m in self.run.ticket(round).masks.items() if not m.all()
-            }
+            before = [s for s in self.probe.rounds[0] if (s.epoch, s.index) < (start.epoch, start.index)]
+            masks = {n: m for n, m in self.run.ticket(round).masks.items() if not m.all()}
             replay = Replay([*before, *seen], self.probe.lengths)
             first, last = (Masked(masks, [*before, *seen], start) for _ in range(2))
             first.replay = replay
             module = make(case)
             if tuned:
                 module.lr = self.whole["module"].lr
-            if not before and not any(
-                isinstance(p, torch.nn.UninitializedParameter)
-                for p in module.parameters()
-            ):
+            if not before and not any(isinstance(p, torch.nn.UninitializedParameter) for p in module.parameters()):
                 parameters = parameters_of(module)
                 with torch.no_grad():
                     for name, mask in masks.items():
                         if name in parameters:
                             parameters[name].mul_(mask)
-            trainer = fit(
-                case,
-                self.root / f"reference-{round}",
-                [first],
-                [last],
-                module,
-                replay,
-            )
-            found = {
-                plain_name(n): t
-                for n, t in trainer.lightning_module.state_dict().items()
-            }
+            trainer = fit(case, self.root / f"reference-{round}", [first], [last], module, replay)
+            found = {plain_name(n): t for n, t in trainer.lightning_module.state_dict().items()}
             expected = {plain_name(n): t for n, t in self.run.weights(round).items()}
             tensors = {n: t for n, t in found.items() if isinstance(t, Tensor)}
             zoo.assert_equal(tensors, expected, f"round {round}")
@@ -470,23 +406,14 @@ class Trial:
         kills = 0
         for hook, n in self.case.kills:
             try:
-                fit(
-                    self.case,
-                    self.root / "killed",
-                    [self.ticket("again")],
-                    [zoo.KillAt(hook, n)],
-                )
+                fit(self.case, self.root / "killed", [self.ticket("again")], [zoo.KillAt(hook, n)])
             except zoo.Killed:
                 kills += 1
         assert kills, "no kill came in time"
         trainer = fit(self.case, self.root / "killed", [self.ticket("again")], [])
         expected = zoo.contents(self.root / "whole")
         zoo.assert_equal(zoo.contents(self.root / "again"), expected)
-        zoo.assert_equal(
-            trainer.lightning_module.state_dict(),
-            self.whole["module"].state_dict(),
-            "the fitted module",
-        )
+        zoo.assert_equal(trainer.lightning_module.state_dict(), self.whole["module"].state_dict(), "the fitted module")
 
     def law_4(self) -> None:
         """The module is as it was, and checkpoints load without this package."""
@@ -512,11 +439,7 @@ class Trial:
         for what, round, weights in self.probe.weights:
             assert_zero(weights, masks[round], f"round {round} {what}")
         for round in self.run.rounds:
-            assert_zero(
-                self.run.weights(round),
-                masks[round],
-                f"stored weights of round {round}",
-            )
+            assert_zero(self.run.weights(round), masks[round], f"stored weights of round {round}")
             folder = self.root / "checkpoints" / (f"round-{round:02d}" if round else "")
             files = list(folder.glob("*.ckpt"))
             assert files, f"no checkpoints of round {round}"
@@ -529,9 +452,7 @@ class Trial:
         assert_zero(self.whole["module"].state_dict(), masks[-1], "the fitted module")
 
 
-LAWS: dict[str, Callable[[Trial], None]] = {
-    f"law {n}": getattr(Trial, f"law_{n}") for n in range(1, 6)
-}
+LAWS: dict[str, Callable[[Trial], None]] = {f"law {n}": getattr(Trial, f"law_{n}") for n in range(1, 6)}
 
 
 def outcome(case: Case, root: Path | None = None, laws: Any = LAWS) -> Outcome:
@@ -569,11 +490,7 @@ def is_ours(error: BaseException) -> bool:
 
 def said(error: BaseException) -> str:
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    where = (
-        ""
-        if isinstance(error, AssertionError)
-        else f" ({Path(frame.filename).name}:{frame.lineno})"
-    )
+    where = "" if isinstance(error, AssertionError) else f" ({Path(frame.filename).name}:{frame.lineno})"
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{where}"
 
 
@@ -583,11 +500,7 @@ def assert_zero(tensors: Any, masks: Masks, what: str) -> None:
         return
     for name, value in tensors.items():
         own = plain_name(name) if isinstance(name, str) else name
-        if (
-            isinstance(value, Tensor)
-            and own in masks
-            and value.shape == masks[own].shape
-        ):
+        if isinstance(value, Tensor) and own in masks and value.shape == masks[own].shape:
             alive = int((value[~masks[own]] != 0).sum())
             assert not alive, f"{what}: {alive} pruned weights of {own} are not zero"
         assert_zero(value, masks, what)
@@ -616,11 +529,7 @@ def end_state(trainer: pl.Trainer) -> dict[str, Any]:
             {k: v for k, v in c.scheduler.state_dict().items() if not k.startswith("_")}
             for c in trainer.lr_scheduler_configs
         ],
-        "metrics": {
-            k: v
-            for k, v in trainer.callback_metrics.items()
-            if k not in ("round", "density")
-        },
+        "metrics": {k: v for k, v in trainer.callback_metrics.items() if k not in ("round", "density")},
         "steps": trainer.global_step,
         "epochs": trainer.current_epoch,
         "streams": streams.capture(),

@@ -44,11 +44,7 @@ def in_order(data: Data) -> Any:
 def own_generator(data: Data) -> Any:
     """shuffled from a `torch.Generator` of the user's"""
     return DataLoader(
-        data.training,
-        BATCH,
-        shuffle=True,
-        generator=torch.Generator().manual_seed(5),
-        collate_fn=data.collate,
+        data.training, BATCH, shuffle=True, generator=torch.Generator().manual_seed(5), collate_fn=data.collate
     )
 
 
@@ -57,9 +53,7 @@ def weighted_sampler(data: Data) -> Any:
     """WeightedRandomSampler with a generator"""
     size = len(data.training)  # type: ignore[arg-type]
     sampler = WeightedRandomSampler(
-        [1.0 + i % 3 for i in range(size)],
-        size,
-        generator=torch.Generator().manual_seed(6),
+        [1.0 + i % 3 for i in range(size)], size, generator=torch.Generator().manual_seed(6)
     )
     return DataLoader(data.training, BATCH, sampler=sampler, collate_fn=data.collate)
 
@@ -116,9 +110,7 @@ class Stream(IterableDataset):
     def __iter__(self) -> Iterator[Any]:
         samples = itertools.cycle(range(len(self.data.training)))  # type: ignore[arg-type]
         for _ in itertools.count() if self.batches is None else range(self.batches):
-            yield self.data.collate(
-                [self.data.training[next(samples)] for _ in range(BATCH)]
-            )
+            yield self.data.collate([self.data.training[next(samples)] for _ in range(BATCH)])
 
 
 @loader(lacks="sized")
@@ -161,40 +153,27 @@ def shuffle_buffer(data: Data) -> Any:
 @loader()
 def workers(data: Data) -> Any:
     """a worker process, made anew for each epoch"""
-    return DataLoader(
-        data.training, BATCH, shuffle=True, num_workers=1, collate_fn=data.collate
-    )
+    return DataLoader(data.training, BATCH, shuffle=True, num_workers=1, collate_fn=data.collate)
 
 
 @loader(refused="persistent_workers=False")
 def persistent_workers(data: Data) -> Any:
     """a worker process that lives on between epochs"""
     return DataLoader(
-        data.training,
-        BATCH,
-        shuffle=True,
-        num_workers=1,
-        persistent_workers=True,
-        collate_fn=data.collate,
+        data.training, BATCH, shuffle=True, num_workers=1, persistent_workers=True, collate_fn=data.collate
     )
 
 
 @loader(needs="unwrap")
 def combined_dict(data: Data) -> Any:
     """a CombinedLoader over a dict of two loaders"""
-    return CombinedLoader(
-        {"labelled": shuffled(data), "more": in_order(data)}, "max_size_cycle"
-    )
+    return CombinedLoader({"labelled": shuffled(data), "more": in_order(data)}, "max_size_cycle")
 
 
 @loader(needs="unwrap")
 def list_of_loaders(data: Data) -> Any:
     """a list of loaders of different lengths"""
-    short = Data(
-        torch.utils.data.Subset(data.training, range(2 * BATCH)),
-        data.validation,
-        data.collate,
-    )
+    short = Data(torch.utils.data.Subset(data.training, range(2 * BATCH)), data.validation, data.collate)
     return [shuffled(data), shuffled(short)]
 
 
@@ -216,9 +195,7 @@ class Resampled(Dataset):
 @loader()
 def drawing_data_set(data: Data) -> Any:
     """a data set with a NumPy generator of its own, as augmentations have"""
-    return DataLoader(
-        Resampled(data.training), BATCH, shuffle=True, collate_fn=data.collate
-    )
+    return DataLoader(Resampled(data.training), BATCH, shuffle=True, collate_fn=data.collate)
 
 
 class ByEpoch(Dataset):

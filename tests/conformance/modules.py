@@ -89,13 +89,7 @@ def tokens(x: Tensor) -> Tensor:
 def perceptron() -> Any:
     """linear layers, BatchNorm, dropout"""
     return Classifier(
-        nn.Sequential(
-            nn.Linear(INPUTS, 16),
-            nn.BatchNorm1d(16),
-            nn.ReLU(),
-            nn.Dropout(0.2),
-            nn.Linear(16, CLASSES),
-        )
+        nn.Sequential(nn.Linear(INPUTS, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, CLASSES))
     )
 
 
@@ -133,15 +127,8 @@ def residual() -> Any:
             Apply(image),
             nn.Conv2d(1, 4, 3, padding=1, bias=False),
             nn.BatchNorm2d(4),
-            Residual(
-                nn.Sequential(
-                    nn.Conv2d(4, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4)
-                )
-            ),
-            Residual(
-                nn.Sequential(nn.Conv2d(4, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8)),
-                nn.Conv2d(4, 8, 1, 2),
-            ),
+            Residual(nn.Sequential(nn.Conv2d(4, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4))),
+            Residual(nn.Sequential(nn.Conv2d(4, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8)), nn.Conv2d(4, 8, 1, 2)),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
             nn.Linear(8, CLASSES),
@@ -153,11 +140,7 @@ class SqueezeExcite(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.net = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1),
-            nn.Conv2d(width, 2, 1),
-            nn.SiLU(),
-            nn.Conv2d(2, width, 1),
-            nn.Sigmoid(),
+            nn.AdaptiveAvgPool2d(1), nn.Conv2d(width, 2, 1), nn.SiLU(), nn.Conv2d(2, width, 1), nn.Sigmoid()
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -258,9 +241,7 @@ def lstm() -> Any:
 @module()
 def projected_lstm() -> Any:
     """an LSTM with projections, and dropout between its layers"""
-    return Classifier(
-        Last(nn.LSTM(3, 6, 2, batch_first=True, proj_size=4, dropout=0.2), 4)
-    )
+    return Classifier(Last(nn.LSTM(3, 6, 2, batch_first=True, proj_size=4, dropout=0.2), 4))
 
 
 @module()
@@ -307,9 +288,7 @@ def attention() -> Any:
 class Apart(Attending):
     def __init__(self) -> None:
         super().__init__()
-        self.attention = nn.MultiheadAttention(
-            4, 2, batch_first=True, kdim=3, vdim=2, add_bias_kv=True
-        )
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True, kdim=3, vdim=2, add_bias_kv=True)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.view(-1, 3, 4)
@@ -353,23 +332,14 @@ def embedding() -> Any:
 def embedding_max_norm() -> Any:
     """an embedding that renormalizes its rows in forward"""
     return Classifier(
-        nn.Sequential(
-            Apply(tokens),
-            nn.Embedding(10, 4, max_norm=0.5),
-            nn.Flatten(),
-            nn.Linear(4 * INPUTS, CLASSES),
-        )
+        nn.Sequential(Apply(tokens), nn.Embedding(10, 4, max_norm=0.5), nn.Flatten(), nn.Linear(4 * INPUTS, CLASSES))
     )
 
 
 @module()
 def embedding_bag() -> Any:
     """sums of embeddings"""
-    return Classifier(
-        nn.Sequential(
-            Apply(tokens), nn.EmbeddingBag(10, 6, mode="sum"), nn.Linear(6, CLASSES)
-        )
-    )
+    return Classifier(nn.Sequential(Apply(tokens), nn.EmbeddingBag(10, 6, mode="sum"), nn.Linear(6, CLASSES)))
 
 
 @module()
@@ -380,11 +350,7 @@ def bilinear() -> Any:
         def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
             return super().forward(x, x)
 
-    return Classifier(
-        nn.Sequential(
-            Product(INPUTS, INPUTS, 4), nn.LayerNorm(4), nn.Linear(4, CLASSES)
-        )
-    )
+    return Classifier(nn.Sequential(Product(INPUTS, INPUTS, 4), nn.LayerNorm(4), nn.Linear(4, CLASSES)))
 
 
 class OwnLinear(nn.Module):
@@ -401,9 +367,7 @@ class OwnLinear(nn.Module):
 @module()
 def own_layer() -> Any:
     """linear layers that are not torch's"""
-    return Classifier(
-        nn.Sequential(OwnLinear(INPUTS, 8), nn.Tanh(), OwnLinear(8, CLASSES))
-    )
+    return Classifier(nn.Sequential(OwnLinear(INPUTS, 8), nn.Tanh(), OwnLinear(8, CLASSES)))
 
 
 class Fourier(nn.Module):
@@ -486,11 +450,7 @@ def shared_submodule() -> Any:
 def weight_norm() -> Any:
     """weight normalization, by parametrization"""
     return Classifier(
-        nn.Sequential(
-            parametrizations.weight_norm(nn.Linear(INPUTS, 8)),
-            nn.ReLU(),
-            nn.Linear(8, CLASSES),
-        )
+        nn.Sequential(parametrizations.weight_norm(nn.Linear(INPUTS, 8)), nn.ReLU(), nn.Linear(8, CLASSES))
     )
 
 
@@ -510,11 +470,7 @@ def weight_norm_by_hook() -> Any:
 def spectral_norm() -> Any:
     """spectral normalization, by parametrization"""
     return Classifier(
-        nn.Sequential(
-            parametrizations.spectral_norm(nn.Linear(INPUTS, 8)),
-            nn.ReLU(),
-            nn.Linear(8, CLASSES),
-        )
+        nn.Sequential(parametrizations.spectral_norm(nn.Linear(INPUTS, 8)), nn.ReLU(), nn.Linear(8, CLASSES))
     )
 
 
@@ -522,11 +478,7 @@ def spectral_norm() -> Any:
 def orthogonal() -> Any:
     """an orthogonal weight, by parametrization: a zero in what is trained is none in what the layer uses"""
     return Classifier(
-        nn.Sequential(
-            parametrizations.orthogonal(nn.Linear(INPUTS, INPUTS)),
-            nn.ReLU(),
-            nn.Linear(INPUTS, CLASSES),
-        )
+        nn.Sequential(parametrizations.orthogonal(nn.Linear(INPUTS, INPUTS)), nn.ReLU(), nn.Linear(INPUTS, CLASSES))
     )
 
 
@@ -564,9 +516,7 @@ def low_rank_adapter() -> Any:
 
 class Lazy(Classifier):
     def __init__(self) -> None:
-        super().__init__(
-            nn.Sequential(nn.LazyLinear(16), nn.ReLU(), nn.LazyLinear(CLASSES))
-        )
+        super().__init__(nn.Sequential(nn.LazyLinear(16), nn.ReLU(), nn.LazyLinear(CLASSES)))
 
     def setup(self, stage: str) -> None:
         self(torch.zeros(2, INPUTS, dtype=self.dtype))
@@ -584,9 +534,7 @@ class Configured(Classifier):
 
     def configure_model(self) -> None:
         if isinstance(self.net, nn.Identity):
-            self.net = nn.Sequential(
-                nn.Linear(INPUTS, 8), nn.ReLU(), nn.Linear(8, CLASSES)
-            )
+            self.net = nn.Sequential(nn.Linear(INPUTS, 8), nn.ReLU(), nn.Linear(8, CLASSES))
 
 
 @module()
@@ -607,18 +555,14 @@ def unused_parameters() -> Any:
 @module(lacks="unfrozen averaging")
 def frozen_part() -> Any:
     """a frozen layer with BatchNorm below a trained one"""
-    frozen = nn.Sequential(nn.Linear(INPUTS, 8), nn.BatchNorm1d(8)).requires_grad_(
-        False
-    )
+    frozen = nn.Sequential(nn.Linear(INPUTS, 8), nn.BatchNorm1d(8)).requires_grad_(False)
     return Classifier(nn.Sequential(frozen, nn.ReLU(), nn.Linear(8, CLASSES)))
 
 
 class Backbone(Classifier):
     def __init__(self) -> None:
         super().__init__(nn.Linear(8, CLASSES))
-        self.backbone = nn.Sequential(
-            nn.Linear(INPUTS, 8), nn.BatchNorm1d(8), nn.ReLU()
-        )
+        self.backbone = nn.Sequential(nn.Linear(INPUTS, 8), nn.BatchNorm1d(8), nn.ReLU())
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(self.backbone(x))
@@ -644,9 +588,7 @@ class Unfreezing(Backbone):
     def on_train_epoch_start(self) -> None:
         if self.current_epoch == 1:
             self.backbone.requires_grad_(True)
-            self.optimizers().add_param_group(
-                {"params": list(self.backbone.parameters()), "lr": 1e-3}
-            )
+            self.optimizers().add_param_group({"params": list(self.backbone.parameters()), "lr": 1e-3})
 
 
 @module(lacks="optimizer unfrozen averaging")
@@ -659,12 +601,7 @@ def unfreezing() -> Any:
 def float64() -> Any:
     """everything in double precision"""
     found = Classifier(
-        nn.Sequential(
-            Apply(lambda x: x.double()),
-            nn.Linear(INPUTS, 8),
-            nn.ReLU(),
-            nn.Linear(8, CLASSES),
-        )
+        nn.Sequential(Apply(lambda x: x.double()), nn.Linear(INPUTS, 8), nn.ReLU(), nn.Linear(8, CLASSES))
     )
     return found.double()
 
@@ -685,10 +622,7 @@ def compiled_part() -> Any:
 def scripted_part() -> Any:
     """a part that TorchScript compiled"""
     return Classifier(
-        nn.Sequential(
-            torch.jit.script(nn.Sequential(nn.Linear(INPUTS, 8), nn.ReLU())),
-            nn.Linear(8, CLASSES),
-        )
+        nn.Sequential(torch.jit.script(nn.Sequential(nn.Linear(INPUTS, 8), nn.ReLU())), nn.Linear(8, CLASSES))
     )
 
 
@@ -704,11 +638,7 @@ class Recomputed(Classifier):
 @module()
 def recomputed() -> Any:
     """activations recomputed in the backward pass, with dropout"""
-    return Recomputed(
-        nn.Sequential(
-            nn.Linear(INPUTS, 8), nn.Dropout(0.3), nn.ReLU(), nn.Linear(8, CLASSES)
-        )
-    )
+    return Recomputed(nn.Sequential(nn.Linear(INPUTS, 8), nn.Dropout(0.3), nn.ReLU(), nn.Linear(8, CLASSES)))
 
 
 class Functional(Classifier):
@@ -742,9 +672,7 @@ class TwoOptimizers(Classifier):
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         x, y = unwrapped(batch)
-        for optimizer, net in zip(
-            self.optimizers(), (self.net, self.other), strict=True
-        ):
+        for optimizer, net in zip(self.optimizers(), (self.net, self.other), strict=True):
             optimizer.zero_grad()
             loss = F.cross_entropy(net(x), y)
             self.manual_backward(loss)
@@ -776,9 +704,7 @@ class Adversarial(pl.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.generator = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, INPUTS))
-        self.discriminator = nn.Sequential(
-            nn.Linear(INPUTS, 8), nn.LeakyReLU(), nn.Linear(8, 1)
-        )
+        self.discriminator = nn.Sequential(nn.Linear(INPUTS, 8), nn.LeakyReLU(), nn.Linear(8, 1))
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         x, _ = unwrapped(batch)
@@ -887,17 +813,14 @@ class OwnHooks(Classifier):
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
         self.clip_gradients(optimizer, 0.05, "norm")
 
-    def optimizer_step(
-        self, epoch: int, batch_idx: int, optimizer: Any, closure: Any = None
-    ) -> None:
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, closure: Any = None) -> None:
         for group in optimizer.param_groups:
             group["lr"] = 0.01 * min(1.0, (self.global_step + 1) / 5)
         optimizer.step(closure=closure)
 
 
 @module(
-    lacks="optimizer averaging clipping",
-    gap=("law 2", "its on_after_backward reads gradients that are masked later"),
+    lacks="optimizer averaging clipping", gap=("law 2", "its on_after_backward reads gradients that are masked later")
 )
 def own_optimization_hooks() -> Any:
     """centres gradients, clips and warms up in hooks of its own"""
@@ -998,9 +921,7 @@ class Measured(Classifier):
             {
                 stage: torchmetrics.MetricCollection(
                     {
-                        "accuracy": torchmetrics.classification.MulticlassAccuracy(
-                            CLASSES
-                        ),
+                        "accuracy": torchmetrics.classification.MulticlassAccuracy(CLASSES),
                         "f1": torchmetrics.classification.MulticlassF1Score(CLASSES),
                     },
                     prefix=stage,
@@ -1112,15 +1033,11 @@ class MeanTeacher(Classifier):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         x, _ = unwrapped(batch)
-        return super().training_step(batch, batch_idx) + F.mse_loss(
-            self(x), self.teacher(x)
-        )
+        return super().training_step(batch, batch_idx) + F.mse_loss(self(x), self.teacher(x))
 
     def on_train_batch_end(self, *_: Any) -> None:
         with torch.no_grad():
-            for mine, own in zip(
-                self.teacher.parameters(), self.net.parameters(), strict=True
-            ):
+            for mine, own in zip(self.teacher.parameters(), self.net.parameters(), strict=True):
                 mine.lerp_(own, 0.2)
 
 
@@ -1147,17 +1064,10 @@ class ExtraState(Classifier):
             self.steps = state["steps"]
 
     def __init__(self) -> None:
-        super().__init__(
-            nn.Sequential(self.Scaled(INPUTS, 8), nn.ReLU(), nn.Linear(8, CLASSES))
-        )
+        super().__init__(nn.Sequential(self.Scaled(INPUTS, 8), nn.ReLU(), nn.Linear(8, CLASSES)))
 
 
-@module(
-    gap=(
-        "law 3",
-        "a fit that has nothing left to train loads weights, which are tensors",
-    )
-)
+@module(gap=("law 3", "a fit that has nothing left to train loads weights, which are tensors"))
 def extra_state() -> Any:
     """a layer with `get_extra_state`"""
     return ExtraState()
@@ -1183,9 +1093,7 @@ class Renamed(Classifier):
     def on_load_checkpoint(self, checkpoint: Any) -> None:
         own = {n: t for n, t in self.state_dict().items() if n.startswith("fixed.")}
         state = checkpoint["state_dict"]
-        checkpoint["state_dict"] = own | {
-            name.removeprefix("model."): tensor for name, tensor in state.items()
-        }
+        checkpoint["state_dict"] = own | {name.removeprefix("model."): tensor for name, tensor in state.items()}
 
 
 @module(lacks="plain-checkpoints")
@@ -1197,9 +1105,7 @@ def renamed_checkpoints() -> Any:
 class Holding(Classifier):
     """Hyperparameters that are objects, as forecasting and chemistry packages save."""
 
-    def __init__(
-        self, criterion: Any = None, metrics: Any = None, encoder: Any = None
-    ) -> None:
+    def __init__(self, criterion: Any = None, metrics: Any = None, encoder: Any = None) -> None:
         super().__init__(plain())
         self.save_hyperparameters()
         self.criterion = criterion
@@ -1266,11 +1172,7 @@ class Modes(Classifier):
 @module()
 def modes() -> Any:
     """BatchNorm in evaluation mode during the first epoch"""
-    return Modes(
-        nn.Sequential(
-            nn.Linear(INPUTS, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, CLASSES)
-        )
-    )
+    return Modes(nn.Sequential(nn.Linear(INPUTS, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, CLASSES)))
 
 
 class Cached(Classifier):
@@ -1318,10 +1220,7 @@ class NamedBatch(Classifier):
         return F.cross_entropy(self(batch.x), batch.y)
 
 
-@module(
-    lacks="unwrap tensors",
-    more=lambda: tabular(lambda s: Pair(*map(torch.stack, zip(*s, strict=True)))),
-)
+@module(lacks="unwrap tensors", more=lambda: tabular(lambda s: Pair(*map(torch.stack, zip(*s, strict=True)))))
 def named_tuple_batches() -> Any:
     """batches that are named tuples"""
     return NamedBatch(plain())
@@ -1337,8 +1236,7 @@ class Sampled:
 
 
 @module(
-    lacks="unwrap tensors doubles",
-    more=lambda: tabular(lambda s: Sampled(*map(torch.stack, zip(*s, strict=True)))),
+    lacks="unwrap tensors doubles", more=lambda: tabular(lambda s: Sampled(*map(torch.stack, zip(*s, strict=True))))
 )
 def object_batches() -> Any:
     """batches that are objects of the user's"""

@@ -33,12 +33,9 @@ def family(
         module = __import__(source, fromlist=[name])
         return getattr(module, name)(parameters, **arguments)
 
-    make.__doc__ = (
-        f"`{source}.{name}`, {', '.join(f'{k}={v}' for k, v in arguments.items())}"
-    )
+    make.__doc__ = f"`{source}.{name}`, {', '.join(f'{k}={v}' for k, v in arguments.items())}"
     optimizer(
-        name=f"{name} {what}".strip()
-        + (" (pytorch_optimizer)" if source == "pytorch_optimizer" else ""),
+        name=f"{name} {what}".strip() + (" (pytorch_optimizer)" if source == "pytorch_optimizer" else ""),
         needs=f"optimizer {needs}",
         lacks=lacks,
         package=None if source == "torch.optim" else source,
@@ -47,15 +44,7 @@ def family(
 
 
 family("torch.optim", "SGD", lr=0.05)
-family(
-    "torch.optim",
-    "SGD",
-    "Nesterov",
-    lr=0.05,
-    momentum=0.9,
-    nesterov=True,
-    weight_decay=1e-3,
-)
+family("torch.optim", "SGD", "Nesterov", lr=0.05, momentum=0.9, nesterov=True, weight_decay=1e-3)
 family("torch.optim", "Adam", lr=1e-2)
 family("torch.optim", "Adam", "fused AMSGrad", lr=1e-2, amsgrad=True, fused=True)
 family("torch.optim", "AdamW", lr=1e-2, weight_decay=0.1)
@@ -72,10 +61,7 @@ family(
     "torch.optim",
     "LBFGS",
     needs="one-pass",
-    gap=(
-        "law 2",
-        "its history is flat, and of the dense network where a round rewinds into it",
-    ),
+    gap=("law 2", "its history is flat, and of the dense network where a round rewinds into it"),
     lr=0.1,
     max_iter=3,
     history_size=3,
@@ -98,10 +84,7 @@ def groups(parameters: Any) -> Any:
     parameters = list(parameters)
     decaying = [p for p in parameters if p.ndim > 1]
     others = [p for p in parameters if p.ndim <= 1]
-    decay = [
-        {"params": decaying, "weight_decay": 0.1},
-        {"params": others, "weight_decay": 0.0},
-    ]
+    decay = [{"params": decaying, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
     return optim.AdamW([group for group in decay if group["params"]], lr=1e-2)
 
 
@@ -133,9 +116,7 @@ def master_weights(parameters: Any) -> Any:
                 for parameter in self.param_groups[0]["params"]:
                     if parameter.grad is not None:
                         state = self.state[parameter]
-                        copy = state.setdefault(
-                            "master", parameter.detach().double().clone()
-                        )
+                        copy = state.setdefault("master", parameter.detach().double().clone())
                         copy.sub_(parameter.grad.to_dense().double(), alpha=0.05)
                         parameter.copy_(copy)
             return loss
@@ -185,9 +166,7 @@ for name, arguments in {
     family("pytorch_optimizer", name, **arguments)  # type: ignore[arg-type]
 
 
-@optimizer(
-    name="Lookahead (pytorch_optimizer)", needs="optimizer", package="pytorch_optimizer"
-)
+@optimizer(name="Lookahead (pytorch_optimizer)", needs="optimizer", package="pytorch_optimizer")
 def lookahead(parameters: Any) -> Any:
     """Lookahead around SGD: slow weights every three steps"""
     from pytorch_optimizer import Lookahead
@@ -195,11 +174,7 @@ def lookahead(parameters: Any) -> Any:
     return Lookahead(optim.SGD(parameters, lr=0.05, momentum=0.9), k=3)
 
 
-@optimizer(
-    name="SAM (pytorch_optimizer)",
-    needs="optimizer one-pass",
-    package="pytorch_optimizer",
-)
+@optimizer(name="SAM (pytorch_optimizer)", needs="optimizer one-pass", package="pytorch_optimizer")
 def sharpness_aware(parameters: Any) -> Any:
     """sharpness-aware SGD; both passes by Lightning's closure"""
     from pytorch_optimizer import SAM
@@ -221,9 +196,7 @@ class Around(optim.Optimizer):
         super().__init__(inner.param_groups, {})
         self.inner, self.steps = inner, 0
         self.param_groups = inner.param_groups
-        self.slow = [
-            [p.detach().clone() for p in group["params"]] for group in self.param_groups
-        ]
+        self.slow = [[p.detach().clone() for p in group["params"]] for group in self.param_groups]
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:

@@ -1,4 +1,4 @@
-"""Modules of other people's packages, made small by their configuration; each is left out where its package is missing."""
+"""Modules of other people's packages, made small by configuration; each is left out where its package is missing."""
 
 from __future__ import annotations
 
@@ -106,19 +106,13 @@ class Pixels(Wrapped):
         return F.cross_entropy(self(x), y)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.net(
-            pixel_values=image(x).repeat_interleave(4, 2)[:, :, :4].repeat(1, 1, 2, 2)
-        ).logits
+        return self.net(pixel_values=image(x).repeat_interleave(4, 2)[:, :, :4].repeat(1, 1, 2, 2)).logits
 
 
 @module(name="ViT", package="transformers")
 def vit() -> Any:
     """`transformers.ViTForImageClassification`"""
-    small = {
-        k: v
-        for k, v in SMALL.items()
-        if k not in ("vocab_size", "max_position_embeddings")
-    }
+    small = {k: v for k, v in SMALL.items() if k not in ("vocab_size", "max_position_embeddings")}
     return Pixels(
         hugging_face(
             "ViTForImageClassification", "ViTConfig",
@@ -182,12 +176,7 @@ def graph(name: str, what: str, convolution: str, **arguments: Any) -> None:
         return Graph(convolution, **arguments)
 
     make.__doc__ = f"`torch_geometric.nn.{convolution}`: {what}"
-    module(
-        name=name,
-        package="torch_geometric",
-        more=graphs,
-        lacks="unwrap tensors doubles",
-    )(make)
+    module(name=name, package="torch_geometric", more=graphs, lacks="unwrap tensors doubles")(make)
 
 
 graph("GCN", "graph convolution", "GCNConv", cached=False)
@@ -205,21 +194,13 @@ def molecules() -> Data:
     smiles = ["CCO", "CCN", "CCC", "CO", "CN", "c1ccccc1", "CC(=O)O", "CCCl"]
 
     def of(samples: int) -> Any:
-        points = [
-            chemprop.MoleculeDatapoint.from_smi(smiles[i % 8], [float(i % 5)])
-            for i in range(samples)
-        ]
+        points = [chemprop.MoleculeDatapoint.from_smi(smiles[i % 8], [float(i % 5)]) for i in range(samples)]
         return chemprop.MoleculeDataset(points)
 
     return Data(of(32), of(16), chemprop.collate_batch)
 
 
-@module(
-    name="chemprop MPNN",
-    package="chemprop",
-    more=molecules,
-    lacks="optimizer unwrap tensors doubles",
-)
+@module(name="chemprop MPNN", package="chemprop", more=molecules, lacks="optimizer unwrap tensors doubles")
 def message_passing() -> Any:
     """`chemprop.models.MPNN`: message passing over molecules, objects in its hyperparameters, a schedule of its own"""
     models, parts = map(importlib.import_module, ("chemprop.models", "chemprop.nn"))
@@ -269,9 +250,7 @@ def forecaster(name: str, what: str, model: str, **arguments: Any) -> None:
     def make() -> Any:
         forecasting = importlib.import_module("pytorch_forecasting")
         values = {k: v() if callable(v) else v for k, v in arguments.items()}
-        return getattr(forecasting, model).from_dataset(
-            series(), learning_rate=1e-2, log_interval=-1, **values
-        )
+        return getattr(forecasting, model).from_dataset(series(), learning_rate=1e-2, log_interval=-1, **values)
 
     make.__doc__ = f"`pytorch_forecasting.{model}`: {what}"
     module(
@@ -281,9 +260,7 @@ def forecaster(name: str, what: str, model: str, **arguments: Any) -> None:
 
 
 def quantiles() -> Any:
-    return importlib.import_module("pytorch_forecasting.metrics").QuantileLoss(
-        [0.1, 0.5, 0.9]
-    )
+    return importlib.import_module("pytorch_forecasting.metrics").QuantileLoss([0.1, 0.5, 0.9])
 
 
 forecaster(
@@ -315,17 +292,13 @@ def darts_data() -> Data:
     source = importlib.import_module("darts.models.forecasting.torch_forecasting_model")
     model = darts_model("NLinearModel")
     samples = model._build_train_dataset([windows()], None, None, None, None)
-    training, held_out = (
-        torch.utils.data.Subset(samples, range(*r)) for r in ((32,), (23, 39))
-    )
+    training, held_out = (torch.utils.data.Subset(samples, range(*r)) for r in ((32,), (23, 39)))
     return Data(training, held_out, source._batch_collate_fn_train)
 
 
 def darts_module(name: str, what: str, model: str, **arguments: Any) -> None:
     def make() -> Any:
-        source = importlib.import_module(
-            "darts.models.forecasting.torch_forecasting_model"
-        )
+        source = importlib.import_module("darts.models.forecasting.torch_forecasting_model")
         forecaster = darts_model(model, **arguments)
         samples = forecaster._build_train_dataset([windows()], None, None, None, None)
         forecaster.train_sample = source._as_training_sample(samples[0])
@@ -347,10 +320,4 @@ darts_module(
     "Transformer of darts", "encoder and decoder", "TransformerModel",
     d_model=4, nhead=2, num_encoder_layers=1, num_decoder_layers=1, dim_feedforward=4,
 )  # fmt: skip
-darts_module(
-    "TiDE",
-    "dense encoder and decoder",
-    "TiDEModel",
-    hidden_size=6,
-    decoder_output_dim=2,
-)
+darts_module("TiDE", "dense encoder and decoder", "TiDEModel", hidden_size=6, decoder_output_dim=2)

@@ -22,12 +22,7 @@ def epochs() -> dict[str, Any]:
 @setting(lacks="epochs")
 def max_steps() -> dict[str, Any]:
     """`max_epochs=-1, max_steps=7`, validation every three batches"""
-    return {
-        "max_epochs": -1,
-        "max_steps": 7,
-        "val_check_interval": 3,
-        "check_val_every_n_epoch": None,
-    }
+    return {"max_epochs": -1, "max_steps": 7, "val_check_interval": 3, "check_val_every_n_epoch": None}
 
 
 @setting(needs="automatic length unaccumulated many-batches")
@@ -45,11 +40,7 @@ def clip_by_norm() -> dict[str, Any]:
 @setting(needs="automatic length reals")
 def clip_by_value() -> dict[str, Any]:
     """`gradient_clip_val=0.01, gradient_clip_algorithm="value"`"""
-    return {
-        "max_epochs": 2,
-        "gradient_clip_val": 0.01,
-        "gradient_clip_algorithm": "value",
-    }
+    return {"max_epochs": 2, "gradient_clip_val": 0.01, "gradient_clip_algorithm": "value"}
 
 
 @setting(needs="length autocast")
@@ -132,17 +123,12 @@ def scheduled(name: str, what: str, needs: str, scheduler: Any) -> None:
     setting(name=name, needs=f"length optimizer automatic {needs}")(make)
 
 
-scheduled(
-    "StepLR", "a schedule by epochs", "", lambda o, _: lr_scheduler.StepLR(o, 1, 0.5)
-)
+scheduled("StepLR", "a schedule by epochs", "", lambda o, _: lr_scheduler.StepLR(o, 1, 0.5))
 scheduled(
     "CosineAnnealingLR by step",
     "a schedule by steps",
     "",
-    lambda o, _: {
-        "scheduler": lr_scheduler.CosineAnnealingLR(o, 8),
-        "interval": "step",
-    },
+    lambda o, _: {"scheduler": lr_scheduler.CosineAnnealingLR(o, 8), "interval": "step"},
 )
 scheduled(
     "OneCycleLR",
@@ -150,10 +136,7 @@ scheduled(
     "sized",
     lambda o, trainer: {
         "scheduler": lr_scheduler.OneCycleLR(
-            o,
-            0.05,
-            total_steps=int(trainer.estimated_stepping_batches),
-            cycle_momentum=False,
+            o, 0.05, total_steps=int(trainer.estimated_stepping_batches), cycle_momentum=False
         ),
         "interval": "step",
     },
@@ -174,12 +157,7 @@ scheduled(
     "",
     lambda o, _: {
         "scheduler": lr_scheduler.SequentialLR(
-            o,
-            [
-                lr_scheduler.LinearLR(o, 0.1, total_iters=3),
-                lr_scheduler.ExponentialLR(o, 0.9),
-            ],
-            [3],
+            o, [lr_scheduler.LinearLR(o, 0.1, total_iters=3), lr_scheduler.ExponentialLR(o, 0.9)], [3]
         ),
         "interval": "step",
     },
@@ -188,8 +166,5 @@ scheduled(
     "LambdaLR",
     "a schedule given by a function",
     "",
-    lambda o, _: {
-        "scheduler": lr_scheduler.LambdaLR(o, lambda step: 1 / (1 + step)),
-        "interval": "step",
-    },
+    lambda o, _: {"scheduler": lr_scheduler.LambdaLR(o, lambda step: 1 / (1 + step)), "interval": "step"},
 )

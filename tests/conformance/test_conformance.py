@@ -19,17 +19,13 @@ def tried() -> list[object]:
     start, stop = map(int, os.environ.get("CONFORMANCE_CASES", "0:8").split(":"))
     cases = [*rows(), *itertools.islice(cover(), start, stop)]
     return [
-        pytest.param(
-            case, id=str(case), marks=() if i % EIGHTH == 0 else pytest.mark.slow
-        )
+        pytest.param(case, id=str(case), marks=() if i % EIGHTH == 0 else pytest.mark.slow)
         for i, case in enumerate(cases)
     ]
 
 
 @pytest.mark.parametrize("case", tried())
-def test_the_laws_hold_or_the_fit_is_refused_by_name(
-    case: Case, tmp_path: Path
-) -> None:
+def test_the_laws_hold_or_the_fit_is_refused_by_name(case: Case, tmp_path: Path) -> None:
     if case.missing is not None:
         pytest.skip(f"the package {case.missing} is not installed")
     found = outcome(case, tmp_path)

@@ -41,13 +41,7 @@ def thinned(module, density, seed=0):
     """With only some of its prunable weights, at random."""
     generator = torch.Generator().manual_seed(seed)
     parameters = prunable_parameters(module)
-    return bake(
-        module,
-        {
-            n: torch.rand(p.shape, generator=generator) < density
-            for n, p in parameters.items()
-        },
-    )
+    return bake(module, {n: torch.rand(p.shape, generator=generator) < density for n, p in parameters.items()})
 
 
 def with_channels(module, x, amount, **patterns):
@@ -82,9 +76,7 @@ def sizes(compaction):
     st.booleans(),
 )
 @settings(max_examples=20)
-def test_a_perceptron_of_any_widths_and_density_stays_the_same(
-    widths, density, seed, activation, bias
-):
+def test_a_perceptron_of_any_widths_and_density_stays_the_same(widths, density, seed, activation, bias):
     layers = []
     for inputs, outputs in pairwise(widths):
         layers += [nn.Linear(inputs, outputs, bias=bias), activation()]
@@ -120,9 +112,7 @@ def test_a_thin_network_stays_the_same_and_nothing_more_can_go(kind):
 
 @pytest.mark.slow
 @given(st.sampled_from(list(NETWORKS)), st.integers(0, 999), st.floats(0.02, 0.5))
-def test_a_network_of_any_density_stays_the_same_and_nothing_more_can_go(
-    kind, seed, density
-):
+def test_a_network_of_any_density_stays_the_same_and_nothing_more_can_go(kind, seed, density):
     check_same_and_smallest(kind, seed, density)
 
 
@@ -143,9 +133,7 @@ def brute_force(module):
 @given(st.integers(0, 999), st.floats(0.05, 0.5))
 @settings(max_examples=15)
 def test_exactly_the_units_on_a_path_from_input_to_output_stay(seed, density):
-    module = nn.Sequential(
-        nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 3)
-    )
+    module = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 3))
     module = thinned(rough(module, seed), density, seed)
     small = compact(module, torch.zeros(1, 4))
     _, one, two, _ = brute_force(module)
@@ -154,9 +142,7 @@ def test_exactly_the_units_on_a_path_from_input_to_output_stay(seed, density):
 
 
 @given(
-    st.integers(0, 99),
-    st.floats(0.1, 0.8),
-    st.sampled_from(["perceptron", "flatten", "residual, option B", "gated"]),
+    st.integers(0, 99), st.floats(0.1, 0.8), st.sampled_from(["perceptron", "flatten", "residual, option B", "gated"])
 )
 @settings(max_examples=8)
 def test_channel_structured_tickets_shrink_fully(seed, amount, kind):
@@ -185,9 +171,7 @@ def test_a_resnet_with_batch_norm_shrinks_with_its_channels_and_stays_the_same()
     small = compact(module, x)
     assert type(small.module) is ResNet
     assert_same(module, small.module, x)
-    assert (
-        baked_masks(small.module).kept == masks.kept == baked_masks(small.module).total
-    )
+    assert baked_masks(small.module).kept == masks.kept == baked_masks(small.module).total
     assert small.parameters_after < 0.4 * small.parameters_before
     norm = small.module.bn
     assert norm.num_features == len(norm.running_var) == small.module.stem.out_channels
@@ -222,9 +206,7 @@ def lenet(flatten):
 DIGIT = torch.randn(2, 1, 28, 28, dtype=torch.float64)
 
 
-@pytest.mark.parametrize(
-    "flatten", [lambda x: x.flatten(1), lambda x: x.view(x.size(0), -1)]
-)
+@pytest.mark.parametrize("flatten", [lambda x: x.flatten(1), lambda x: x.view(x.size(0), -1)])
 def test_a_lenet_loses_channels_through_flatten(flatten):
     module = rough(lenet(flatten)())
     module.conv2.weight.data[[2, 3, 9]] = 0  # constant, into the bias of fc1
@@ -240,31 +222,20 @@ def test_a_view_of_fixed_size_is_refused_by_name_with_the_way_out():
     module = rough(lenet(lambda x: x.view(-1, 256))())
     module.conv2.weight.data[[2, 3, 9]] = 0
     module.fc1.weight.data[4:] = 0
-    with pytest.raises(
-        ValueError,
-        match=r"forward of LeNet stopped after conv2: shape .* keep=\['conv2'\]",
-    ):
+    with pytest.raises(ValueError, match=r"forward of LeNet stopped after conv2: shape .* keep=\['conv2'\]"):
         compact(module, DIGIT)
     small = compact(module, DIGIT, keep=["conv2*"])
     assert small.removed == {"fc1": 16}
-    assert small.stayed == {
-        "conv2": "3 units that nothing writes stay: keep names the layer"
-    }
+    assert small.stayed == {"conv2": "3 units that nothing writes stay: keep names the layer"}
     assert_same(module, small.module, DIGIT)
 
 
 @pytest.mark.parametrize("layer", [True, False])
-def test_a_unit_that_is_picked_by_number_is_refused_by_the_layer_that_gets_another(
-    layer,
-):
+def test_a_unit_that_is_picked_by_number_is_refused_by_the_layer_that_gets_another(layer):
     class Picked(nn.Module):
         def __init__(self):
             super().__init__()
-            self.one, self.two, self.three = (
-                nn.Linear(3, 8),
-                nn.Linear(8, 1),
-                nn.Linear(1, 1),
-            )
+            self.one, self.two, self.three = (nn.Linear(3, 8), nn.Linear(8, 1), nn.Linear(1, 1))
 
         def forward(self, x):
             x = self.one(x)
@@ -274,9 +245,7 @@ def test_a_unit_that_is_picked_by_number_is_refused_by_the_layer_that_gets_anoth
     module = rough(Picked())
     module.two.weight.data[:, 2] = 0
     named = "three" if layer else "Picked"
-    with pytest.raises(
-        ValueError, match=rf"{named} is the first to give .*keep=\['one'\]"
-    ):
+    with pytest.raises(ValueError, match=rf"{named} is the first to give .*keep=\['one'\]"):
         compact(module, torch.zeros(2, 3))
 
 
@@ -284,11 +253,7 @@ def test_halves_that_are_not_equal_any_more_are_refused():
     class Halves(nn.Module):
         def __init__(self):
             super().__init__()
-            self.one, self.two, self.three = (
-                nn.Linear(3, 8),
-                nn.Linear(4, 2),
-                nn.Linear(4, 2),
-            )
+            self.one, self.two, self.three = (nn.Linear(3, 8), nn.Linear(4, 2), nn.Linear(4, 2))
 
         def forward(self, x):
             a, b = self.one(x).chunk(2, 1)
@@ -342,10 +307,7 @@ class Heads(nn.Module):
         self.out = nn.Linear(12, 6)
 
     def forward(self, x):
-        heads = [
-            part(x).unflatten(2, (-1, 3)).transpose(1, 2)
-            for part in (self.q, self.k, self.v)
-        ]
+        heads = [part(x).unflatten(2, (-1, 3)).transpose(1, 2) for part in (self.q, self.k, self.v)]
         y = F.scaled_dot_product_attention(*heads)
         return x + self.out(y.transpose(1, 2).flatten(2))
 
@@ -362,14 +324,7 @@ def test_a_head_goes_whole_or_not_at_all():
 
 
 def test_depthwise_channels_go_with_those_that_they_take():
-    module = rough(
-        nn.Sequential(
-            nn.Conv2d(3, 6, 1),
-            nn.Conv2d(6, 6, 3, groups=6),
-            nn.ReLU(),
-            nn.Conv2d(6, 2, 1),
-        )
-    )
+    module = rough(nn.Sequential(nn.Conv2d(3, 6, 1), nn.Conv2d(6, 6, 3, groups=6), nn.ReLU(), nn.Conv2d(6, 2, 1)))
     module[0].weight.data[0] = 0  # constant all the way
     module[1].weight.data[1] = 0  # dead between live ends
     module[3].weight.data[:, 2] = 0
@@ -380,20 +335,11 @@ def test_depthwise_channels_go_with_those_that_they_take():
 
 
 def test_a_convolution_in_groups_loses_whole_groups():
-    module = rough(
-        nn.Sequential(
-            nn.Conv2d(3, 6, 1),
-            nn.Conv2d(6, 9, 3, groups=3),
-            nn.ReLU(),
-            nn.Conv2d(9, 2, 1),
-        )
-    )
+    module = rough(nn.Sequential(nn.Conv2d(3, 6, 1), nn.Conv2d(6, 9, 3, groups=3), nn.ReLU(), nn.Conv2d(9, 2, 1)))
     module[3].weight.data[:, [0, 3, 4, 5]] = 0  # one of the first group, and the second
     small = compact(module, IMAGE)
     assert small.removed == {"0": 2, "1": 3}
-    assert small.stayed == {
-        "1": "1 unit that nothing reads stays: bundled with live units"
-    }
+    assert small.stayed == {"1": "1 unit that nothing reads stays: bundled with live units"}
     assert (small.module[1].groups, small.module[1].weight.shape) == (2, (6, 2, 3, 3))
     assert_same(module, small.module, torch.randn(2, 3, 8, 8, dtype=torch.float64))
 
@@ -426,11 +372,7 @@ def test_what_is_combined_with_units_shrinks_with_them():
     small = compact(module, inputs)
     after = small.module
     assert small.removed == {"one": 1, "tokens": 2, "two": 2}
-    assert (after.scale.shape, after.temperature.shape, after.shift.shape) == (
-        (4,),
-        (1,),
-        (2, 4),
-    )
+    assert (after.scale.shape, after.temperature.shape, after.shift.shape) == ((4,), (1,), (2, 4))
     assert (after.activation.num_parameters, after.norm.num_features) == (4, 2)
     assert after.tokens.weight.shape == (9, 3)
     assert isinstance(after.scale, nn.Parameter)
@@ -441,17 +383,11 @@ def test_a_norm_that_two_layers_share_keeps_what_either_needs():
     class Shared(nn.Module):
         def __init__(self):
             super().__init__()
-            self.one, self.two, self.norm = (
-                nn.Linear(3, 5),
-                nn.Linear(3, 5),
-                nn.BatchNorm1d(5),
-            )
+            self.one, self.two, self.norm = (nn.Linear(3, 5), nn.Linear(3, 5), nn.BatchNorm1d(5))
             self.three, self.four = nn.Linear(5, 2), nn.Linear(5, 2)
 
         def forward(self, x):
-            return self.three(self.norm(self.one(x))) + self.four(
-                self.norm(self.two(x))
-            )
+            return self.three(self.norm(self.one(x))) + self.four(self.norm(self.two(x)))
 
     module = rough(Shared())
     module.three.weight.data[:, [0, 1]] = 0
@@ -459,10 +395,7 @@ def test_a_norm_that_two_layers_share_keeps_what_either_needs():
     x = torch.randn(2, 3, dtype=torch.float64)
     small = compact(module, x)
     assert small.removed == {"one": 1, "two": 1}
-    assert (
-        small.stayed["one"]
-        == "1 unit that nothing reads stays: bundled with live units"
-    )
+    assert small.stayed["one"] == "1 unit that nothing reads stays: bundled with live units"
     assert_same(module, small.module, x)
 
 
@@ -502,13 +435,7 @@ def test_tied_weights_stay_tied():
 
 def test_units_under_sigmoid_stay_before_a_convolution_that_pads_with_zeros():
     def build(activation, padding, **mode):
-        return rough(
-            nn.Sequential(
-                nn.Conv2d(3, 5, 3),
-                activation,
-                nn.Conv2d(5, 2, 3, padding=padding, **mode),
-            )
-        )
+        return rough(nn.Sequential(nn.Conv2d(3, 5, 3), activation, nn.Conv2d(5, 2, 3, padding=padding, **mode)))
 
     x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
     for activation, options, gone in (
@@ -525,12 +452,8 @@ def test_units_under_sigmoid_stay_before_a_convolution_that_pads_with_zeros():
         assert small.removed.get("0", 0) == gone
         assert_same(module, small.module, x)
         if not gone:
-            assert small.stayed["0"].startswith(
-                "2 units that nothing writes stay: constant"
-            )
-            assert ("2 pads with zeros" in small.stayed["0"]) == (
-                module[2].bias is not None
-            )
+            assert small.stayed["0"].startswith("2 units that nothing writes stay: constant")
+            assert ("2 pads with zeros" in small.stayed["0"]) == (module[2].bias is not None)
             assert ("2 has no bias" in small.stayed["0"]) == (module[2].bias is None)
 
 
@@ -559,9 +482,7 @@ def test_units_that_go_where_units_mix_stay(between, named):
     x = torch.randn(3, 4, dtype=torch.float64)
     small = compact(module, x)
     assert not small.removed
-    assert small.stayed == {
-        "one": f"2 units that nothing writes stay: {named} is not followed"
-    }
+    assert small.stayed == {"one": f"2 units that nothing writes stay: {named} is not followed"}
 
 
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
@@ -569,11 +490,7 @@ def test_recurrent_layers_stay_and_are_named(kind):
     class Recurrent(nn.Module):
         def __init__(self):
             super().__init__()
-            self.first, self.cells, self.output = (
-                nn.Linear(3, 4),
-                kind(4, 5, batch_first=True),
-                nn.Linear(5, 2),
-            )
+            self.first, self.cells, self.output = (nn.Linear(3, 4), kind(4, 5, batch_first=True), nn.Linear(5, 2))
 
         def forward(self, x):
             return self.output(self.cells(self.first(x))[0])
@@ -603,10 +520,7 @@ def test_a_constant_that_depends_on_the_position_stays():
     module.one.weight.data[2] = 0
     x = torch.randn(2, 5, 3, dtype=torch.float64)
     small = compact(module, x)
-    assert (
-        "constant, but not the same everywhere, where two reads them"
-        in small.stayed["one"]
-    )
+    assert "constant, but not the same everywhere, where two reads them" in small.stayed["one"]
     module.two.weight.data[:, 2] = 0
     assert compact(module, x).module.where.shape == (1, 5, 3)
 
@@ -626,18 +540,12 @@ def test_a_table_that_inputs_choose_from_is_no_constant():
 
 
 def test_a_path_that_is_cut_leaves_a_unit_and_the_same_constant():
-    module = rough(
-        nn.Sequential(
-            nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 4), nn.Sigmoid(), nn.Linear(4, 2)
-        )
-    )
+    module = rough(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 4), nn.Sigmoid(), nn.Linear(4, 2)))
     module[0].weight.data.zero_()
     x = torch.randn(2, 3, dtype=torch.float64)
     small = compact(module, x)
     assert small.removed == {"0": 3, "2": 3}
-    assert (
-        small.stayed["0"] == "1 unit that nothing writes stays: a layer keeps one unit"
-    )
+    assert small.stayed["0"] == "1 unit that nothing writes stays: a layer keeps one unit"
     assert_same(module, small.module, x)
 
 
@@ -647,9 +555,7 @@ def test_a_path_that_is_cut_leaves_a_unit_and_the_same_constant():
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
 def test_computed_weights_are_refused_by_name():
     module = zoo.WeightNorm()
-    with pytest.raises(
-        ValueError, match=r"weights of net\.0 are computed.*remove_parametrizations"
-    ):
+    with pytest.raises(ValueError, match=r"weights of net\.0 are computed.*remove_parametrizations"):
         compact(module, torch.zeros(1, zoo.INPUTS))
     plain = nn.Sequential(nn.utils.weight_norm(nn.Linear(3, 2)), nn.Linear(2, 1))
     plain(torch.zeros(1, 3))
@@ -659,10 +565,7 @@ def test_computed_weights_are_refused_by_name():
 
 def test_a_forward_that_decides_by_values_is_refused():
     module = Between(lambda x: x if x.sum() > 0 else -x)
-    with pytest.raises(
-        ValueError,
-        match=r"in Between forward stopped with: it hands values to Python \(bool\)",
-    ):
+    with pytest.raises(ValueError, match=r"in Between forward stopped with: it hands values to Python \(bool\)"):
         compact(module, torch.ones(1, 4))
 
 
@@ -679,9 +582,7 @@ def test_scripted_modules_are_refused_and_compiled_ones_unwrapped():
 @zoo.hides_compiled_parts
 def test_partly_compiled_modules_are_refused():
     module = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
-    part = nn.Sequential(
-        module[0], torch.compile(module[1], backend="eager"), module[2]
-    )
+    part = nn.Sequential(module[0], torch.compile(module[1], backend="eager"), module[2])
     with pytest.raises(ValueError, match="no function of torch computed in sight"):
         compact(part, torch.ones(1, 3))
 
@@ -692,9 +593,7 @@ def test_patterns_and_inputs_that_fit_nothing_are_named():
         compact(module, torch.ones(1, 3), keep=["conv*"])
     with pytest.raises(ValueError, match="in 0 forward stopped"):
         compact(module, torch.ones(1, 5))
-    with pytest.raises(
-        ValueError, match=r"in two forward stopped .* as x\.float\(\) does"
-    ):
+    with pytest.raises(ValueError, match=r"in two forward stopped .* as x\.float\(\) does"):
         compact(Between(lambda x: x.float()), torch.ones(1, 4))
 
 
@@ -713,9 +612,7 @@ def test_the_module_comes_out_as_it_went_in():
     assert torch.equal(torch.get_rng_state(), random)
     assert module[0].weight.grad is not None
     assert small.module[0].weight.dtype == torch.float32
-    assert not any(
-        p._forward_hooks for m in (module, small.module) for p in m.modules()
-    )
+    assert not any(p._forward_hooks for m in (module, small.module) for p in m.modules())
     storages = {t.data_ptr() for t in module.state_dict().values() if t.numel() > 1}
     assert not storages & {t.data_ptr() for t in small.module.state_dict().values()}
     module.eval(), small.module.eval()
@@ -735,9 +632,7 @@ def test_a_lightning_module_keeps_its_class_and_its_hyperparameters():
 @pytest.mark.parametrize(
     "build",
     [
-        lambda p: torch.optim.SGD(
-            p, lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-2
-        ),
+        lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-2),
         lambda p: torch.optim.Adam(p, lr=1e-2, amsgrad=True),
     ],
 )
@@ -749,10 +644,7 @@ def test_training_goes_on_as_that_of_the_masked_module(build):
     module.train()
 
     def groups(of):
-        return [
-            {"params": list(of[:3].parameters())},
-            {"params": list(of[3:].parameters()), "lr": 0.02},
-        ]
+        return [{"params": list(of[:3].parameters())}, {"params": list(of[3:].parameters()), "lr": 0.02}]
 
     def train(net, optimizer, seed):
         generator = torch.Generator().manual_seed(seed)
@@ -804,9 +696,7 @@ def test_a_fresh_module_takes_the_smaller_shapes():
     module = rough(NETWORKS["residual, option B"][0]())
     module, _ = with_channels(module, IMAGE, 0.4)
     small = compact(module, IMAGE).module
-    fresh = resize(
-        NETWORKS["residual, option B"][0]().double().eval(), small.state_dict()
-    )
+    fresh = resize(NETWORKS["residual, option B"][0]().double().eval(), small.state_dict())
     assert str(fresh) == str(small)
     x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
     assert torch.equal(fresh(x), small(x))
@@ -816,12 +706,7 @@ def test_a_fresh_module_takes_the_smaller_shapes():
 
 def test_depthwise_layers_take_the_smaller_number_of_groups():
     def build():
-        return nn.Sequential(
-            nn.Conv2d(3, 6, 1),
-            nn.Conv2d(6, 12, 3, groups=6),
-            nn.PReLU(12),
-            nn.Conv2d(12, 2, 1),
-        )
+        return nn.Sequential(nn.Conv2d(3, 6, 1), nn.Conv2d(6, 12, 3, groups=6), nn.PReLU(12), nn.Conv2d(12, 2, 1))
 
     module = rough(build())
     module[3].weight.data[:, 2:6] = 0
@@ -835,21 +720,10 @@ def test_depthwise_layers_take_the_smaller_number_of_groups():
 def test_what_does_not_fit_is_named_and_changes_nothing():
     net = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
     wide = nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 2))
-    with pytest.raises(
-        ValueError,
-        match=r"0\.weight: \(5, 3\) in the state dict does not fit into \(4, 3\)",
-    ):
+    with pytest.raises(ValueError, match=r"0\.weight: \(5, 3\) in the state dict does not fit into \(4, 3\)"):
         resize(net, wide.state_dict())
     with pytest.raises(ValueError, match="2.weight: missing in the module"):
-        resize(
-            net,
-            nn.Sequential(
-                nn.Linear(3, 2), nn.Linear(2, 2), nn.Linear(2, 2)
-            ).state_dict(),
-        )
+        resize(net, nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2), nn.Linear(2, 2)).state_dict())
     with pytest.raises(ValueError, match="1.bias: missing in the state dict"):
-        resize(
-            net,
-            nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2, bias=False)).state_dict(),
-        )
+        resize(net, nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2, bias=False)).state_dict())
     assert str(net) == str(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)))

@@ -23,24 +23,9 @@ from lottery import Masks
 from lottery.deploy import sentences
 from lottery.deploy.costs import tables as cost_tables
 from lottery.deploy.costs.cost import cost
-from lottery.deploy.costs.figures import (
-    BOTH,
-    COMPACTED,
-    DENSE,
-    MASKED,
-    SPARSE,
-    Cost,
-    Variant,
-)
+from lottery.deploy.costs.figures import BOTH, COMPACTED, DENSE, MASKED, SPARSE, Cost, Variant
 from lottery.deploy.costs.flops import Flops, count
-from lottery.deploy.costs.measure import (
-    Latency,
-    Memory,
-    Ratio,
-    held,
-    latencies,
-    peak_memory,
-)
+from lottery.deploy.costs.measure import Latency, Memory, Ratio, held, latencies, peak_memory
 from lottery.deploy.inputs import batch_of
 from lottery.deploy.sparse.linear import csr
 from lottery.masks.prunable import prunable_parameters
@@ -49,12 +34,7 @@ from lottery.masks.prunable import prunable_parameters
 def random_masks(module: nn.Module, density: float = 0.3, seed: int = 0) -> Masks:
     generator = torch.Generator().manual_seed(seed)
     parameters = prunable_parameters(module)
-    return Masks(
-        {
-            n: torch.rand(p.shape, generator=generator) < density
-            for n, p in parameters.items()
-        }
-    )
+    return Masks({n: torch.rand(p.shape, generator=generator) < density for n, p in parameters.items()})
 
 
 def narrow_masks(net: nn.Sequential, live: int) -> Masks:
@@ -77,14 +57,8 @@ def mlp(*widths: int) -> nn.Sequential:
 
 
 @settings(max_examples=20)
-@given(
-    widths=st.lists(st.integers(1, 9), min_size=2, max_size=4),
-    seed=st.integers(0, 1000),
-    tokens=st.integers(1, 3),
-)
-def test_a_linear_layer_takes_two_flops_per_token_and_kept_weight(
-    widths: list[int], seed: int, tokens: int
-) -> None:
+@given(widths=st.lists(st.integers(1, 9), min_size=2, max_size=4), seed=st.integers(0, 1000), tokens=st.integers(1, 3))
+def test_a_linear_layer_takes_two_flops_per_token_and_kept_weight(widths: list[int], seed: int, tokens: int) -> None:
     net = mlp(*widths)
     masks = random_masks(net, 0.5, seed)
     found = count(net, masks, torch.zeros(4, tokens, widths[0]))
@@ -103,15 +77,10 @@ def test_a_linear_layer_takes_two_flops_per_token_and_kept_weight(
     ],
     ids=["strided", "groups", "transposed", "depthwise"],
 )
-def test_a_convolution_takes_two_flops_per_place_and_kept_weight(
-    layer: nn.Module, uses: int
-) -> None:
+def test_a_convolution_takes_two_flops_per_place_and_kept_weight(layer: nn.Module, uses: int) -> None:
     masks = random_masks(layer)
     found = count(layer, masks, torch.zeros(2, 4, 8, 8))
-    assert (found.dense, found.sparse) == (
-        2 * uses * masks.total,
-        2 * uses * masks.kept,
-    )
+    assert (found.dense, found.sparse) == (2 * uses * masks.total, 2 * uses * masks.kept)
 
 
 def test_flops_are_those_that_torch_counts() -> None:
@@ -173,9 +142,7 @@ def test_what_is_not_counted_for_a_weight_is_named() -> None:
     net = Net()
     masks = random_masks(net)
     found = count(net, masks, torch.zeros(1, 3, dtype=torch.long))
-    assert found == Flops(
-        48, 48, 0, ("table.weight", "normed.parametrizations.weight.original1")
-    )
+    assert found == Flops(48, 48, 0, ("table.weight", "normed.parametrizations.weight.original1"))
 
 
 def test_counting_leaves_torch_and_the_module_as_they_were() -> None:
@@ -218,9 +185,7 @@ def test_the_interval_of_a_median_holds_it(values: list[float]) -> None:
 
 
 @pytest.mark.parametrize(("count", "rank"), [(7, 1), (11, 2), (21, 6), (40, 14)])
-def test_the_interval_of_a_median_is_that_of_the_sign_test(
-    count: int, rank: int
-) -> None:
+def test_the_interval_of_a_median_is_that_of_the_sign_test(count: int, rank: int) -> None:
     found = Ratio.of([float(n) for n in range(1, count + 1)])
     assert (found.low, found.high) == (rank, count + 1 - rank)
     missed = 2 * sum(math.comb(count, k) for k in range(rank)) / 2**count
@@ -230,9 +195,7 @@ def test_the_interval_of_a_median_is_that_of_the_sign_test(
 def test_modules_are_timed_in_as_many_blocks_each() -> None:
     fast, slow = nn.Linear(4, 4), mlp(*[256] * 12)
     x = (torch.zeros(64, 4),)
-    found = latencies(
-        {"a": fast, "b": nn.Sequential(nn.Linear(4, 256), slow)}, x, seconds=0.1
-    )
+    found = latencies({"a": fast, "b": nn.Sequential(nn.Linear(4, 256), slow)}, x, seconds=0.1)
     a, b = found["a"], found["b"]
     assert 7 <= len(a.seconds) == len(b.seconds) <= 21
     assert b.over(a).low > 1  # some 7,000 times the arithmetic
@@ -241,13 +204,8 @@ def test_modules_are_timed_in_as_many_blocks_each() -> None:
 
 
 @settings(max_examples=10)
-@given(
-    rows=st.integers(1, 64),
-    widths=st.tuples(st.integers(1, 99), st.integers(1, 99), st.integers(1, 99)),
-)
-def test_peak_memory_of_two_linear_layers_is_what_lives_at_once(
-    rows: int, widths: tuple[int, int, int]
-) -> None:
+@given(rows=st.integers(1, 64), widths=st.tuples(st.integers(1, 99), st.integers(1, 99), st.integers(1, 99)))
+def test_peak_memory_of_two_linear_layers_is_what_lives_at_once(rows: int, widths: tuple[int, int, int]) -> None:
     inputs, hidden, outputs = widths
     net = nn.Sequential(nn.Linear(inputs, hidden), nn.Linear(hidden, outputs))
     found = peak_memory(net, (torch.zeros(rows, inputs),))
@@ -269,9 +227,7 @@ def test_shared_and_sparse_tensors_count_what_they_hold() -> None:
 
 @settings(max_examples=8)
 @given(live=st.integers(1, 9), seed=st.integers(0, 99))
-def test_a_channel_structured_network_shrinks_to_its_theory(
-    live: int, seed: int
-) -> None:
+def test_a_channel_structured_network_shrinks_to_its_theory(live: int, seed: int) -> None:
     torch.manual_seed(seed)
     net = mlp(7, 10, 3)
     masks = narrow_masks(net, live)
@@ -279,9 +235,7 @@ def test_a_channel_structured_network_shrinks_to_its_theory(
     compacted, both = found.variants[COMPACTED], found.variants[BOTH]
     assert (found.removed, found.units) == (10 - live, 13)
     assert compacted.parameters == both.parameters == masks.kept + live + 3
-    assert (
-        compacted.flops == both.flops == found.variants[SPARSE].flops == 2 * masks.kept
-    )
+    assert compacted.flops == both.flops == found.variants[SPARSE].flops == 2 * masks.kept
 
 
 def test_zeros_change_nothing_but_the_sparse_file() -> None:
@@ -337,9 +291,7 @@ def test_everything_is_measured_at_each_batch_size() -> None:
         assert set(found.kernels[SPARSE][size]) == {"0", "2"}
     assert len(cost_tables.time_table(found).rows) >= 6
     plain = json.loads(json.dumps(found.described()))
-    assert plain["variants"][COMPACTED]["memory"]["3"]["weights"] == 4 * (
-        21 * 5 + 6 * 3
-    )
+    assert plain["variants"][COMPACTED]["memory"]["3"]["weights"] == 4 * (21 * 5 + 6 * 3)
 
 
 def test_where_no_unit_goes_only_zeros_are_timed_beside_dense() -> None:
@@ -348,18 +300,14 @@ def test_where_no_unit_goes_only_zeros_are_timed_beside_dense() -> None:
     found = cost(net, masks, torch.randn(2, 20), (2,), seconds=0.05)
     assert found.removed == 0
     assert found.slowness(COMPACTED, 2) is None and found.slowness(BOTH, 2) is None
-    assert any(
-        s.startswith("Compaction removed none of 13 units") for s in sentences(found)
-    )
+    assert any(s.startswith("Compaction removed none of 13 units") for s in sentences(found))
     rows = cost_tables.paces_table({"1": found}).rows
     assert rows[0][-1] == rows[0][-3] == "-"
 
 
 def test_a_network_that_cannot_be_compacted_has_a_table_all_the_same() -> None:
     net = nn.Sequential(weight_norm(nn.Linear(6, 8)), nn.ReLU(), nn.Linear(8, 2))
-    masks = Masks.ones(prunable_parameters(net)).with_masks(
-        {"2.weight": torch.eye(2, 8) > 0}
-    )
+    masks = Masks.ones(prunable_parameters(net)).with_masks({"2.weight": torch.eye(2, 8) > 0})
     found = cost(net, masks, torch.randn(2, 6), measured=False)
     assert list(found.table().index) == [DENSE, MASKED, SPARSE]
     assert "weight norm" in found.refused[COMPACTED]
@@ -373,10 +321,7 @@ def test_a_network_that_cannot_be_compacted_has_a_table_all_the_same() -> None:
         ({"batch_sizes": (0,)}, "positive integers"),
         ({"batch_sizes": ()}, "positive integers"),
         ({"batch_sizes": (1.5,)}, "positive integers"),
-        (
-            {"masks": {"0.weight": torch.ones(2, 2) > 0}},
-            r"0.weight: \(2, 2\) in the mask",
-        ),
+        ({"masks": {"0.weight": torch.ones(2, 2) > 0}}, r"0.weight: \(2, 2\) in the mask"),
         ({"example_input": torch.zeros(1, 9)}, "forward of Sequential fails"),
         ({"example_input": torch.zeros(0, 7)}, "no sample"),
         ({"keep": ["nothing*"]}, "keep='nothing\\*' matches no"),
@@ -400,12 +345,7 @@ def test_a_missing_gpu_is_named() -> None:
 # words
 
 
-def made(
-    shares: Mapping[str, float],
-    *,
-    flops: Mapping[str, int] | None = None,
-    **changed: Any,
-) -> Cost:
+def made(shares: Mapping[str, float], *, flops: Mapping[str, int] | None = None, **changed: Any) -> Cost:
     """A cost in which each variant has a latency that is the given share of dense, within 1 %."""
     flops = flops or {COMPACTED: 500, BOTH: 100, SPARSE: 100}
 
@@ -429,9 +369,7 @@ def made(
         "removed": 12,
         "stayed": {},
         "refused": {},
-        "encodings": pandas.DataFrame(
-            {"bytes": [1.0], "x dense": [0.1], "x bound": [1.0]}, index=["bitmap"]
-        ),
+        "encodings": pandas.DataFrame({"bytes": [1.0], "x dense": [0.1], "x bound": [1.0]}, index=["bitmap"]),
         "chosen": {"0.weight": "bitmap"},
         "kernels": {},
         "batch_sizes": (1,),
@@ -450,15 +388,9 @@ def test_zeros_that_save_no_time_are_said_to_save_none() -> None:
 
 @pytest.mark.parametrize(
     ("share", "says", "won"),
-    [
-        (0.5, "2.00 x faster", "2.00 x (compacted)"),
-        (0.97, "as fast", "nothing"),
-        (3.0, "3.00 x slower", "nothing"),
-    ],
+    [(0.5, "2.00 x faster", "2.00 x (compacted)"), (0.97, "as fast", "nothing"), (3.0, "3.00 x slower", "nothing")],
 )
-def test_words_about_speed_follow_from_the_clock(
-    share: float, says: str, won: str
-) -> None:
+def test_words_about_speed_follow_from_the_clock(share: float, says: str, won: str) -> None:
     words = sentences(made({DENSE: 1, MASKED: 1, COMPACTED: share}))
     assert f"The compacted network is {says} at batch size 1." in words
     assert f"Time won in all: {won} at batch size 1, where 10.0 x" in words[-1]
@@ -467,10 +399,7 @@ def test_words_about_speed_follow_from_the_clock(
 def test_a_difference_within_the_spread_is_none() -> None:
     wide = Latency(tuple(1e-3 * (0.4 if k % 2 else 1.3) for k in range(21)))
     found = made({DENSE: 1, MASKED: 1})
-    variants = {
-        **found.variants,
-        COMPACTED: Variant(10, 10, 10, {1: Memory(1, 1)}, {1: wide}),
-    }
+    variants = {**found.variants, COMPACTED: Variant(10, 10, 10, {1: Memory(1, 1)}, {1: wide})}
     words = sentences(made({}, variants=variants))
     assert "The compacted network is as fast at batch size 1." in words
 
@@ -478,9 +407,7 @@ def test_a_difference_within_the_spread_is_none() -> None:
 def test_compaction_is_set_beside_theory() -> None:
     words = sentences(made({DENSE: 1, MASKED: 1, COMPACTED: 1}))
     said = next(s for s in words if s.startswith("Compaction removed 12 of 40 units"))
-    assert (
-        "FLOPs fall by 2.00 x, where 10.0 x fewer FLOPs are possible in theory" in said
-    )
+    assert "FLOPs fall by 2.00 x, where 10.0 x fewer FLOPs are possible in theory" in said
     words = sentences(made({}, removed=0, batch_sizes=()))
     assert any(s.startswith("Compaction removed none of 40 units") for s in words)
     assert not any("Time won" in s for s in words)
@@ -502,18 +429,13 @@ def test_reasons_and_limits_are_said() -> None:
     words = sentences(made({}, batch_sizes=()))
     assert not any("attention" in s or "counted" in s for s in words)
     found = Cost(**{**vars(made({}, batch_sizes=())), "flops": limited})
-    assert any(
-        s.startswith("50 % of the FLOPs are of features alone")
-        for s in sentences(found)
-    )
+    assert any(s.startswith("50 % of the FLOPs are of features alone") for s in sentences(found))
     assert "No FLOPs are counted for embed.weight." in sentences(found)
 
 
 def test_an_unpruned_network_has_nothing_to_gain() -> None:
     net = mlp(5, 4, 3)
-    found = cost(
-        net, Masks.ones(prunable_parameters(net)), torch.zeros(1, 5), measured=False
-    )
+    found = cost(net, Masks.ones(prunable_parameters(net)), torch.zeros(1, 5), measured=False)
     assert sentences(found) == ["No weight is pruned: there is nothing to gain."]
     assert BOTH not in found.variants
 

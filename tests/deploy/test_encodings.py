@@ -83,11 +83,7 @@ def test_all_or_nothing_comes_back_from_its_code(shape, kept, encoding):
         assert_round_trip(mask, encoding)
 
 
-@given(
-    shape=st.lists(st.integers(1, 9), min_size=1, max_size=4),
-    density=shares,
-    seed=seeds,
-)
+@given(shape=st.lists(st.integers(1, 9), min_size=1, max_size=4), density=shares, seed=seeds)
 def test_a_grid_is_coded_as_its_sides(shape, density, seed):
     mask = crossing(shape, density, seed)
     assert assert_round_trip(mask, "grid") == -(-sum(shape) // 8)
@@ -171,8 +167,7 @@ def test_pruned_channels_cost_next_to_nothing(shape):
 
 
 @pytest.mark.parametrize(
-    ("shape", "block"),
-    [((256, 512), (1, 4)), ((256, 512), (4, 4)), ((128, 64, 3, 3), (1, 1, 3, 3))],
+    ("shape", "block"), [((256, 512), (1, 4)), ((256, 512), (4, 4)), ((128, 64, 3, 3), (1, 1, 3, 3))]
 )
 def test_blocks_cost_what_one_weight_per_block_does(shape, block):
     mask = in_blocks(shape, block, 0.1)
@@ -184,23 +179,13 @@ def test_blocks_cost_what_one_weight_per_block_does(shape, block):
 
 def test_a_pattern_of_2_of_4_costs_less_than_weights_kept_at_random():
     ways = torch.tensor(list(itertools.combinations(range(4), 2)))
-    chosen = ways[
-        torch.randint(len(ways), (50_000,), generator=torch.Generator().manual_seed(0))
-    ]
-    mask = (
-        torch.zeros(50_000, 4, dtype=torch.bool)
-        .scatter(1, chosen, True)
-        .reshape(400, 500)
-    )
+    chosen = ways[torch.randint(len(ways), (50_000,), generator=torch.Generator().manual_seed(0))]
+    mask = torch.zeros(50_000, 4, dtype=torch.bool).scatter(1, chosen, True).reshape(400, 500)
     size = assert_round_trip(mask, "auto")
     assert size < 1.06 * 50_000 * np.log2(6) / 8 < 0.7 * encodings.entropy(mask)
 
 
-@given(
-    shape=st.lists(st.integers(1, 30), min_size=1, max_size=3),
-    density=shares,
-    seed=seeds,
-)
+@given(shape=st.lists(st.integers(1, 30), min_size=1, max_size=3), density=shares, seed=seeds)
 def test_auto_is_the_shortest(shape, density, seed):
     mask = random_mask(shape, density, seed)
     found = [size for size in encodings.sizes(mask).values() if size is not None]
@@ -211,17 +196,13 @@ def test_auto_is_the_shortest(shape, density, seed):
 
 
 def test_an_unknown_encoding_is_refused_with_the_known_ones():
-    with pytest.raises(
-        ValueError, match="encoding='huffman'; choose from auto, dense, grid"
-    ):
+    with pytest.raises(ValueError, match="encoding='huffman'; choose from auto, dense, grid"):
         encode(torch.ones(2, dtype=torch.bool), "huffman")
     with pytest.raises(ValueError, match="choose from"):
         decode(Coded("huffman", b""), (2,))
 
 
-@pytest.mark.parametrize(
-    "encoding", ["grid", "bitmap", "delta", "lzma", "csr", "coo", "blocks"]
-)
+@pytest.mark.parametrize("encoding", ["grid", "bitmap", "delta", "lzma", "csr", "coo", "blocks"])
 def test_a_code_that_is_cut_off_is_refused(encoding):
     mask = in_blocks((64, 64), (2, 2), 0.3)
     mask = crossing((64, 64), 0.5) if encoding == "grid" else mask

@@ -27,11 +27,7 @@ from lottery.tickets.baking import bake
 
 X = zoo.data(5)[0]
 BOTH = pytest.mark.parametrize(
-    "export",
-    [
-        export_program,
-        pytest.param(export_onnx, marks=[pytest.mark.slow, zoo.needs_onnx]),
-    ],
+    "export", [export_program, pytest.param(export_onnx, marks=[pytest.mark.slow, zoo.needs_onnx])]
 )
 
 
@@ -84,16 +80,9 @@ def run_onnx(path: Path, *batch: Tensor) -> list[np.ndarray]:
 
 
 @settings(max_examples=4)
-@given(
-    kind=st.sampled_from([zoo.Net, zoo.Tied, zoo.WeightNorm]),
-    made_at=st.integers(1, 4),
-    run_at=st.integers(1, 7),
-)
+@given(kind=st.sampled_from([zoo.Net, zoo.Tied, zoo.WeightNorm]), made_at=st.integers(1, 4), run_at=st.integers(1, 7))
 def test_a_program_equals_the_module_at_any_batch_size(
-    kind: Callable[[], nn.Module],
-    made_at: int,
-    run_at: int,
-    tmp_path_factory: pytest.TempPathFactory,
+    kind: Callable[[], nn.Module], made_at: int, run_at: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     module, path = made(kind), tmp_path_factory.mktemp("program") / "net.pt2"
     found = export_program(module, X[:made_at], path)
@@ -116,12 +105,8 @@ def test_exporting_leaves_a_module_as_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_batch_size_that_forward_counts_is_free_where_torch_can_see_it(
-    tmp_path: Path,
-) -> None:
-    found = export_program(
-        made(zoo.Recurrent), X, tmp_path / "net.pt2"
-    )  # view(len(x), 4, 3)
+def test_a_batch_size_that_forward_counts_is_free_where_torch_can_see_it(tmp_path: Path) -> None:
+    found = export_program(made(zoo.Recurrent), X, tmp_path / "net.pt2")  # view(len(x), 4, 3)
     assert found.batch is None and found.difference == 0
 
 
@@ -133,9 +118,7 @@ def test_a_batch_size_that_forward_fixes_is_said(export: Any, tmp_path: Path) ->
 
 
 @BOTH
-def test_several_inputs_and_outputs_keep_their_places(
-    export: Any, tmp_path: Path
-) -> None:
+def test_several_inputs_and_outputs_keep_their_places(export: Any, tmp_path: Path) -> None:
     found = export(Several(), (X, X.flip(0)), tmp_path / "net")
     assert found.tried == (5, 6, 1) and found.difference <= 1e-6
 
@@ -144,9 +127,7 @@ def test_several_inputs_and_outputs_keep_their_places(
 
 
 @zoo.needs_onnx
-def test_an_onnx_file_is_one_checked_file_of_the_opset_that_was_asked_for(
-    tmp_path: Path,
-) -> None:
+def test_an_onnx_file_is_one_checked_file_of_the_opset_that_was_asked_for(tmp_path: Path) -> None:
     import onnx
 
     module, path = made(zoo.Net), tmp_path / "net.onnx"
@@ -164,9 +145,7 @@ def test_an_onnx_file_is_one_checked_file_of_the_opset_that_was_asked_for(
 @zoo.needs_onnx
 @pytest.mark.slow
 @pytest.mark.parametrize("opset", [None, 18, 21, 24])
-@pytest.mark.parametrize(
-    "kind", [zoo.Net, zoo.Recurrent, zoo.Tied, zoo.WeightNorm, Transformer]
-)
+@pytest.mark.parametrize("kind", [zoo.Net, zoo.Recurrent, zoo.Tied, zoo.WeightNorm, Transformer])
 def test_onnxruntime_computes_what_the_module_does(
     kind: Callable[[], nn.Module], opset: int | None, tmp_path: Path
 ) -> None:
@@ -192,17 +171,13 @@ def test_a_compacted_resnet_is_exported_at_its_smaller_size(tmp_path: Path) -> N
     whole = export_onnx(module, x, tmp_path / "whole.onnx")
     found = export_onnx(small, x, tmp_path / "small.onnx")
     assert found.size < whole.size and found.batch is None
-    assert np.allclose(
-        run_onnx(found.path, x)[0], run_onnx(whole.path, x)[0], atol=1e-3
-    )
+    assert np.allclose(run_onnx(found.path, x)[0], run_onnx(whole.path, x)[0], atol=1e-3)
 
 
 @zoo.needs_onnx
 @pytest.mark.slow
 def test_double_precision_is_kept_without_a_fixed_batch(tmp_path: Path) -> None:
-    found = export_onnx(
-        made(zoo.Net).double(), X.double(), tmp_path / "net.onnx", dynamic_batch=False
-    )
+    found = export_onnx(made(zoo.Net).double(), X.double(), tmp_path / "net.onnx", dynamic_batch=False)
     assert found.difference < 1e-14 and found.batch == 5
     assert run_onnx(found.path, X.double())[0].dtype == np.float64
 
@@ -236,31 +211,18 @@ def test_what_cannot_be_exported_is_named_in_one_line_and_nothing_is_written(
 
 @zoo.needs_onnx
 @pytest.mark.parametrize("opset", [-1, 17, 999])
-def test_an_opset_out_of_range_is_refused_with_the_range(
-    opset: int, tmp_path: Path
-) -> None:
+def test_an_opset_out_of_range_is_refused_with_the_range(opset: int, tmp_path: Path) -> None:
     import onnx
 
     highest = onnx.defs.onnx_opset_version()
-    with pytest.raises(
-        ValueError, match=f"opset={opset} .* begins at 18, .* up to {highest}"
-    ):
+    with pytest.raises(ValueError, match=f"opset={opset} .* begins at 18, .* up to {highest}"):
         export_onnx(made(zoo.Net), X, tmp_path / "net.onnx", opset=opset)
 
 
-def test_missing_packages_are_named_with_the_way_to_get_them(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_missing_packages_are_named_with_the_way_to_get_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     find = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util,
-        "find_spec",
-        lambda name: None if name.startswith("onnx") else find(name),
-    )
-    with pytest.raises(
-        ValueError,
-        match=r"onnx and onnxruntime and onnxscript.*lottery-tickets\[onnx\]",
-    ):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name.startswith("onnx") else find(name))
+    with pytest.raises(ValueError, match=r"onnx and onnxruntime and onnxscript.*lottery-tickets\[onnx\]"):
         export_onnx(made(zoo.Net), X, tmp_path / "net.onnx")
 
 
@@ -271,10 +233,7 @@ def test_an_operator_that_onnx_does_not_have_is_named(tmp_path: Path) -> None:
         def forward(self, x: Tensor) -> Tensor:
             return torch.linalg.svdvals(x)
 
-    with pytest.raises(
-        ValueError,
-        match="Singular cannot be written as ONNX: No ONNX function found for .*svd",
-    ):
+    with pytest.raises(ValueError, match="Singular cannot be written as ONNX: No ONNX function found for .*svd"):
         export_onnx(Singular(), X, tmp_path / "net.onnx")
     assert not list(tmp_path.iterdir())
 
@@ -283,14 +242,9 @@ def test_an_operator_that_onnx_does_not_have_is_named(tmp_path: Path) -> None:
 
 
 @settings(max_examples=8)
-@given(
-    kind=st.sampled_from([zoo.Net, zoo.Tied, zoo.WeightNorm, zoo.Recurrent]),
-    as_file=st.booleans(),
-)
+@given(kind=st.sampled_from([zoo.Net, zoo.Tied, zoo.WeightNorm, zoo.Recurrent]), as_file=st.booleans())
 def test_safetensors_load_into_a_fresh_module(
-    kind: Callable[[], nn.Module],
-    as_file: bool,
-    tmp_path_factory: pytest.TempPathFactory,
+    kind: Callable[[], nn.Module], as_file: bool, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("saved")
     module, path = made(kind), folder / "net.safetensors" if as_file else folder
@@ -314,18 +268,13 @@ def test_the_configuration_builds_the_class_again(tmp_path: Path) -> None:
     module = MLP(12, hidden=(7, 5), classes=3)
     mask = torch.rand(7, 12) < 0.5
     mask[0, 0] = True
-    save_safetensors(
-        bake(module, {"hidden.0.weight": mask}), tmp_path, {"origin": "round 7"}
-    )
+    save_safetensors(bake(module, {"hidden.0.weight": mask}), tmp_path, {"origin": "round 7"})
     config = json.loads((tmp_path / "config.json").read_text())
     described = config.pop("lottery")
     assert config.pop("architectures") == ["MLP"]
     again = load_safetensors(MLP(**config), tmp_path)
     assert torch.equal(again(X), module(X))
-    assert (
-        described["class"] == "lottery.tasks.models.mlp.MLP"
-        and described["origin"] == "round 7"
-    )
+    assert described["class"] == "lottery.tasks.models.mlp.MLP" and described["origin"] == "round 7"
     assert described["parameters"] == sum(p.numel() for p in module.parameters())
     assert described["density"] == Ticket.of(module).density
     assert described["densities"]["hidden.0.weight"] == int(mask.sum()) / 84
@@ -333,10 +282,7 @@ def test_the_configuration_builds_the_class_again(tmp_path: Path) -> None:
 
 def test_a_compacted_module_loads_into_one_of_the_dense_shapes(tmp_path: Path) -> None:
     module = MLP(12, hidden=(7, 5), classes=3)
-    masks = {
-        name: torch.ones_like(p, dtype=torch.bool)
-        for name, p in module.named_parameters()
-    }
+    masks = {name: torch.ones_like(p, dtype=torch.bool) for name, p in module.named_parameters()}
     masks["hidden.0.weight"][2:4] = False
     masks["hidden.0.bias"][2:4] = False
     small = compact(bake(module, masks), X).module
@@ -347,16 +293,11 @@ def test_a_compacted_module_loads_into_one_of_the_dense_shapes(tmp_path: Path) -
     assert torch.equal(found(X), small(X))
 
 
-def test_weights_of_another_architecture_are_named_and_change_nothing(
-    tmp_path: Path,
-) -> None:
+def test_weights_of_another_architecture_are_named_and_change_nothing(tmp_path: Path) -> None:
     save_safetensors(made(zoo.Net), tmp_path)
     other = made(zoo.Recurrent)
     before = {name: t.clone() for name, t in other.state_dict().items()}
-    with pytest.raises(
-        ValueError,
-        match=r"net.0.weight: only in the file[\s\S]*gru\S* only in the module",
-    ):
+    with pytest.raises(ValueError, match=r"net.0.weight: only in the file[\s\S]*gru\S* only in the module"):
         load_safetensors(other, tmp_path)
     zoo.assert_equal(dict(other.state_dict()), before)
 
@@ -370,9 +311,7 @@ def test_a_missing_or_damaged_file_is_said(tmp_path: Path) -> None:
         load_safetensors(made(zoo.Net), tmp_path)
 
 
-def test_what_is_no_tensor_is_refused_before_anything_is_written(
-    tmp_path: Path,
-) -> None:
+def test_what_is_no_tensor_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     class WithState(nn.Linear):
         def get_extra_state(self) -> Any:
             return {"seen": 3}

@@ -28,9 +28,7 @@ def net(seed: int = 0) -> nn.Module:
     return zoo.Net()
 
 
-def test_the_example_of_the_docs_adds_a_format_to_python_and_to_the_command(
-    tmp_path: Path,
-) -> None:
+def test_the_example_of_the_docs_adds_a_format_to_python_and_to_the_command(tmp_path: Path) -> None:
     section = EXAMPLE.read_text().partition("### An export format")[2]
     example = re.search(r"```python\n(.*?)```", section, re.DOTALL)
     assert example is not None
@@ -40,11 +38,7 @@ def test_the_example_of_the_docs_adds_a_format_to_python_and_to_the_command(
         "print(options_parser().format_help())"
     )
     done = subprocess.run(
-        [sys.executable, "-c", example[1] + more],
-        cwd=tmp_path,
-        check=True,
-        capture_output=True,
-        text=True,
+        [sys.executable, "-c", example[1] + more], cwd=tmp_path, check=True, capture_output=True, text=True
     )
     check, to, *help = done.stdout.splitlines()
     assert (check, to) == (EXACT, "npz") and (tmp_path / "net.npz").exists()
@@ -52,9 +46,7 @@ def test_the_example_of_the_docs_adds_a_format_to_python_and_to_the_command(
 
 
 @pytest.mark.parametrize("to", ["safetensors", "sparse", "state_dict"])
-def test_a_compacted_network_comes_back_from_each_format_that_is_loaded(
-    to: str, tmp_path: Path
-) -> None:
+def test_a_compacted_network_comes_back_from_each_format_that_is_loaded(to: str, tmp_path: Path) -> None:
     dense = net().eval()
     with torch.no_grad():
         dense.net[0].weight[:4], dense.net[0].bias[:4] = 0, 0  # type: ignore[index]
@@ -82,9 +74,7 @@ def test_masks_keep_a_weight_that_is_zero_by_chance(tmp_path: Path) -> None:
     assert sizes[1] < sizes[0]
 
 
-def test_the_outputs_of_a_rounded_file_are_compared_in_eval_mode(
-    tmp_path: Path,
-) -> None:
+def test_the_outputs_of_a_rounded_file_are_compared_in_eval_mode(tmp_path: Path) -> None:
     module = nn.Sequential(nn.Linear(12, 8), nn.Dropout(0.9)).train()
     written = export_as("sparse", module, X, tmp_path / "a", values="float32")
     assert "differ by at most 0;" in written.check and module.training

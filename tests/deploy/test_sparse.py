@@ -18,13 +18,7 @@ from lottery.deploy.sparse import file as sparse_file
 from lottery.deploy.sparse import linear as sparse_linear
 from lottery.deploy.sparse.compute import sparsify
 from lottery.deploy.sparse.encodings import ENCODINGS
-from lottery.deploy.sparse.file import (
-    layer_sizes,
-    load_sparse,
-    load_sparse_masks,
-    save_sparse,
-    sizes,
-)
+from lottery.deploy.sparse.file import layer_sizes, load_sparse, load_sparse_masks, save_sparse, sizes
 from lottery.deploy.sparse.linear import SparseLinear, bsr, csr
 from lottery.deploy.sparse.values import restore, store
 from lottery.masks.prunable import prunable_parameters
@@ -54,9 +48,7 @@ def mixed(dtype=torch.float32, density=0.4, seed=0):
     """A module and masks of its prunable parameters."""
     torch.manual_seed(seed)
     module = Mixed().to(dtype)
-    masks = {
-        n: torch.rand(p.shape) < density for n, p in prunable_parameters(module).items()
-    }
+    masks = {n: torch.rand(p.shape) < density for n, p in prunable_parameters(module).items()}
     return module, Masks(masks)
 
 
@@ -66,9 +58,7 @@ def pruned(module, density=0.05, seed=0):
     with torch.no_grad():
         for part in module.modules():
             if isinstance(part, nn.Linear):
-                part.weight *= (
-                    torch.rand(part.weight.shape, generator=generator) < density
-                )
+                part.weight *= torch.rand(part.weight.shape, generator=generator) < density
     return module
 
 
@@ -99,16 +89,9 @@ def folder(tmp_path_factory):
 # files
 
 
-@given(
-    st.sampled_from(DTYPES),
-    st.sampled_from([0.0, 0.1, 0.5, 1.0]),
-    st.sampled_from(FITTING),
-    st.integers(0, 999),
-)
+@given(st.sampled_from(DTYPES), st.sampled_from([0.0, 0.1, 0.5, 1.0]), st.sampled_from(FITTING), st.integers(0, 999))
 @settings(max_examples=15)
-def test_a_file_gives_back_the_masked_state_dict_and_the_masks(
-    folder, dtype, density, encoding, seed
-):
+def test_a_file_gives_back_the_masked_state_dict_and_the_masks(folder, dtype, density, encoding, seed):
     module, masks = mixed(dtype, density, seed)
     path = folder / "one.sparse"
     save_sparse(path, module.state_dict(), masks, encoding=encoding)
@@ -129,9 +112,7 @@ def test_a_kept_weight_of_zero_stays_kept(tmp_path):
 
 def test_a_tied_weight_is_stored_once(tmp_path):
     torch.manual_seed(0)
-    tied = nn.ModuleDict(
-        {"a": nn.Embedding(300, 100), "b": nn.Linear(100, 300, bias=False)}
-    )
+    tied = nn.ModuleDict({"a": nn.Embedding(300, 100), "b": nn.Linear(100, 300, bias=False)})
     tied["b"].weight = tied["a"].weight
     masks = Masks({"a.weight": torch.rand(300, 100) < 0.1})
     save_sparse(tmp_path / "f", tied.state_dict(), masks)
@@ -145,9 +126,7 @@ def test_a_ticket_goes_through_a_sparse_file(tmp_path):
     module, masks = mixed()
     ticket = Ticket(masks, masked_state(module, masks))
     save_sparse(tmp_path / "f", ticket.weights, ticket.masks)
-    assert (
-        Ticket(load_sparse_masks(tmp_path / "f"), load_sparse(tmp_path / "f")) == ticket
-    )
+    assert Ticket(load_sparse_masks(tmp_path / "f"), load_sparse(tmp_path / "f")) == ticket
 
 
 def test_a_network_without_masks_is_stored_whole(tmp_path):
@@ -168,9 +147,7 @@ def test_a_file_is_within_a_tenth_of_values_and_entropy(density, values, tmp_pat
     entropy = sum(map(encodings.entropy, masks.values()))
     width = {"native": 4, "float32": 4, "bfloat16": 2, "int8": 1}[values]
     scales = 4 * 400 if values == "int8" else 0
-    assert (tmp_path / "f").stat().st_size <= 1.1 * (
-        width * masks.kept + scales + entropy
-    ) + 1024
+    assert (tmp_path / "f").stat().st_size <= 1.1 * (width * masks.kept + scales + entropy) + 1024
 
 
 # values in fewer bits
@@ -188,9 +165,7 @@ def test_int8_is_off_by_at_most_half_a_step(numbers, rows, dtype):
     kept = tensor * mask
     step = kept.abs().amax(1, keepdim=True).double() / 127
     rounding = 1e-6 * kept.abs().double() + 2.0**-149
-    assert (
-        stored.survivors.dtype is torch.int8 and len(stored.scales) == mask.any(1).sum()
-    )
+    assert stored.survivors.dtype is torch.int8 and len(stored.scales) == mask.any(1).sum()
     assert bool(((back.double() - kept.double()).abs() <= step / 2 + rounding).all())
 
 
@@ -216,9 +191,7 @@ def test_only_what_is_masked_is_rounded(values, tmp_path):
         rounded = name in masks or name == "decoder.weight"
         assert tensor.dtype == exact[name].dtype
         assert torch.equal(tensor, exact[name]) is not rounded
-        assert torch.allclose(
-            tensor.double(), exact[name].double(), atol=0.02, rtol=0.01
-        )
+        assert torch.allclose(tensor.double(), exact[name].double(), atol=0.02, rtol=0.01)
 
 
 def test_what_gets_no_smaller_stays_as_it_is():
@@ -242,44 +215,30 @@ def test_the_table_says_what_files_take(values, tmp_path):
     for encoding in FITTING:
         save_sparse(tmp_path / "f", state, masks, values=values, encoding=encoding)
         written = (tmp_path / "f").stat().st_size
-        assert (
-            table.loc[encoding, "bytes"] < written < table.loc[encoding, "bytes"] + 1500
-        )
+        assert table.loc[encoding, "bytes"] < written < table.loc[encoding, "bytes"] + 1500
     assert table.loc["auto", "bytes"] == table["bytes"].min()
     dense = 4 * masks.total
-    assert table["x dense"].tolist() == pytest.approx(
-        (table["bytes"] / dense).tolist(), nan_ok=True
-    )
+    assert table["x dense"].tolist() == pytest.approx((table["bytes"] / dense).tolist(), nan_ok=True)
     assert table.loc["auto", "x bound"] < 1.03
 
 
 def test_the_table_leaves_open_what_does_not_fit():
     torch.manual_seed(0)
-    masks = Masks(
-        {
-            "rows": torch.rand(50, 1).lt(0.3).expand(50, 60),
-            "free": torch.rand(50, 60) < 0.3,
-        }
-    )
+    masks = Masks({"rows": torch.rand(50, 1).lt(0.3).expand(50, 60), "free": torch.rand(50, 60) < 0.3})
     table, layers = sizes(masks), layer_sizes(masks)
     assert table.index.tolist() == [*ENCODINGS, "auto"]
     assert table["bytes"].isna()[["grid", "blocks"]].all()
     assert table.loc["dense"].tolist()[:2] == [4 * masks.total, 1]
     assert layers.loc["rows", "chosen"] in ("grid", "blocks")
     assert layers.loc["rows", "auto"] < layers.loc["rows", "values"] + 40
-    assert layers.loc["free", "auto"] == pytest.approx(
-        layers.loc["free", "bound"], rel=0.05
-    )
+    assert layers.loc["free", "auto"] == pytest.approx(layers.loc["free", "bound"], rel=0.05)
 
 
 def test_bytes_follow_the_dtypes():
     masks = Masks({"a": torch.rand(40, 40) < 0.5, "b": torch.rand(40, 40) < 0.5})
     found = layer_sizes(masks, dtypes={"a": torch.float64, "b": torch.float16})
     assert found["dense"].tolist() == [1600 * 8, 1600 * 2]
-    assert found["values"].tolist() == [
-        8 * int(masks["a"].sum()),
-        2 * int(masks["b"].sum()),
-    ]
+    assert found["values"].tolist() == [8 * int(masks["a"].sum()), 2 * int(masks["b"].sum())]
 
 
 def test_no_masks_take_nothing():
@@ -296,39 +255,18 @@ def test_what_cannot_be_saved_is_refused_by_name_and_nothing_is_written(tmp_path
     state, path = module.state_dict(), tmp_path / "f"
     free = masks["hidden.weight"]
     for change, message in [
-        (
-            {"masks": Masks({"nowhere.weight": free})},
-            "nowhere.weight: not in the module",
-        ),
-        (
-            {"masks": Masks({"hidden.weight": free.T})},
-            r"hidden.weight: \(6, 8\) in the mask",
-        ),
+        ({"masks": Masks({"nowhere.weight": free})}, "nowhere.weight: not in the module"),
+        ({"masks": Masks({"hidden.weight": free.T})}, r"hidden.weight: \(6, 8\) in the mask"),
         ({"values": "int4"}, "values='int4'; choose from native, float32"),
         ({"encoding": "zip"}, "encoding='zip'; choose from auto"),
         ({"encoding": "grid"}, "encoder.weight: a mask of shape .* encoding='grid'"),
+        ({"state_dict": {**state, "_extra_state": {"mine": 1}}}, "_extra_state: not a dense tensor"),
         (
-            {"state_dict": {**state, "_extra_state": {"mine": 1}}},
-            "_extra_state: not a dense tensor",
-        ),
-        (
-            {
-                "state_dict": {
-                    **state,
-                    "hidden.weight": state["hidden.weight"] * float("nan"),
-                },
-                "values": "int8",
-            },
+            {"state_dict": {**state, "hidden.weight": state["hidden.weight"] * float("nan")}, "values": "int8"},
             "hidden.weight: .* not finite",
         ),
         (
-            {
-                "state_dict": {
-                    **state,
-                    "hidden.weight": state["hidden.weight"].double() + 1e39,
-                },
-                "values": "float32",
-            },
+            {"state_dict": {**state, "hidden.weight": state["hidden.weight"].double() + 1e39}, "values": "float32"},
             "hidden.weight: .* too large",
         ),
     ]:
@@ -347,9 +285,7 @@ def test_files_that_cannot_be_read_are_refused_by_name(tmp_path):
         load_sparse(path)
     module, masks = mixed()
     Ticket(masks, module.state_dict()).save(path)
-    with pytest.raises(
-        StorageError, match=r"not one that save_sparse wrote \(Ticket.load"
-    ):
+    with pytest.raises(StorageError, match=r"not one that save_sparse wrote \(Ticket.load"):
         load_sparse(path)
 
 
@@ -380,15 +316,10 @@ def test_a_forged_file_is_refused(tmp_path):
     """Its hash is right, its contents do not go together."""
     module, masks = mixed()
     data = sparse_file.encode(module.state_dict(), masks, encoding="bitmap")
-    tensors, described = (
-        storage.decode_tensors(data),
-        json.loads(storage.decode_metadata(data)["sparse"]),
-    )
+    tensors, described = (storage.decode_tensors(data), json.loads(storage.decode_metadata(data)["sparse"]))
     described["masked"]["hidden.weight"]["shape"] = [8, 600]
     text = json.dumps(described)
-    forged = storage.encode_tensors(
-        tensors, {"sparse": text, "sha256": sealed.digest(tensors, text)}
-    )
+    forged = storage.encode_tensors(tensors, {"sparse": text, "sha256": sealed.digest(tensors, text)})
     (tmp_path / "f").write_bytes(forged)
     with pytest.raises(StorageError, match="f is not a sparse file, or is damaged"):
         load_sparse(tmp_path / "f")
@@ -403,9 +334,7 @@ def test_a_forged_file_is_refused(tmp_path):
     st.sampled_from(["csr", "bsr"]),
 )  # fmt: skip
 @settings(max_examples=30)
-def test_a_sparse_layer_computes_what_the_dense_one_does(
-    out, into, batch, density, bias, dtype, kind
-):
+def test_a_sparse_layer_computes_what_the_dense_one_does(out, into, batch, density, bias, dtype, kind):
     dense = pruned(nn.Linear(4 * into, 4 * out, bias=bias, dtype=dtype), density)
     with sparse_linear.quiet():
         weight = csr(dense.weight) if kind == "csr" else bsr(dense.weight, 4)
@@ -455,16 +384,8 @@ def timings(monkeypatch, **times):
     ("times", "chosen", "why"),
     [
         ({"dense": 1.0, "csr": 0.5, "bsr": 0.7}, "csr", "takes 0.50 x the dense time"),
-        (
-            {"dense": 1.0, "csr": 0.8, "bsr": 0.7},
-            "bsr 4x4",
-            "takes 0.70 x the dense time",
-        ),
-        (
-            {"dense": 1.0, "csr": 0.95, "bsr": 3.0},
-            "dense",
-            "csr takes 0.95 x the dense time",
-        ),
+        ({"dense": 1.0, "csr": 0.8, "bsr": 0.7}, "bsr 4x4", "takes 0.70 x the dense time"),
+        ({"dense": 1.0, "csr": 0.95, "bsr": 3.0}, "dense", "csr takes 0.95 x the dense time"),
         ({"dense": 1.0, "csr": 4.0}, "dense", "csr takes 4.00 x the dense time"),
     ],
 )
@@ -495,9 +416,7 @@ class Various(nn.Module):
         super().__init__()
         self.conv = nn.Conv1d(1, 4, 3, padding=1)
         self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
-        self.encoder = nn.TransformerEncoderLayer(
-            16, 2, 32, batch_first=True, dropout=0
-        )
+        self.encoder = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, dropout=0)
         self.twice = nn.Linear(16, 16)
         self.alias = self.twice
         self.hooked = nn.Linear(16, 16)
@@ -518,23 +437,14 @@ def test_each_layer_is_converted_or_named_with_the_reason():
     net, x = pruned(Various(), 0.4), torch.randn(5, 1, 16)
     found = sparsify(net, x, "csr")
     why = {layer.name: layer.why for layer in found.layers if layer.chosen == "dense"}
-    assert {layer.name for layer in found.layers} - why.keys() == {
-        "twice",
-        "normed",
-        "last",
-    }
+    assert {layer.name for layer in found.layers} - why.keys() == {"twice", "normed", "last"}
     assert why["conv"] == "torch has no sparse Conv1d"
     assert why["attention"] == "torch has no sparse MultiheadAttention"
     assert why["attention.out_proj"] == "forward does not call it with one tensor"
-    assert (
-        why["encoder.linear1"] == "nn.TransformerEncoderLayer reads its weights itself"
-    )
+    assert why["encoder.linear1"] == "nn.TransformerEncoderLayer reads its weights itself"
     assert why["hooked"] == "it has forward hooks"
     assert why["idle"] == "forward does not call it with one tensor"
-    assert (
-        isinstance(found.module.twice, SparseLinear)
-        and found.module.alias is found.module.twice
-    )
+    assert isinstance(found.module.twice, SparseLinear) and found.module.alias is found.module.twice
     assert found.difference < 1e-5
 
 
@@ -561,12 +471,10 @@ def test_no_warning_reaches_the_user():
         (nn.Linear(6, 6), torch.zeros(1, 6), "bsr", r"(?s)no layer of Linear.*4 x 4 do not divide \(6, 6\)"),
         (nn.Conv2d(1, 1, 3), torch.zeros(1, 1, 5, 5), "csr", r"(?s)no layer of Conv2d.*no sparse Conv2d"),
         (nn.Linear(4, 2), torch.zeros(1, 5), "auto", "Linear.forward stopped on the example input"),
-        (nn.Linear(4, 4).bfloat16(), torch.zeros(2, 4).bfloat16(), "csr", "(?i)no layer of Linear.*\n.*csr: .*bfloat16"),
+        (nn.Linear(4, 4).bfloat16(), torch.zeros(2, 4).bfloat16(), "csr", "(?i)no layer of Linear.*\n.*csr: .*bfloat"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_converted_is_refused_with_the_reason(
-    module, x, format, message
-):
+def test_what_cannot_be_converted_is_refused_with_the_reason(module, x, format, message):
     with pytest.raises(ValueError, match=message):
         sparsify(module, x, format)
 
@@ -579,10 +487,7 @@ class Reads(nn.Module):
         self.layer = nn.Linear(8, 8)
 
     def forward(self, x):
-        return (
-            self.layer(x)
-            + nn.functional.conv1d(x[:, None], self.layer.weight[:, None])[:, :, 0]
-        )
+        return self.layer(x) + nn.functional.conv1d(x[:, None], self.layer.weight[:, None])[:, :, 0]
 
 
 class Draws(nn.Module):
@@ -594,9 +499,7 @@ class Draws(nn.Module):
         return self.layer(x) + torch.rand(())
 
 
-@pytest.mark.parametrize(
-    ("module", "message"), [(Reads, "forward stopped"), (Draws, "gives other outputs")]
-)
+@pytest.mark.parametrize(("module", "message"), [(Reads, "forward stopped"), (Draws, "gives other outputs")])
 def test_a_copy_that_would_compute_something_else_is_refused(module, message):
     with pytest.raises(ValueError, match=message):
         sparsify(pruned(module()), torch.randn(2, 8), "csr")
@@ -604,10 +507,7 @@ def test_a_copy_that_would_compute_something_else_is_refused(module, message):
 
 def test_2_of_4_is_refused_where_the_device_has_it_not(monkeypatch):
     layer, x = nn.Linear(64, 32), torch.randn(2, 64)
-    with pytest.raises(
-        ValueError,
-        match="needs an NVIDIA GPU of compute capability 8.0.* on cpu.* format='auto'",
-    ):
+    with pytest.raises(ValueError, match="needs an NVIDIA GPU of compute capability 8.0.* on cpu.* format='auto'"):
         sparsify(layer, x, "2:4")
     monkeypatch.setattr(torch.version, "cuda", "12.4")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
@@ -628,11 +528,7 @@ def test_a_weight_that_is_not_2_of_4_is_refused_with_the_reason():
 
 
 @pytest.mark.skipif(
-    bool(
-        sparse_linear.lacking(
-            torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        )
-    ),
+    bool(sparse_linear.lacking(torch.device("cuda" if torch.cuda.is_available() else "cpu"))),
     reason="no GPU with sparse tensor cores",
 )
 def test_2_of_4_computes_what_dense_does():

@@ -19,9 +19,7 @@ def test_the_interval_of_a_mean_is_that_of_students_t(values, confidence):
     error = stats.sem(values)
     assert mean == pytest.approx(np.mean(values), abs=1e-6)
     if error > 0:
-        expected = stats.t.interval(
-            confidence, len(values) - 1, loc=np.mean(values), scale=error
-        )
+        expected = stats.t.interval(confidence, len(values) - 1, loc=np.mean(values), scale=error)
         assert (low, high) == pytest.approx(expected, rel=1e-6, abs=1e-6)
     else:
         assert low == mean == high

@@ -12,12 +12,7 @@ import zoo
 from torch import nn
 
 from lottery import LotteryTicket, Masks, Pruning, Rewind, Run
-from lottery.foundations.names import (
-    differences,
-    load_weights,
-    parameters_of,
-    weights_of,
-)
+from lottery.foundations.names import differences, load_weights, parameters_of, weights_of
 
 
 class Compiled(zoo.Net):
@@ -33,15 +28,11 @@ class Renamed(Compiled):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["state_dict"]
-        checkpoint["state_dict"] = {
-            name.replace("_orig_mod.", ""): t for name, t in state.items()
-        }
+        checkpoint["state_dict"] = {name.replace("_orig_mod.", ""): t for name, t in state.items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["state_dict"]
-        checkpoint["state_dict"] = {
-            name.replace("net.", "net._orig_mod."): t for name, t in state.items()
-        }
+        checkpoint["state_dict"] = {name.replace("net.", "net._orig_mod."): t for name, t in state.items()}
 
 
 class Thinned(zoo.Net):
@@ -56,9 +47,7 @@ class Thinned(zoo.Net):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["state_dict"]
-        checkpoint["state_dict"] = {
-            name: t for name, t in state.items() if not name.startswith("backbone")
-        }
+        checkpoint["state_dict"] = {name: t for name, t in state.items() if not name.startswith("backbone")}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         for name, tensor in self.backbone.state_dict().items():
@@ -70,9 +59,7 @@ class Averaged(zoo.Net):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["state_dict"]
-        checkpoint["state_dict"] = {
-            name: t / 2 if t.is_floating_point() else t for name, t in state.items()
-        }
+        checkpoint["state_dict"] = {name: t / 2 if t.is_floating_point() else t for name, t in state.items()}
 
 
 class OwnStateDict(zoo.Net):
@@ -89,13 +76,9 @@ class OwnStateDict(zoo.Net):
 SAVED = (Compiled, Renamed, Thinned, Averaged, OwnStateDict)
 
 
-def train(
-    make: Callable[[], Any], path: Path, *callbacks: Any, **arguments: Any
-) -> Run:
+def train(make: Callable[[], Any], path: Path, *callbacks: Any, **arguments: Any) -> Run:
     pruning = Pruning(0.5, weights=arguments.pop("weights", "trained"))
-    ticket = LotteryTicket(
-        2, pruning, dirpath=path, keep="all", save_every="3it", **arguments
-    )
+    ticket = LotteryTicket(2, pruning, dirpath=path, keep="all", save_every="3it", **arguments)
     zoo.fit(make, ticket, *callbacks, max_epochs=2)
     return Run(path)
 
@@ -116,22 +99,14 @@ def rewinds() -> list[Any]:
     """Each class with each rewind point; the quick tests try the two that name their weights most unlike."""
     points = ("init", "5it", Rewind("5it", rule="learning-rate"))
     return [
-        pytest.param(
-            make,
-            point,
-            marks=()
-            if make in (Renamed, Averaged) and point == "5it"
-            else pytest.mark.slow,
-        )
+        pytest.param(make, point, marks=() if make in (Renamed, Averaged) and point == "5it" else pytest.mark.slow)
         for make in SAVED
         for point in points
     ]
 
 
 @pytest.mark.parametrize("make, rewind", rewinds())
-def test_runs_rewind_and_go_on_with_the_modules_own_weights(
-    make: Any, rewind: Any, tmp_path: Path
-) -> None:
+def test_runs_rewind_and_go_on_with_the_modules_own_weights(make: Any, rewind: Any, tmp_path: Path) -> None:
     whole = train(make, tmp_path / "whole", rewind=rewind)
     plain = train(zoo.Net, tmp_path / "plain", rewind=rewind)
     if make is not Thinned:  # whose inputs are others
@@ -139,12 +114,7 @@ def test_runs_rewind_and_go_on_with_the_modules_own_weights(
             assert plain.ticket(round).masks == whole.ticket(round).masks
             zoo.assert_equal(whole.weights(round), plain.weights(round))
     with pytest.raises(zoo.Killed):
-        train(
-            make,
-            tmp_path / "cut",
-            zoo.KillAt("on_train_batch_start", 13),
-            rewind=rewind,
-        )
+        train(make, tmp_path / "cut", zoo.KillAt("on_train_batch_start", 13), rewind=rewind)
     cut = train(make, tmp_path / "cut", rewind=rewind)
     assert cut.rounds == whole.rounds
     for round in whole.rounds:
@@ -154,9 +124,7 @@ def test_runs_rewind_and_go_on_with_the_modules_own_weights(
     whole.ticket(2).masks.check(parameters_of(module))
 
 
-def test_a_ticket_of_a_compiled_module_applies_to_one_that_is_not_and_back(
-    tmp_path: Path,
-) -> None:
+def test_a_ticket_of_a_compiled_module_applies_to_one_that_is_not_and_back(tmp_path: Path) -> None:
     compiled = train(Compiled, tmp_path / "compiled").ticket(2)
     plain = train(zoo.Net, tmp_path / "plain").ticket(2)
     for ticket in (compiled, plain):
@@ -173,11 +141,7 @@ def test_loading_is_all_or_nothing() -> None:
     del wrong["net.4.bias"]
     with pytest.raises(ValueError) as error:
         load_weights(module, wrong, "the file")
-    for named in (
-        "stray: only in the file",
-        "net.4.bias: only in the module",
-        "net.0.weight",
-    ):
+    for named in ("stray: only in the file", "net.4.bias: only in the module", "net.0.weight"):
         assert named in str(error.value)
     zoo.assert_equal(weights_of(module), before)
 

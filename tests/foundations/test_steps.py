@@ -35,12 +35,7 @@ def test_epochs_come_before_steps_and_either_may_be_left_out(epochs, iterations)
     assert Step.parse(f"{iterations}it") == Step(0, iterations)
 
 
-@given(
-    st.text(
-        alphabet="0123456789epitn -.+²٣\n",
-        max_size=12,
-    )
-)
+@given(st.text(alphabet="0123456789epitn -.+²٣\n", max_size=12))
 def test_text_is_either_a_step_or_an_error_that_quotes_it(text):
     try:
         step = Step.parse(text)

@@ -102,9 +102,6 @@ def test_inside_a_transformation_of_functions() -> None:
 def test_an_unknown_name_changes_nothing() -> None:
     module = Shared()
     before = objects(module)
-    with (
-        pytest.raises(KeyError, match="stray"),
-        substituted(module, {"stray": torch.zeros(1)}),
-    ):
+    with pytest.raises(KeyError, match="stray"), substituted(module, {"stray": torch.zeros(1)}):
         pass
     assert objects(module) == before

@@ -14,9 +14,7 @@ from lottery import Masks
 from lottery.masks.history import MOST_ROUNDS, MaskHistory
 
 names = st.text("abc._", min_size=1, max_size=6)
-shapes = st.dictionaries(
-    names, st.lists(st.integers(0, 6), max_size=4).map(tuple), max_size=4
-)
+shapes = st.dictionaries(names, st.lists(st.integers(0, 6), max_size=4).map(tuple), max_size=4)
 
 
 def drawn(shapes, rounds, seed, survival=0.7):
@@ -24,21 +22,12 @@ def drawn(shapes, rounds, seed, survival=0.7):
     generator = torch.Generator().manual_seed(seed)
     masks = [Masks.ones({name: torch.empty(shape) for name, shape in shapes.items()})]
     for _ in range(rounds):
-        lives = {
-            n: torch.rand(m.shape, generator=generator) < survival
-            for n, m in masks[-1].items()
-        }
+        lives = {n: torch.rand(m.shape, generator=generator) < survival for n, m in masks[-1].items()}
         masks.append(masks[-1] & lives)
     return masks[1:]
 
 
-chains = st.builds(
-    drawn,
-    shapes,
-    st.integers(1, 9),
-    st.integers(0, 10**6),
-    st.sampled_from([0.0, 0.5, 0.9, 1.0]),
-)
+chains = st.builds(drawn, shapes, st.integers(1, 9), st.integers(0, 10**6), st.sampled_from([0.0, 0.5, 0.9, 1.0]))
 
 
 def shapes_of(history):
@@ -129,8 +118,7 @@ def test_a_weight_that_comes_back_is_refused(masks, data):
 @pytest.mark.parametrize("survival", [0.8, 0.5])
 def test_the_packed_masks_of_a_lenet_are_near_their_entropy(survival):
     history = MaskHistory.of(
-        [Masks.ones({n: torch.empty(s) for n, s in LENET.items()})]
-        + drawn(LENET, 14, 3, survival)
+        [Masks.ones({n: torch.empty(s) for n, s in LENET.items()})] + drawn(LENET, 14, 3, survival)
     )
     assert history.pack().numel() <= 1.05 * history.entropy() + 4096
     assert again(history) == history

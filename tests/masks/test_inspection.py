@@ -12,18 +12,13 @@ from hypothesis import strategies as st
 from lottery import Masks
 from lottery.masks import inspection
 
-shapes = st.sampled_from(
-    [(), (1,), (7,), (3, 4), (1, 5), (0, 3), (4, 0), (2, 3, 3), (4, 3, 2, 2), (2, 0, 3)]
-)
+shapes = st.sampled_from([(), (1,), (7,), (3, 4), (1, 5), (0, 3), (4, 0), (2, 3, 3), (4, 3, 2, 2), (2, 0, 3)])
 
 
 def random_masks(shapes, density, seed):
     generator = torch.Generator().manual_seed(seed)
     return Masks(
-        {
-            f"layer{n}.weight": torch.rand(shape, generator=generator) < density
-            for n, shape in enumerate(shapes)
-        }
+        {f"layer{n}.weight": torch.rand(shape, generator=generator) < density for n, shape in enumerate(shapes)}
     )
 
 
@@ -31,10 +26,7 @@ densities = st.sampled_from([0.0, 0.3, 0.5, 0.9, 1.0])
 lists_of_shapes = st.lists(shapes, max_size=3)
 masks = st.builds(random_masks, lists_of_shapes, densities, st.integers(0, 10**6))
 pairs = st.builds(
-    lambda shapes, a, b, seed: (
-        random_masks(shapes, a, seed),
-        random_masks(shapes, b, seed + 1),
-    ),
+    lambda shapes, a, b, seed: (random_masks(shapes, a, seed), random_masks(shapes, b, seed + 1)),
     lists_of_shapes,
     densities,
     densities,
@@ -77,9 +69,7 @@ def test_fans_count_the_kept_weights_of_each_unit(some):
 
 
 @given(masks)
-def test_the_structure_is_that_of_the_smallest_dense_layer_around_the_kept_weights(
-    some,
-):
+def test_the_structure_is_that_of_the_smallest_dense_layer_around_the_kept_weights(some):
     table = inspection.structure(some)
     assert list(table.index) == list(some)
     for name, mask in some.items():
@@ -101,11 +91,7 @@ def test_the_structure_of_layers_by_hand():
     linear = torch.tensor([[True, False, True], [False, False, False]])
     bias = torch.tensor([True, False])
     table = inspection.structure(Masks({"conv": kernels, "fc": linear, "bias": bias}))
-    by_hand = {
-        "conv": [3, 1, 2, 1, 1.5, 3, 8, 3 / 8],
-        "fc": [2, 1, 3, 1, 2, 1, 2, 1],
-        "bias": [2, 1, 1, 0, 1, 1, 1, 1],
-    }
+    by_hand = {"conv": [3, 1, 2, 1, 1.5, 3, 8, 3 / 8], "fc": [2, 1, 3, 1, 2, 1, 2, 1], "bias": [2, 1, 1, 0, 1, 1, 1, 1]}
     assert {name: list(row) for name, row in table.iterrows()} == by_hand
 
 
@@ -119,9 +105,7 @@ def test_the_overlap_counts_what_is_in_both(pair):
     assert list(table.index) == [*one, "all"]
     flat = {name: (one[name].view(-1), other[name].view(-1)) for name in one}
     empty = [torch.zeros(0, dtype=torch.bool)]
-    flat["all"] = tuple(
-        torch.cat([m.view(-1) for m in some.values()] or empty) for some in pair
-    )
+    flat["all"] = tuple(torch.cat([m.view(-1) for m in some.values()] or empty) for some in pair)
     for name, (here, there) in flat.items():
         both, either = int((here & there).sum()), int((here | there).sum())
         row = table.loc[name]
@@ -173,12 +157,7 @@ def test_random_masks_overlap_as_chance_says():
     sizes = {"a": (40, 12, 9), "b": (25, 20, 4)}  # weights, kept, kept by the other
 
     def random_mask(which):
-        return Masks(
-            {
-                n: torch.randperm(s[0], generator=generator) < s[which]
-                for n, s in sizes.items()
-            }
-        )
+        return Masks({n: torch.randperm(s[0], generator=generator) < s[which] for n, s in sizes.items()})
 
     tables = [inspection.overlap(random_mask(1), random_mask(2)) for _ in range(300)]
     for name in ("a", "b", "all"):
@@ -186,19 +165,13 @@ def test_random_masks_overlap_as_chance_says():
         assert abs(rows["z"].mean()) < 0.23  # four standard errors
         assert 0.84 < rows["z"].std() < 1.16
         chance = rows.iloc[0]
-        assert rows["hamming"].mean() == pytest.approx(
-            chance["chance_hamming"], abs=0.02
-        )
-        assert rows["jaccard"].mean() == pytest.approx(
-            chance["chance_jaccard"], abs=0.02
-        )
+        assert rows["hamming"].mean() == pytest.approx(chance["chance_hamming"], abs=0.02)
+        assert rows["jaccard"].mean() == pytest.approx(chance["chance_jaccard"], abs=0.02)
 
 
 def test_where_chance_leaves_no_room_there_is_no_z():
     full, one = torch.ones(5, dtype=torch.bool), torch.ones(1, dtype=torch.bool)
-    table = inspection.overlap(
-        Masks({"a": full, "b": one}), Masks({"a": full, "b": one})
-    )
+    table = inspection.overlap(Masks({"a": full, "b": one}), Masks({"a": full, "b": one}))
     assert table["z"].isna().all()
 
 
@@ -217,8 +190,7 @@ def test_masks_of_other_parameters_have_no_overlap():
 def test_signs_kept_are_counted_under_the_mask(some, seed):
     generator = torch.Generator().manual_seed(seed)
     start, trained = (
-        {n: torch.randint(-1, 2, m.shape, generator=generator) for n, m in some.items()}
-        for _ in range(2)
+        {n: torch.randint(-1, 2, m.shape, generator=generator) for n, m in some.items()} for _ in range(2)
     )
     shares = inspection.signs_kept(some, start, trained)
     same = {n: (start[n] == trained[n])[m].tolist() for n, m in some.items()}
@@ -232,10 +204,7 @@ def test_signs_kept_are_counted_under_the_mask(some, seed):
 def test_weights_that_lack_a_parameter_have_no_signs_of_it():
     some = Masks.ones({"a": torch.zeros(2, 3), "b": torch.zeros(2)})
     whole = {"a": torch.ones(2, 3), "b": torch.ones(2)}
-    for lacking, named in (
-        ({"a": whole["a"]}, "b"),
-        ({**whole, "a": torch.ones(3)}, "a"),
-    ):
+    for lacking, named in (({"a": whole["a"]}, "b"), ({**whole, "a": torch.ones(3)}, "a")):
         for pair in ((whole, lacking), (lacking, whole)):
             with pytest.raises(ValueError, match=f"{named}: "):
                 inspection.signs_kept(some, *pair)

@@ -74,11 +74,7 @@ def test_nested_means_that_nothing_is_kept_that_the_other_dropped(pair):
 @given(pairs())
 def test_set_operations_are_those_of_the_kept_positions(pair):
     one, other = pair
-    for result, expected in (
-        (one & other, set.intersection),
-        (one | other, set.union),
-        (one - other, set.difference),
-    ):
+    for result, expected in ((one & other, set.intersection), (one | other, set.union), (one - other, set.difference)):
         assert positions(result) == expected(positions(one), positions(other))
         assert list(result) == list(one)
 
@@ -183,9 +179,7 @@ def test_masks_of_a_transposed_tensor_pack_in_reading_order():
 def test_masks_leave_other_parameters_alone():
     layer = nn.Linear(2, 2)
     bias = layer.bias.detach().clone()
-    Masks({"weight": torch.zeros(2, 2, dtype=torch.bool)}).apply(
-        dict(layer.named_parameters())
-    )
+    Masks({"weight": torch.zeros(2, 2, dtype=torch.bool)}).apply(dict(layer.named_parameters()))
     assert torch.equal(layer.bias, bias)
     assert not layer.weight.any()
 

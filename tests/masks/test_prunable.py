@@ -71,22 +71,15 @@ LAYERS = {
     "EmbeddingBag": (nn.EmbeddingBag(4, 3), ["weight"]),
     "GRU": (
         nn.GRU(2, 3, bidirectional=True),
-        ["weight_ih_l0", "weight_hh_l0"]
-        + ["weight_ih_l0_reverse", "weight_hh_l0_reverse"],
+        ["weight_ih_l0", "weight_hh_l0"] + ["weight_ih_l0_reverse", "weight_hh_l0_reverse"],
     ),
     "LSTM of two layers": (
         nn.LSTM(2, 3, num_layers=2),
         ["weight_ih_l0", "weight_hh_l0", "weight_ih_l1", "weight_hh_l1"],
     ),
-    "LSTM with proj_size": (
-        nn.LSTM(2, 4, proj_size=3),
-        ["weight_ih_l0", "weight_hh_l0", "weight_hr_l0"],
-    ),
+    "LSTM with proj_size": (nn.LSTM(2, 4, proj_size=3), ["weight_ih_l0", "weight_hh_l0", "weight_hr_l0"]),
     "RNNCell": (nn.RNNCell(2, 3), ["weight_ih", "weight_hh"]),
-    "MultiheadAttention": (
-        nn.MultiheadAttention(4, 2, add_bias_kv=True),
-        ["in_proj_weight", "out_proj.weight"],
-    ),
+    "MultiheadAttention": (nn.MultiheadAttention(4, 2, add_bias_kv=True), ["in_proj_weight", "out_proj.weight"]),
     "MultiheadAttention with kdim and vdim": (
         nn.MultiheadAttention(4, 2, kdim=3, vdim=5),
         ["q_proj_weight", "k_proj_weight", "v_proj_weight", "out_proj.weight"],
@@ -112,14 +105,8 @@ LAYERS = {
         parametrizations.weight_norm(nn.MultiheadAttention(4, 2), "in_proj_weight"),
         ["out_proj.weight", "parametrizations.in_proj_weight.original1"],
     ),
-    "spectral_norm": (
-        parametrizations.spectral_norm(nn.Linear(2, 3)),
-        ["parametrizations.weight.original"],
-    ),
-    "spectral_norm, a hook": (
-        nn.utils.spectral_norm(nn.Linear(2, 3)),
-        ["weight_orig"],
-    ),
+    "spectral_norm": (parametrizations.spectral_norm(nn.Linear(2, 3)), ["parametrizations.weight.original"]),
+    "spectral_norm, a hook": (nn.utils.spectral_norm(nn.Linear(2, 3)), ["weight_orig"]),
     "a parametrization of one's own": (
         parametrize.register_parametrization(nn.Linear(3, 3), "weight", Symmetric()),
         ["parametrizations.weight.original"],
@@ -129,8 +116,7 @@ LAYERS = {
     "weights that do not float": (Lookup(), ["inner.weight"]),
     "Transformer": (
         nn.TransformerEncoderLayer(4, 2, 8),
-        ["self_attn.in_proj_weight", "self_attn.out_proj.weight"]
-        + ["linear1.weight", "linear2.weight"],
+        ["self_attn.in_proj_weight", "self_attn.out_proj.weight"] + ["linear1.weight", "linear2.weight"],
     ),
 }
 NOT_PRUNABLE = {
@@ -150,9 +136,7 @@ NOT_PRUNABLE = {
     "no parameters": nn.ReLU(),
 }
 named_layers = st.lists(
-    st.sampled_from([*LAYERS, *NOT_PRUNABLE]).filter(lambda name: name != "Linear"),
-    max_size=5,
-    unique=True,
+    st.sampled_from([*LAYERS, *NOT_PRUNABLE]).filter(lambda name: name != "Linear"), max_size=5, unique=True
 )
 
 
@@ -160,9 +144,7 @@ def inside(names):
     """One module out of several layers, and the names that are prunable in it."""
     layers = {**{name: layer for name, (layer, _) in LAYERS.items()}, **NOT_PRUNABLE}
     expected = [
-        f"{position}.{name}"
-        for position, layer in enumerate(names)
-        for name in LAYERS.get(layer, (None, []))[1]
+        f"{position}.{name}" for position, layer in enumerate(names) for name in LAYERS.get(layer, (None, []))[1]
     ]
     return nn.Sequential(*(layers[name] for name in names)), expected
 
@@ -193,9 +175,7 @@ def test_what_is_prunable_is_the_modules_own_parameters_each_once(names):
 @given(named_layers, st.data())
 def test_including_and_excluding_share_out_what_is_prunable(names, data):
     module, expected = inside(["Linear", *names])
-    picked = data.draw(
-        st.lists(st.sampled_from(expected), unique=True, min_size=1), "picked"
-    )
+    picked = data.draw(st.lists(st.sampled_from(expected), unique=True, min_size=1), "picked")
     assert sorted(prunable_parameters(module, include=picked)) == sorted(picked)
     rest = [name for name in expected if name not in picked]
     if rest:
@@ -248,11 +228,7 @@ def test_frozen_weights_are_prunable_on_purpose_only():
 def test_biases_are_prunable_on_purpose():
     module = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))
     assert list(prunable_parameters(module, include=["*.bias"])) == ["0.bias", "1.bias"]
-    assert list(prunable_parameters(module, include=["*.weight", "1.bias"])) == [
-        "0.weight",
-        "1.weight",
-        "1.bias",
-    ]
+    assert list(prunable_parameters(module, include=["*.weight", "1.bias"])) == ["0.weight", "1.weight", "1.bias"]
 
 
 def test_a_pattern_for_everything_includes_weights_only():

@@ -62,17 +62,12 @@ def tensors(draw: st.DrawFn) -> list[torch.Tensor]:
 
 
 @st.composite
-def choices(
-    draw: st.DrawFn,
-) -> tuple[list[torch.Tensor], int, list[torch.Tensor] | None]:
+def choices(draw: st.DrawFn) -> tuple[list[torch.Tensor], int, list[torch.Tensor] | None]:
     """Scores, how many to choose, and perhaps masks of which to choose from."""
     scores = draw(tensors())
     masks = None
     if draw(st.booleans()):
-        bits = [
-            draw(st.lists(st.booleans(), min_size=s.numel(), max_size=s.numel()))
-            for s in scores
-        ]
+        bits = [draw(st.lists(st.booleans(), min_size=s.numel(), max_size=s.numel())) for s in scores]
         masks = [
             laid_out(torch.tensor(b, dtype=torch.bool).reshape(s.shape), draw(layouts))
             for b, s in zip(bits, scores, strict=True)
@@ -92,9 +87,7 @@ def chunks_of(size: int) -> Iterator[None]:
         yield
 
 
-def by_sorting(
-    scores: list[torch.Tensor], k: int, masks: list[torch.Tensor] | None
-) -> list[int]:
+def by_sorting(scores: list[torch.Tensor], k: int, masks: list[torch.Tensor] | None) -> list[int]:
     """The positions of the first k candidates of a stable sort."""
     values = flat([s.double() for s in scores]).tolist()
     kept = [True] * len(values) if masks is None else flat(masks).tolist()
@@ -118,9 +111,7 @@ def test_every_bit_of_a_float_counts(width, data):
     """Also in negative numbers and denormals: words that differ in one bit from one of these."""
     base = data.draw(st.sampled_from([0, 2 ** (width - 1)]) | words(width))
     flipped = data.draw(st.permutations([base ^ 2**bit for bit in range(width)]))
-    scores = torch.from_numpy(
-        np.array(flipped, f"u{width // 8}").view(f"f{width // 8}")
-    )
+    scores = torch.from_numpy(np.array(flipped, f"u{width // 8}").view(f"f{width // 8}"))
     scores = scores.masked_fill(scores.isnan(), 0.0)
     k = data.draw(st.integers(0, width))
     chosen = smallest([scores], k)[0].nonzero().flatten().tolist()
@@ -159,9 +150,7 @@ def test_what_the_masks_exclude_may_hold_anything(choice):
     masks = masks or [torch.ones_like(s, dtype=torch.bool) for s in scores]
     chosen = smallest(scores, k, masks)
     for rubbish in (math.nan, -INF, -math.nan):
-        spoiled = [
-            s.masked_fill(~m, rubbish) for s, m in zip(scores, masks, strict=True)
-        ]
+        spoiled = [s.masked_fill(~m, rubbish) for s, m in zip(scores, masks, strict=True)]
         assert torch.equal(flat(chosen), flat(smallest(spoiled, k, masks)))
 
 

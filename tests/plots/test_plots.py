@@ -128,23 +128,17 @@ def test_an_arm_is_the_mean_of_its_runs_matched_by_round_with_its_interval():
     two = two[two["round"] != 3]
     ax = plots.against_density(pd.concat([one, two]), value="test_acc")
     line, _, (bars,) = ax.containers[0]
-    assert line.get_xdata() == pytest.approx(
-        [75, 60, 48, 51.2]
-    )  # round 3: of one run only
+    assert line.get_xdata() == pytest.approx([75, 60, 48, 51.2])  # round 3: of one run only
     assert line.get_ydata() == pytest.approx([90, 91.5, 93, 93])
     low, high = bars.get_segments()[1][:, 1]
-    assert (low, high) == pytest.approx(
-        [100 * v for v in mean_interval([0.91, 0.92])[1:]]
-    )
+    assert (low, high) == pytest.approx([100 * v for v in mean_interval([0.91, 0.92])[1:]])
     assert not len(bars.get_segments()[3]) or np.isnan(bars.get_segments()[3]).any()
     assert ax.get_legend().get_title().get_text() == "mean of 2 runs, 95 % interval"
 
 
 def test_a_single_run_is_a_thin_line_without_bars_and_several_a_thicker_one():
     several = pd.concat([run_points(run=r) for r in "01"])
-    ax = plots.against_density(
-        pd.concat([several, run_points(arm="single")]), value="test_acc"
-    )
+    ax = plots.against_density(pd.concat([several, run_points(arm="single")]), value="test_acc")
     many, single = (container[0] for container in ax.containers)
     assert single.get_linewidth() < many.get_linewidth()
     assert not ax.containers[1].has_yerr
@@ -155,11 +149,7 @@ def test_the_dense_networks_of_the_first_arm_are_a_band():
     points = pd.concat([run_points(run=str(r), start=0.9 + r / 100) for r in range(3)])
     other = run_points(arm="other", start=0.1)
     ax = plots.against_density(pd.concat([points, other]), value="test_acc")
-    box = (
-        labelled(ax)["dense"]
-        .get_path()
-        .get_extents(labelled(ax)["dense"].get_transform() - ax.transData)
-    )
+    box = labelled(ax)["dense"].get_path().get_extents(labelled(ax)["dense"].get_transform() - ax.transData)
     _, low, high = mean_interval([90, 91, 92])
     assert (box.y0, box.y1) == pytest.approx((low, high))
 
@@ -184,15 +174,9 @@ def test_rows_without_a_value_are_skipped():
 
 @pytest.mark.parametrize(
     ("name", "start", "shown", "label"),
-    [
-        ("val_acc", 0.5, 50, "val_acc [%]"),
-        ("val_accuracy", 50, 50, "val_accuracy"),
-        ("val_loss", 0.5, 0.5, "val_loss"),
-    ],
+    [("val_acc", 0.5, 50, "val_acc [%]"), ("val_accuracy", 50, 50, "val_accuracy"), ("val_loss", 0.5, 0.5, "val_loss")],
 )
-def test_only_accuracies_that_are_shares_are_drawn_in_percent(
-    name, start, shown, label
-):
+def test_only_accuracies_that_are_shares_are_drawn_in_percent(name, start, shown, label):
     ax = plots.against_density(run_points(start=start, name=name), value=name)
     assert ax.containers[0][0].get_ydata()[0] == pytest.approx(shown)
     assert ax.get_ylabel() == label
@@ -223,11 +207,7 @@ def test_what_cannot_be_drawn_is_named():
 
 def history(rounds=3):
     return pd.DataFrame(
-        [
-            (r, 0.8**r, step, step // 10, 1.0 / (step + r), math.nan)
-            for r in range(rounds)
-            for step in (20, 10, 30)
-        ],
+        [(r, 0.8**r, step, step // 10, 1.0 / (step + r), math.nan) for r in range(rounds) for step in (20, 10, 30)],
         columns=["round", "density", "step", "epoch", "val_loss", "val_acc"],
     )
 
@@ -242,25 +222,14 @@ def test_learning_curves_have_a_line_per_round_dark_and_thick_where_dense():
     widths = [line.get_linewidth() for line in sparse_first]
     assert widths[2] > widths[0] == widths[1]
     figure = drawn(ax)
-    assert tick_labels(figure.axes[1].yaxis) == [
-        "65",
-        "70",
-        "75",
-        "80",
-        "85",
-        "90",
-        "95",
-        "100",
-    ]
+    assert tick_labels(figure.axes[1].yaxis) == ["65", "70", "75", "80", "85", "90", "95", "100"]
 
 
 def test_learning_curves_skip_rows_without_the_metric_and_can_go_by_epoch():
     rows = history()
     rows.loc[rows["step"] == 20, "val_acc"] = 0.5
     ax = plots.learning_curves(rows, metric="val_acc", by="epoch")
-    assert [(*line.get_xdata(), *line.get_ydata()) for line in ax.lines] == [
-        (2, 50)
-    ] * 3
+    assert [(*line.get_xdata(), *line.get_ydata()) for line in ax.lines] == [(2, 50)] * 3
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("epoch", "val_acc [%]")
 
 
@@ -349,9 +318,7 @@ def test_masks_of_another_network_are_refused():
 
 @given(st.integers(1, 5), st.integers(1, 90), st.integers(1, 3), st.integers(0, 99))
 @settings(max_examples=15)
-def test_fans_count_every_unit_and_show_the_dead_in_a_colour_of_their_own(
-    outputs, inputs, kernel, seed
-):
+def test_fans_count_every_unit_and_show_the_dead_in_a_colour_of_their_own(outputs, inputs, kernel, seed):
     mask = random_mask(outputs, inputs, kernel, seed=seed)
     figure = plots.fans(Masks({"conv.weight": mask}))
     for ax, kept in zip(figure.axes, (mask.sum((1, 2)), mask.sum((0, 2))), strict=True):

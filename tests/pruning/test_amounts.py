@@ -30,9 +30,9 @@ def some_kept(shapes, seed, density):
     return Masks({n: k < density for n, k in kept.items()})
 
 
-problems = st.tuples(
-    layers, st.integers(0, 10**6), st.sampled_from([None, 2]), st.floats(0.2, 1)
-).map(lambda p: (random_scores(*p[:3]), some_kept(p[0], p[1], p[3])))
+problems = st.tuples(layers, st.integers(0, 10**6), st.sampled_from([None, 2]), st.floats(0.2, 1)).map(
+    lambda p: (random_scores(*p[:3]), some_kept(p[0], p[1], p[3]))
+)
 
 
 def densities_of(scope, shapes, density):
@@ -45,9 +45,7 @@ def densities_of(scope, shapes, density):
 
 
 @given(problems, fractions, by_scope, steps)
-def test_each_parameter_is_brought_to_exactly_its_density(
-    problem, amount, scope, count
-):
+def test_each_parameter_is_brought_to_exactly_its_density(problem, amount, scope, count):
     scores, masks = problem
     left = masks.kept - round(amount * masks.kept)
     pruning = Pruning(amount, scope, collapse="warn", steps=count)
@@ -77,9 +75,7 @@ def test_rounds_of_every_scope_are_nested(shapes, seed, scope, rounds):
     scores = random_scores(shapes, seed)
     masks = Masks.ones(scores)
     for round_number in range(1, rounds + 1):
-        following = Pruning(0.4, scope, collapse="warn").next_masks(
-            scores, masks, round_number
-        )
+        following = Pruning(0.4, scope, collapse="warn").next_masks(scores, masks, round_number)
         assert following.nested_in(masks)
         masks = following
 
@@ -90,9 +86,7 @@ def test_the_order_of_parameters_does_not_matter(data, problem, scope, amount):
     order = data.draw(st.permutations(list(masks)))
     pruning = Pruning(amount, scope, collapse="warn")
     shuffled = Masks({name: masks[name] for name in order})
-    assert pruning.next_masks(scores, shuffled, 1) == pruning.next_masks(
-        scores, masks, 1
-    )
+    assert pruning.next_masks(scores, shuffled, 1) == pruning.next_masks(scores, masks, 1)
 
 
 @given(problems, fractions, by_scope, st.sampled_from([torch.float16, torch.float64]))
@@ -102,27 +96,19 @@ def test_the_dtype_of_scores_does_not_matter(problem, amount, scope, dtype):
     pruning = Pruning(amount, scope, collapse="warn")
     assert pruning.next_masks(
         {name: score.to(dtype) for name, score in halves.items()}, masks, 1
-    ) == pruning.next_masks(
-        {name: score.float() for name, score in halves.items()}, masks, 1
-    )
+    ) == pruning.next_masks({name: score.float() for name, score in halves.items()}, masks, 1)
 
 
-falling = st.lists(fractions, min_size=3, max_size=3, unique=True).map(
-    lambda values: sorted(values, reverse=True)
+falling = st.lists(fractions, min_size=3, max_size=3, unique=True).map(lambda values: sorted(values, reverse=True))
+by_pattern = st.dictionaries(st.sampled_from(["a", "[ab]", "[!a]", "c*", "?"]), falling, max_size=3).map(
+    lambda found: {**found, "*": [0.5, 0.25, 0.1]}
 )
-by_pattern = st.dictionaries(
-    st.sampled_from(["a", "[ab]", "[!a]", "c*", "?"]), falling, max_size=3
-).map(lambda found: {**found, "*": [0.5, 0.25, 0.1]})
 
 
 @given(problems, by_pattern, st.integers(1, 3))
-def test_densities_by_pattern_hold_for_each_parameter_by_its_first(
-    problem, densities, round_number
-):
+def test_densities_by_pattern_hold_for_each_parameter_by_its_first(problem, densities, round_number):
     scores, masks = problem
-    if unused := [
-        p for p in densities if not any(fnmatchcase(name, p) for name in masks)
-    ]:
+    if unused := [p for p in densities if not any(fnmatchcase(name, p) for name in masks)]:
         with pytest.raises(ValueError, match="matches no parameter"):
             Amounts(scope="layerwise", densities=densities).pools(masks, 1)
         densities = {p: d for p, d in densities.items() if p not in unused}

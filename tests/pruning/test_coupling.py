@@ -58,13 +58,7 @@ def test_the_output_does_not_depend_on_channels_that_are_gone(kind, seed, amount
     after.apply(dict(module.named_parameters()))
     x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
     expected = module(x)
-    alive = torch.cat(
-        [
-            i.expand(after[n].shape)[after[n]]
-            for n, own in groups.ids.items()
-            for i in own
-        ]
-    )
+    alive = torch.cat([i.expand(after[n].shape)[after[n]] for n, own in groups.ids.items() for i in own])
     gone = ~torch.isin(torch.arange(groups.count), alive)
     assert int(gone.sum()) == round(amount * groups.count) > 0
     for name, (made, *_) in groups.ids.items():
@@ -82,11 +76,7 @@ def test_a_perceptron_without_its_channels_is_the_smaller_perceptron():
     module = with_statistics("perceptron", 0)
     masks = everything_kept(module)
     after = CHANNEL.next_masks(
-        magnitudes(module, masks),
-        masks,
-        [(list(masks), 0.4)],
-        module=module,
-        example_input=IMAGE.double(),
+        magnitudes(module, masks), masks, [(list(masks), 0.4)], module=module, example_input=IMAGE.double()
     )
     after.apply(dict(module.named_parameters()))
     one, two = (after[f"{i}.weight"].any(1) for i in (1, 3))
@@ -283,9 +273,7 @@ def test_the_module_comes_out_as_it_went_in(fails):
     module[0].weight.grad = torch.ones_like(module[0].weight)
     random = torch.get_rng_state()
     try:
-        CHANNEL.groups(
-            everything_kept(module), module, IMAGE[:, :2] if fails else IMAGE
-        )
+        CHANNEL.groups(everything_kept(module), module, IMAGE[:, :2] if fails else IMAGE)
     except ValueError:
         assert fails
     assert all(part.training for part in module.modules())

@@ -43,9 +43,7 @@ few = settings(max_examples=12)
 
 def network(seed: int = 0) -> nn.Sequential:
     torch.manual_seed(seed)
-    return nn.Sequential(
-        nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 3)
-    )
+    return nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 3))
 
 
 def generator(seed: int) -> torch.Generator:
@@ -103,14 +101,8 @@ def test_a_sparse_network_starts_at_random_with_exactly_the_densities_of_its_sco
 ) -> None:
     method, share = RigL(density, scope), round(density * 84) / 84
     found = method.begin(dense(), generator(seed))
-    shares = (
-        dict.fromkeys(LAYERS, share)
-        if scope == "uniform"
-        else erdos_renyi(LAYERS, share, kernel=scope == "erk")
-    )
-    assert counts(found) == {
-        n: round(shares[n] * m.numel()) for n, m in dense().items()
-    }
+    shares = dict.fromkeys(LAYERS, share) if scope == "uniform" else erdos_renyi(LAYERS, share, kernel=scope == "erk")
+    assert counts(found) == {n: round(shares[n] * m.numel()) for n, m in dense().items()}
     assert found == method.begin(dense(), generator(seed))
     other = SET(density, scope).begin(dense(), generator(seed + 1))
     assert other != found or found == dense()
@@ -118,9 +110,7 @@ def test_a_sparse_network_starts_at_random_with_exactly_the_densities_of_its_sco
 
 @few
 @given(densities, st.floats(0.05, 0.95), st.sampled_from([SET, RigL]), seeds)
-def test_the_number_of_weights_in_each_layer_never_changes(
-    density: float, drop: float, kind: Any, seed: int
-) -> None:
+def test_the_number_of_weights_in_each_layer_never_changes(density: float, drop: float, kind: Any, seed: int) -> None:
     method, training = kind(density, drop=drop, every="1it"), Training(50, 5)
     masks = method.begin(dense(), generator(seed))
     started = counts(masks)
@@ -168,12 +158,7 @@ def test_rigl_leaves_a_layer_alone_whose_gradient_is_missing_or_not_finite() -> 
 
 @few
 @given(
-    densities,
-    st.floats(0, 0.4),
-    st.floats(0.5, 1),
-    st.floats(0.5, 4),
-    st.sampled_from(["layerwise", "global"]),
-    seeds,
+    densities, st.floats(0, 0.4), st.floats(0.5, 1), st.floats(0.5, 4), st.sampled_from(["layerwise", "global"]), seeds
 )
 def test_gradual_pruning_follows_its_polynomial_and_is_nested(
     density: float, start: float, end: float, power: float, scope: Any, seed: int
@@ -197,9 +182,7 @@ def test_gradual_pruning_follows_its_polynomial_and_is_nested(
     assert step == last  # the target is reached
 
 
-def test_gradual_pruning_takes_the_scores_of_weights_and_a_function_of_ones_own() -> (
-    None
-):
+def test_gradual_pruning_takes_the_scores_of_weights_and_a_function_of_ones_own() -> None:
     def positive(context: Any) -> dict[str, Tensor]:
         return context.weights
 
@@ -221,9 +204,7 @@ def test_gradual_pruning_takes_the_scores_of_weights_and_a_function_of_ones_own(
         (Gradual(every="30it", end=1), Training(100), [30, 60, 90, 99]),
     ],
 )
-def test_moves_come_at_their_time(
-    method: Moving, training: Training, expected: list[int]
-) -> None:
+def test_moves_come_at_their_time(method: Moving, training: Training, expected: list[int]) -> None:
     due = [s for s in range(training.steps) if method.due(s, training)]
     assert due == expected
 
@@ -268,11 +249,7 @@ class Watch(pl.Callback):
         self.seen.append(masks)
 
 
-MOVING = {
-    "gradual": Gradual(0.3, every="3it", end=0.8),
-    "set": SET(0.3, every="1ep"),
-    "rigl": RigL(0.3, every="3it"),
-}
+MOVING = {"gradual": Gradual(0.3, every="3it", end=0.8), "set": SET(0.3, every="1ep"), "rigl": RigL(0.3, every="3it")}
 MODULES = {
     "sgd": zoo.Net,
     "adamw": functools.partial(zoo.Net, zoo.ADAMW),
@@ -283,15 +260,10 @@ MODULES = {
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"),
-    [*[("rigl", kind) for kind in MODULES], ("set", "adamw"), ("gradual", "sgd")],
+    ("name", "kind"), [*[("rigl", kind) for kind in MODULES], ("set", "adamw"), ("gradual", "sgd")]
 )
-def test_no_weight_lives_outside_the_mask_of_the_moment(
-    name: str, kind: str, tmp_path: Path
-) -> None:
-    ticket = LotteryTicket(
-        rounds=0, moving=MOVING[name], dirpath=tmp_path, monitor="val_acc"
-    )
+def test_no_weight_lives_outside_the_mask_of_the_moment(name: str, kind: str, tmp_path: Path) -> None:
+    ticket = LotteryTicket(rounds=0, moving=MOVING[name], dirpath=tmp_path, monitor="val_acc")
     watch = Watch(ticket)
     zoo.fit(MODULES[kind], ticket, watch, max_epochs=3)
     run = Run(tmp_path)
@@ -319,23 +291,14 @@ KILLS = [
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"),
-    [
-        *[(name, "adamw") for name in MOVING],
-        ("rigl", "several optimizers"),
-        ("set", "convolutions"),
-    ],
+    ("name", "kind"), [*[(name, "adamw") for name in MOVING], ("rigl", "several optimizers"), ("set", "convolutions")]
 )
 def test_a_killed_run_goes_on_with_the_masks_of_the_moment_and_the_same_moves(
     name: str, kind: str, tmp_path: Path
 ) -> None:
     def fit(path: str, *callbacks: Any) -> None:
         ticket = LotteryTicket(
-            rounds=0,
-            moving=MOVING[name],
-            dirpath=tmp_path / path,
-            save_every="1it",
-            monitor="val_acc",
+            rounds=0, moving=MOVING[name], dirpath=tmp_path / path, save_every="1it", monitor="val_acc"
         )
         loader = zoo.shuffled_loader()
         zoo.fit(MODULES[kind], ticket, *callbacks, loader=loader, max_epochs=3)
@@ -380,18 +343,14 @@ def test_masks_move_in_both_namespaces(namespace: str, tmp_path: Path) -> None:
 
 
 def test_the_steps_of_accumulated_batches_are_what_counts(tmp_path: Path) -> None:
-    ticket = LotteryTicket(
-        rounds=0, moving=RigL(0.3, every="1ep", until=1), dirpath=tmp_path
-    )
+    ticket = LotteryTicket(rounds=0, moving=RigL(0.3, every="1ep", until=1), dirpath=tmp_path)
     settings = {"max_epochs": 3, "accumulate_grad_batches": 3, "gradient_clip_val": 0.1}
     zoo.fit(zoo.Net, ticket, **settings)
     assert [m["step"] for m in Run(tmp_path).summary(0)["moves"]] == [3, 6]
 
 
 @pytest.mark.parametrize("kind", ["automatic", "manual"])
-def test_rigl_sees_the_gradient_that_pruned_weights_would_have(
-    kind: str, tmp_path: Path
-) -> None:
+def test_rigl_sees_the_gradient_that_pruned_weights_would_have(kind: str, tmp_path: Path) -> None:
     """The gradients of the last batch before the move, computed again by hand."""
     seen: list[Any] = []
 
@@ -420,11 +379,7 @@ def test_rigl_sees_the_gradient_that_pruned_weights_would_have(
                 return loss
             self.optimizers().zero_grad()
             self.manual_backward(loss)
-            self.clip_gradients(
-                self.optimizers(),
-                gradient_clip_val=100,
-                gradient_clip_algorithm="norm",
-            )
+            self.clip_gradients(self.optimizers(), gradient_clip_val=100, gradient_clip_algorithm="norm")
             self.optimizers().step()
             return None
 
@@ -451,9 +406,7 @@ def test_the_best_step_is_one_of_the_final_density(tmp_path: Path) -> None:
     assert best["val_acc"] == final["val_acc"].max() < history["val_acc"].max()
 
 
-def test_loggers_and_progress_bar_show_the_density_of_the_moment(
-    tmp_path: Path,
-) -> None:
+def test_loggers_and_progress_bar_show_the_density_of_the_moment(tmp_path: Path) -> None:
     shown: list[float] = []
 
     class Bar(pl.callbacks.ProgressBar):
@@ -464,15 +417,7 @@ def test_loggers_and_progress_bar_show_the_density_of_the_moment(
 
     logger = CSVLogger(tmp_path, "logs")
     ticket = LotteryTicket(rounds=0, moving=MOVING["gradual"], dirpath=tmp_path / "r")
-    zoo.fit(
-        zoo.Net,
-        ticket,
-        Bar(),
-        logger=logger,
-        log_every_n_steps=1,
-        max_epochs=3,
-        enable_progress_bar=True,
-    )
+    zoo.fit(zoo.Net, ticket, Bar(), logger=logger, log_every_n_steps=1, max_epochs=3, enable_progress_bar=True)
     moves = Run(tmp_path / "r").summary(0)["moves"]
     left = {m["step"]: m["density"] for m in moves}
     expected, density = [], 1.0
@@ -489,9 +434,7 @@ def test_a_ticket_is_where_moves_begin_and_what_they_end_in(tmp_path: Path) -> N
     zoo.fit(zoo.Net, LotteryTicket(1, 0.5, dirpath=tmp_path / "a"), max_epochs=1)
     found = Run(tmp_path / "a").ticket(1)
     moving = Gradual(0.3, every="2it")
-    ticket = LotteryTicket(
-        rounds=0, moving=moving, ticket=found, dirpath=tmp_path / "b"
-    )
+    ticket = LotteryTicket(rounds=0, moving=moving, ticket=found, dirpath=tmp_path / "b")
     zoo.fit(zoo.Net, ticket, max_epochs=1)
     moved = Run(tmp_path / "b").ticket(0)
     assert moved.masks.nested_in(found.masks) and moved.density < found.density
@@ -502,9 +445,7 @@ def test_a_ticket_is_where_moves_begin_and_what_they_end_in(tmp_path: Path) -> N
     assert copied.last_masks(0) == moved.masks
 
 
-def test_plots_of_a_run_with_moving_masks_are_drawn_or_say_why_not(
-    tmp_path: Path,
-) -> None:
+def test_plots_of_a_run_with_moving_masks_are_drawn_or_say_why_not(tmp_path: Path) -> None:
     ticket = LotteryTicket(rounds=0, moving=MOVING["rigl"], dirpath=tmp_path)
     zoo.fit(zoo.Net, ticket, max_epochs=2)
     run = Run(tmp_path)
@@ -515,9 +456,7 @@ def test_plots_of_a_run_with_moving_masks_are_drawn_or_say_why_not(
         run.plot("deaths")
 
 
-def test_another_method_is_refused_in_a_directory_that_holds_a_run(
-    tmp_path: Path,
-) -> None:
+def test_another_method_is_refused_in_a_directory_that_holds_a_run(tmp_path: Path) -> None:
     arguments: dict[str, Any] = {"rounds": 0, "dirpath": tmp_path}
     zoo.fit(zoo.Net, LotteryTicket(moving=MOVING["set"], **arguments), max_epochs=2)
     for other in (MOVING["rigl"], SET(0.3, every="2it"), None):
@@ -583,24 +522,15 @@ def test_a_training_without_an_end_is_refused(tmp_path: Path) -> None:
         zoo.fit(zoo.Net, ticket, loader=zoo.endless_loader(), max_epochs=-1)
     with pytest.raises(ValueError, match="every='1ep' counts epochs"):
         moving = LotteryTicket(rounds=0, moving="set", dirpath=tmp_path)
-        zoo.fit(
-            zoo.Net, moving, loader=zoo.endless_loader(), max_epochs=-1, max_steps=9
-        )
+        zoo.fit(zoo.Net, moving, loader=zoo.endless_loader(), max_epochs=-1, max_steps=9)
 
 
-def test_a_method_that_empties_a_layer_is_stopped_unless_that_was_allowed(
-    tmp_path: Path,
-) -> None:
-    arguments: dict[str, Any] = {
-        "rounds": 0,
-        "moving": Gradual(0.005, every="2it", scope="global"),
-    }
+def test_a_method_that_empties_a_layer_is_stopped_unless_that_was_allowed(tmp_path: Path) -> None:
+    arguments: dict[str, Any] = {"rounds": 0, "moving": Gradual(0.005, every="2it", scope="global")}
     with pytest.raises(ValueError, match="leave no weight of net.*collapse='warn'"):
         ticket = LotteryTicket(dirpath=tmp_path / "a", **arguments)
         zoo.fit(zoo.Net, ticket, max_epochs=2)
-    ticket = LotteryTicket(
-        dirpath=tmp_path / "b", pruning=Pruning(collapse="warn"), **arguments
-    )
+    ticket = LotteryTicket(dirpath=tmp_path / "b", pruning=Pruning(collapse="warn"), **arguments)
     zoo.fit(zoo.Net, ticket, max_epochs=2)
     assert 0 in Run(tmp_path / "b").summary(0)["densities"].values()
 

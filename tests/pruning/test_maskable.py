@@ -63,9 +63,7 @@ EXACT: dict[str, Any] = {
     "spectral norm": lambda: parametrizations.spectral_norm(nn.Linear(6, 4)),
     "older weight norm": lambda: older_weight_norm(nn.Linear(6, 4)),
     "older spectral norm": lambda: older_spectral_norm(nn.Linear(6, 4)),
-    "torch's pruning": lambda: prune.random_unstructured(
-        nn.Linear(6, 4), "weight", 0.3
-    ),
+    "torch's pruning": lambda: prune.random_unstructured(nn.Linear(6, 4), "weight", 0.3),
     "scaled in forward": lambda: Scaled(6, 4),
     "doubled": lambda: parametrized(Doubled()),
 }
@@ -121,10 +119,7 @@ NORMED: dict[str, tuple[Any, int | None]] = {
     "rows": (lambda: parametrizations.weight_norm(nn.Linear(6, 4)), 0),
     "filters": (lambda: parametrizations.weight_norm(nn.Conv2d(3, 4, 3)), 0),
     "columns": (lambda: parametrizations.weight_norm(nn.Linear(6, 4), dim=1), 1),
-    "transposed": (
-        lambda: parametrizations.weight_norm(nn.ConvTranspose1d(3, 4, 2), dim=1),
-        1,
-    ),
+    "transposed": (lambda: parametrizations.weight_norm(nn.ConvTranspose1d(3, 4, 2), dim=1), 1),
     "whole": (lambda: parametrizations.weight_norm(nn.Linear(6, 4), dim=None), None),
     "spectral": (lambda: parametrizations.spectral_norm(nn.Linear(6, 4)), None),
     "older": (lambda: older_weight_norm(nn.Linear(6, 4)), 0),
@@ -136,9 +131,7 @@ NORMED: dict[str, tuple[Any, int | None]] = {
 @pytest.mark.parametrize("kind", NORMED)
 @given(seed=st.integers(0, 2**32), amount=st.floats(0.05, 0.8))
 @settings(max_examples=15)
-def test_every_norm_keeps_a_weight_and_counts_stay_exact(
-    kind: str, seed: int, amount: float
-) -> None:
+def test_every_norm_keeps_a_weight_and_counts_stay_exact(kind: str, seed: int, amount: float) -> None:
     make, dim = NORMED[kind]
     module = nn.Sequential(make())
     masks = Masks.ones(prunable_parameters(module))

@@ -27,10 +27,7 @@ densities = st.sampled_from([0.05, 0.15, 0.3, 0.6, 1.0])
 def random_masks(net, density, seed):
     generator = torch.Generator().manual_seed(seed)
     return Masks(
-        {
-            name: torch.rand(p.shape, generator=generator) < density
-            for name, p in prunable_parameters(net).items()
-        }
+        {name: torch.rand(p.shape, generator=generator) < density for name, p in prunable_parameters(net).items()}
     )
 
 
@@ -65,11 +62,7 @@ def units(layer, *shape):
 
 
 def linear_edges(name, before, after):
-    return [
-        (tail, head, (name, (o, i)))
-        for o, head in enumerate(after)
-        for i, tail in enumerate(before)
-    ]
+    return [(tail, head, (name, (o, i))) for o, head in enumerate(after) for i, tail in enumerate(before)]
 
 
 @given(st.lists(st.integers(1, 6), min_size=2, max_size=6), densities, seeds)
@@ -108,9 +101,7 @@ class SmallConvnet(nn.Module):
 def conv_edges(name, before, after, shape, weight, stride, padding, groups):
     """Edges of a convolution from `before` of (channels, height, width) to `after`."""
     outputs, inputs, *kernel = weight
-    for (_, o, y, x), i, u, v in itertools.product(
-        units(after, *shape[1]), range(inputs), *map(range, kernel)
-    ):
+    for (_, o, y, x), i, u, v in itertools.product(units(after, *shape[1]), range(inputs), *map(range, kernel)):
         channel = o // (outputs // groups) * inputs + i
         row, column = y * stride - padding + u, x * stride - padding + v
         if 0 <= row < shape[0][1] and 0 <= column < shape[0][2]:
@@ -122,9 +113,7 @@ def conv_edges(name, before, after, shape, weight, stride, padding, groups):
     st.integers(1, 3), st.integers(1, 2), st.integers(0, 1), st.integers(5, 7),
     densities, seeds,
 )  # fmt: skip
-def test_of_a_convnet_it_finds_what_a_graph_search_finds(
-    channels, stride, padding, size, density, seed
-):
+def test_of_a_convnet_it_finds_what_a_graph_search_finds(channels, stride, padding, size, density, seed):
     net = SmallConvnet(channels, stride, padding)
     example = torch.zeros(1, 2, size, size)
     net(example)
@@ -197,7 +186,8 @@ def gated(x):
     [
         nn.Sigmoid(), nn.LeakyReLU(inplace=True), nn.Hardswish(), nn.Softmax(-1), nn.Dropout(0.9), nn.BatchNorm1d(6),
         nn.LayerNorm(6), nn.GroupNorm(2, 6), nn.PReLU(6), weight_norm(nn.Linear(6, 6)), in_place, gated,
-        lambda x: torch.cat(x.float().chunk(3, dim=1), 1), lambda x: x.unflatten(1, (2, 3)).transpose(1, 2).mT.flatten(1),
+        lambda x: torch.cat(x.float().chunk(3, dim=1), 1),
+        lambda x: x.unflatten(1, (2, 3)).transpose(1, 2).mT.flatten(1),
         lambda x: F.max_pool1d(x[:, None], 1)[:, 0], lambda x: torch.einsum("bi,ij->bj", x, -torch.eye(6)),
     ],
     ids=lambda part: type(part).__name__,
@@ -237,9 +227,7 @@ def test_any_token_may_be_the_input_of_an_embedding():
     net = nn.Sequential(nn.Embedding(4, 2), nn.Flatten(), nn.Linear(6, 1))
     masks = Masks.ones(prunable_parameters(net))
     reads = torch.tensor([[True, False] * 3])
-    found = effective(
-        net, masks.with_masks({"2.weight": reads}), torch.zeros(5, 3).long()
-    )
+    found = effective(net, masks.with_masks({"2.weight": reads}), torch.zeros(5, 3).long())
     assert found["0.weight"].tolist() == [[True, False]] * 4
 
 
@@ -400,17 +388,13 @@ def collapse():
     ("kind", "compression", "expected", "seeds"),
     [("uniform", 96, 993, 10), ("erk", 102, 116, 5), ("erk", 327, 909, 5)],
 )  # fmt: skip
-def test_random_masks_of_lenet_lose_what_was_measured(
-    collapse, kind, compression, expected, seeds
-):
+def test_random_masks_of_lenet_lose_what_was_measured(collapse, kind, compression, expected, seeds):
     found = collapse["effective_compression"](kind, compression, seeds)
     assert found == pytest.approx(expected, rel=0.15)
 
 
 def test_synflow_leaves_nearly_all_of_lenet_on_a_path(collapse):
-    assert collapse["effective_compression"]("synflow", 300, 1) == pytest.approx(
-        301, abs=1
-    )
+    assert collapse["effective_compression"]("synflow", 300, 1) == pytest.approx(301, abs=1)
 
 
 def test_synflow_keeps_every_layer_up_to_the_largest_compression(collapse):

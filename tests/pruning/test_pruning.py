@@ -43,9 +43,7 @@ def networks(draw, distinct=False):
 def prunings(draw, names):
     groups = draw(st.dictionaries(patterns, fractions, max_size=3))
     groups = {
-        pattern: amount
-        for pattern, amount in groups.items()
-        if any(fnmatchcase(name, pattern) for name in names)
+        pattern: amount for pattern, amount in groups.items() if any(fnmatchcase(name, pattern) for name in names)
     }
     return Pruning(draw(fractions), draw(scopes), groups, collapse="warn")
 
@@ -108,8 +106,7 @@ def test_what_was_pruned_never_returns_however_large_its_score(data, network):
 def test_the_scores_of_what_was_pruned_may_be_anything(data, network):
     scores, masks = network
     broken = {
-        n: s.masked_fill(~masks[n], data.draw(st.sampled_from([torch.nan, torch.inf])))
-        for n, s in scores.items()
+        n: s.masked_fill(~masks[n], data.draw(st.sampled_from([torch.nan, torch.inf]))) for n, s in scores.items()
     }
     pruning = data.draw(prunings(scores))
     assert pruning.next_masks(broken, masks, 1) == pruning.next_masks(scores, masks, 1)
@@ -120,9 +117,7 @@ def test_the_decision_is_the_same_in_every_precision(data, network, dtype):
     scores, masks = network
     pruning = data.draw(prunings(scores))
     converted = {name: score.to(dtype) for name, score in scores.items()}
-    assert pruning.next_masks(converted, masks, 1) == pruning.next_masks(
-        scores, masks, 1
-    )
+    assert pruning.next_masks(converted, masks, 1) == pruning.next_masks(scores, masks, 1)
 
 
 @given(st.data(), networks())
@@ -139,9 +134,7 @@ def test_the_order_of_parameters_does_not_matter_where_scores_differ(data, netwo
     pruning = data.draw(prunings(scores))
     order = data.draw(st.permutations(list(masks)))
     shuffled = Masks({name: masks[name] for name in order})
-    assert pruning.next_masks(scores, shuffled, 1) == pruning.next_masks(
-        scores, masks, 1
-    )
+    assert pruning.next_masks(scores, shuffled, 1) == pruning.next_masks(scores, masks, 1)
 
 
 @given(networks(), st.lists(fractions, min_size=1, max_size=5, unique=True), scopes)
@@ -163,9 +156,7 @@ def test_densities_say_how_much_is_left_of_each_pool(network, densities, scope):
 @given(networks(), fractions)
 def test_a_density_above_that_of_the_masks_takes_nothing(network, density):
     scores, masks = network
-    following = Pruning(densities=[density], collapse="warn").next_masks(
-        scores, masks, 1
-    )
+    following = Pruning(densities=[density], collapse="warn").next_masks(scores, masks, 1)
     assert following.kept == min(masks.kept, round(density * masks.total))
 
 
@@ -180,16 +171,12 @@ def test_the_decision_changes_neither_scores_nor_masks(data, network):
 
 
 @given(networks(), fractions, st.integers(1, 9))
-def test_many_rounds_are_nested_and_leave_what_repeated_rounding_leaves(
-    network, amount, rounds
-):
+def test_many_rounds_are_nested_and_leave_what_repeated_rounding_leaves(network, amount, rounds):
     scores, masks = network
     masks = Masks.ones(masks)
     left = masks.total
     for round_number in range(1, rounds + 1):
-        following = Pruning(amount, collapse="warn").next_masks(
-            scores, masks, round_number
-        )
+        following = Pruning(amount, collapse="warn").next_masks(scores, masks, round_number)
         left -= round(amount * left)
         assert following.nested_in(masks)
         assert following.kept == left
@@ -202,9 +189,7 @@ def test_pools_share_out_the_parameters(data, network):
     pruning = data.draw(prunings(masks))
     pools = pruning.amounts.pools(masks, round=1)
     assert sorted(n for members, _ in pools for n in members) == sorted(masks)
-    assert all(
-        sum(int(masks[n].sum()) for n in members) >= left for members, left in pools
-    )
+    assert all(sum(int(masks[n].sum()) for n in members) >= left for members, left in pools)
 
 
 @given(st.data(), networks(), st.integers(2, 7))
@@ -245,9 +230,7 @@ def test_permuting_the_rows_of_layers_permutes_their_masks(data, network):
     pruning = data.draw(prunings(scores))
     rows = {n: data.draw(st.permutations(range(len(m)))) for n, m in masks.items()}
     moved = pruning.next_masks(
-        {n: s[rows[n]] for n, s in scores.items()},
-        Masks({n: m[rows[n]] for n, m in masks.items()}),
-        1,
+        {n: s[rows[n]] for n, s in scores.items()}, Masks({n: m[rows[n]] for n, m in masks.items()}), 1
     )
     following = pruning.next_masks(scores, masks, 1)
     assert moved == {n: m[rows[n]] for n, m in following.items()}
@@ -282,11 +265,7 @@ def test_the_output_layer_can_be_pruned_at_half_the_rate():
 def test_a_parameter_belongs_to_the_first_group_that_matches_it():
     pruning = Pruning(0.5, groups={"fc2": 0.1, "fc*": 0.2})
     masks = ones(fc1=10, fc2=10, fc3=10, out=10)
-    assert sorted(pruning.amounts.pools(masks, round=1)) == [
-        (["fc1", "fc3"], 16),
-        (["fc2"], 9),
-        (["out"], 5),
-    ]
+    assert sorted(pruning.amounts.pools(masks, round=1)) == [(["fc1", "fc3"], 16), (["fc2"], 9), (["out"], 5)]
 
 
 def test_a_half_is_rounded_as_python_does():
@@ -342,9 +321,7 @@ def test_emptying_a_layer_is_an_error_that_names_it(scope):
 
 def test_emptying_a_layer_goes_on_where_that_is_allowed():
     scores = {"small": torch.tensor([0.1]), "large": torch.arange(1.0, 10)}
-    following = Pruning(0.6, collapse="warn").next_masks(
-        scores, ones(small=1, large=9), 1
-    )
+    following = Pruning(0.6, collapse="warn").next_masks(scores, ones(small=1, large=9), 1)
     assert not following["small"].any()
 
 
@@ -360,9 +337,7 @@ def test_a_score_that_is_not_finite_is_an_error_that_names_the_layer(value, dtyp
     assert "good" not in message and "exclude the layer" in message
 
 
-@pytest.mark.parametrize(
-    "amount", [0, 1, 0.0, 1.0, -0.2, 1.5, 20, float("nan"), True, "0.2", None]
-)
+@pytest.mark.parametrize("amount", [0, 1, 0.0, 1.0, -0.2, 1.5, 20, float("nan"), True, "0.2", None])
 def test_an_amount_outside_zero_to_one_is_refused(amount):
     with pytest.raises(ValueError, match="amount=.* between 0 and 1"):
         Pruning(amount)
@@ -437,14 +412,8 @@ def test_an_unknown_name_or_setting_is_refused_with_the_known_ones(arguments, me
     ("scores", "message"),
     [
         ({"a": torch.ones(2, 3)}, "mine.*b: no score"),
-        (
-            {"a": torch.ones(2, 3), "b": torch.ones(3, 2)},
-            r"b: scores of shape \(3, 2\)",
-        ),
-        (
-            {"a": torch.ones(2, 3), "b": torch.ones(2, 3), "c": torch.ones(1)},
-            "c: not a",
-        ),
+        ({"a": torch.ones(2, 3), "b": torch.ones(3, 2)}, r"b: scores of shape \(3, 2\)"),
+        ({"a": torch.ones(2, 3), "b": torch.ones(2, 3), "c": torch.ones(1)}, "c: not a"),
     ],
 )
 def test_scores_that_do_not_fit_are_named_with_the_function(scores, message):
@@ -458,10 +427,7 @@ def test_scores_that_do_not_fit_are_named_with_the_function(scores, message):
 
 def test_described_settings_are_the_same_however_they_are_written():
     short = Pruning(score="snip", structure="2:4")
-    long = Pruning(
-        score={"name": "snip", "batches": 1},
-        structure={"name": "n:m", "n": 2, "m": 4},
-    )
+    long = Pruning(score={"name": "snip", "batches": 1}, structure={"name": "n:m", "n": 2, "m": 4})
     assert short.described() == long.described()
     assert short.described()["score"] == {"name": "snip", "batches": 1}
     assert short.described()["structure"] == {"name": "n:m", "n": 2, "m": 4}

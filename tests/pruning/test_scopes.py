@@ -9,10 +9,7 @@ from hypothesis import strategies as st
 from lottery.pruning.scopes import erdos_renyi
 
 layers = st.dictionaries(
-    st.text("abc", min_size=1),
-    st.lists(st.integers(1, 60), min_size=2, max_size=4),
-    min_size=1,
-    max_size=8,
+    st.text("abc", min_size=1), st.lists(st.integers(1, 60), min_size=2, max_size=4), min_size=1, max_size=8
 )
 densities = st.floats(1e-4, 1.0)
 
@@ -30,11 +27,7 @@ def test_the_densities_make_up_the_whole_and_none_exceeds_one(shapes, density, k
 @given(layers, densities)
 def test_layers_that_are_not_dense_share_one_epsilon(shapes, density):
     found = erdos_renyi(shapes, density)
-    epsilons = [
-        value * math.prod(shapes[name]) / sum(shapes[name])
-        for name, value in found.items()
-        if value < 1
-    ]
+    epsilons = [value * math.prod(shapes[name]) / sum(shapes[name]) for name, value in found.items() if value < 1]
     for epsilon in epsilons:
         assert epsilon == pytest.approx(epsilons[0], rel=1e-9)
 

@@ -31,10 +31,7 @@ def settled(name):
 
 def perturbed(tensors, seed):
     generator = torch.Generator().manual_seed(seed)
-    return {
-        name: t + torch.randn(t.shape, generator=generator, dtype=torch.float64)
-        for name, t in tensors.items()
-    }
+    return {name: t + torch.randn(t.shape, generator=generator, dtype=torch.float64) for name, t in tensors.items()}
 
 
 def full(net, x, seed=0, masks=None):
@@ -51,12 +48,7 @@ def full(net, x, seed=0, masks=None):
 def some_masks(net, seed, density=0.7):
     generator = torch.Generator().manual_seed(seed)
     weights = prunable_parameters(net)
-    return Masks(
-        {
-            n: torch.rand(w.shape, generator=generator) < density
-            for n, w in weights.items()
-        }
-    )
+    return Masks({n: torch.rand(w.shape, generator=generator) < density for n, w in weights.items()})
 
 
 def network_with_state():
@@ -77,9 +69,7 @@ def state(net):
     return {
         "bits": [t.detach().clone() for t in tensors],
         "storage": [(id(t), t.data_ptr(), t.dtype) for t in tensors],
-        "gradients": [
-            None if p.grad is None else p.grad.clone() for p in net.parameters()
-        ],
+        "gradients": [None if p.grad is None else p.grad.clone() for p in net.parameters()],
         "required": [p.requires_grad for p in net.parameters()],
         "modes": [m.training for m in net.modules()],
         "streams": streams.fingerprint(streams.capture()),
@@ -108,9 +98,7 @@ def test_scoring_leaves_module_gradients_and_streams_as_they_were(name):
         scores = compute(name, scored)
     assert_same(before, state(net))
     assert all(not s.requires_grad for s in scores.values())
-    assert {n: s.shape for n, s in scores.items()} == {
-        n: m.shape for n, m in masks.items()
-    }
+    assert {n: s.shape for n, s in scores.items()} == {n: m.shape for n, m in masks.items()}
 
 
 def test_a_score_that_spoils_everything_and_fails_leaves_no_trace():
@@ -158,19 +146,14 @@ def test_permuting_the_rows_of_a_layer_permutes_its_scores(name, seed):
     order = torch.randperm(5, generator=torch.Generator().manual_seed(seed))
 
     def moved(tensors):
-        return {
-            n: t[:, order] if n == "2.weight" else t if n == "2.bias" else t[order]
-            for n, t in tensors.items()
-        }
+        return {n: t[:, order] if n == "2.weight" else t if n == "2.bias" else t[order] for n, t in tensors.items()}
 
     net.load_state_dict(moved(net.state_dict()))
     more = {"initial": moved(scored.initial), "accumulated": moved(scored.accumulated)}
     shuffled = replace(scored, masks=Masks(moved(scored.masks)), **more)
     for n, expected in moved(found).items():
         again = compute(settled(name), shuffled)[n]
-        assert_close(
-            again, expected, rtol=1e-6, atol=1e-9 * float(expected.abs().max())
-        )
+        assert_close(again, expected, rtol=1e-6, atol=1e-9 * float(expected.abs().max()))
 
 
 @pytest.mark.parametrize("name", [*DATA, "magnitude", "lamp", "lookahead", "synflow"])
@@ -180,25 +163,17 @@ def test_a_unit_that_is_pruned_away_counts_as_absent(name, seed, unit):
     net, x = mlp(seed)
     with torch.no_grad():
         net[0].bias[unit] = 0
-    masks = {
-        n: torch.ones(p.shape, dtype=torch.bool)
-        for n, p in prunable_parameters(net).items()
-    }
+    masks = {n: torch.ones(p.shape, dtype=torch.bool) for n, p in prunable_parameters(net).items()}
     masks["0.weight"][unit] = masks["2.weight"][:, unit] = False
     found = compute(settled(name), context(net, x, masks=Masks(masks)))
     rest = [i for i in range(5) if i != unit]
     small, _ = mlp(seed, (4, 4, 3))
     small.load_state_dict(
-        {
-            n: t[:, rest] if n == "2.weight" else t if n == "2.bias" else t[rest]
-            for n, t in net.state_dict().items()
-        }
+        {n: t[:, rest] if n == "2.weight" else t if n == "2.bias" else t[rest] for n, t in net.state_dict().items()}
     )
     expected = compute(settled(name), context(small, x))
     assert_close(found["0.weight"][rest], expected["0.weight"], rtol=1e-6, atol=1e-12)
-    assert_close(
-        found["2.weight"][:, rest], expected["2.weight"], rtol=1e-6, atol=1e-12
-    )
+    assert_close(found["2.weight"][:, rest], expected["2.weight"], rtol=1e-6, atol=1e-12)
 
 
 @every_score
@@ -216,9 +191,7 @@ def test_single_precision_gives_the_scores_of_double_within_its_own(name):
 
 
 @pytest.mark.parametrize("name", ["snip", "grasp", "fisher", "obs", "taylor"])
-@pytest.mark.parametrize(
-    "kind", [zoo.Recurrent, zoo.Attention, zoo.Tied, zoo.WeightNorm]
-)
+@pytest.mark.parametrize("kind", [zoo.Recurrent, zoo.Attention, zoo.Tied, zoo.WeightNorm])
 def test_scores_with_data_serve_other_kinds_of_layers(name, kind):
     torch.manual_seed(0)
     x, y = zoo.data(8)

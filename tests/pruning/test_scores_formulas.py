@@ -32,12 +32,7 @@ def sample_squares(scored, x, y):
     total = {name: torch.zeros_like(p) for name, p in scored.parameters.items()}
     for i in range(len(x)):
         loss = F.cross_entropy(scored.module(x[i : i + 1]), y[i : i + 1])
-        found = torch.autograd.grad(
-            loss,
-            list(scored.parameters.values()),
-            materialize_grads=True,
-            allow_unused=True,
-        )
+        found = torch.autograd.grad(loss, list(scored.parameters.values()), materialize_grads=True, allow_unused=True)
         for name, gradient in zip(total, found, strict=True):
             total[name] += gradient**2 / len(x)
     return total
@@ -102,10 +97,7 @@ def test_grasp_follows_finite_differences_of_the_gradient_of_surviving_weights(s
         with torch.no_grad():
             for p, g in zip(parameters, direction, strict=True):
                 p.sub_(g, alpha=sign)
-    scores = [
-        p.detach() * (up - down) / (2 * step)
-        for p, up, down in zip(parameters, *sides, strict=True)
-    ]
+    scores = [p.detach() * (up - down) / (2 * step) for p, up, down in zip(parameters, *sides, strict=True)]
     whole = abs(sum(float(s.sum()) for s in scores)) + 1e-10
     for name, score in zip(found, scores, strict=True):
         scale = float(found[name].abs().max())
@@ -123,10 +115,7 @@ def test_obs_inverts_the_damped_fisher_matrix_of_each_block(block, damping):
     y = torch.arange(6) % 3
     for name, parameter in scored.parameters.items():
         samples = [
-            torch.autograd.grad(
-                F.cross_entropy(net(x[i : i + 1]), y[i : i + 1]), parameter
-            )[0]
-            for i in range(6)
+            torch.autograd.grad(F.cross_entropy(net(x[i : i + 1]), y[i : i + 1]), parameter)[0] for i in range(6)
         ]
         rows, weights = torch.stack(samples).flatten(1), parameter.detach().flatten()
         for at in torch.arange(parameter.numel()).split(block):
@@ -160,12 +149,8 @@ def test_zhou_criteria_are_their_formulas(data, count):
         "distance": lambda f, i: abs(f - i),
         "large_final_same_sign": lambda f, i: abs(f) * (f * i > 0),
         "large_final_diff_sign": lambda f, i: abs(f) * (f * i < 0),
-        "large_init_large_final": lambda f, i: min(
-            rank(abs(f), sizes), rank(abs(i), starts)
-        ),
-        "small_init_small_final": lambda f, i: min(
-            rank(-abs(f), small), rank(-abs(i), began_small)
-        ),
+        "large_init_large_final": lambda f, i: min(rank(abs(f), sizes), rank(abs(i), starts)),
+        "small_init_small_final": lambda f, i: min(rank(-abs(f), small), rank(-abs(i), began_small)),
     }
     for name, formula in formulas.items():
         found = compute(name, context(net, initial=start))["weight"][0].tolist()
@@ -177,25 +162,17 @@ def test_taylor_adds_up_the_squares_of_batches_where_snip_adds_their_signs():
     net, x = mlp()
     y = torch.arange(6) % 3
     halves = [(x[:3], y[:3]), (x[3:], y[3:])]
-    scored = Context(
-        net.double(), Masks.ones(prunable_parameters(net)), batches=lambda: halves
-    )
+    scored = Context(net.double(), Masks.ones(prunable_parameters(net)), batches=lambda: halves)
     terms = []
     for a, b in halves:
-        found = torch.autograd.grad(
-            F.cross_entropy(net(a), b), list(scored.parameters.values())
-        )
-        terms.append(
-            [w * g for w, g in zip(scored.weights.values(), found, strict=True)]
-        )
+        found = torch.autograd.grad(F.cross_entropy(net(a), b), list(scored.parameters.values()))
+        terms.append([w * g for w, g in zip(scored.weights.values(), found, strict=True)])
     squares = [a**2 + b**2 for a, b in zip(*terms, strict=True)]
     channels = [a.sum(1) ** 2 + b.sum(1) ** 2 for a, b in zip(*terms, strict=True)]
     signed = [(a + b).abs() for a, b in zip(*terms, strict=True)]
     whole = sum(float(s.sum()) for s in signed)
     assert_close(list(compute("taylor", scored).values()), squares)
-    for score, channel in zip(
-        compute("taylor_channel", scored).values(), channels, strict=True
-    ):
+    for score, channel in zip(compute("taylor_channel", scored).values(), channels, strict=True):
         assert_close(score, channel[:, None].expand_as(score))
     snip = compute({"name": "snip", "batches": 2}, scored)
     assert_close(list(snip.values()), [s / whole for s in signed])

@@ -19,11 +19,7 @@ from lottery.pruning.scores import Context, compute
 
 
 @pytest.mark.parametrize(
-    "conv",
-    [
-        nn.Conv2d(4, 6, 3, padding=1, stride=2),
-        nn.Conv2d(4, 6, (1, 3), dilation=2, groups=2),
-    ],
+    "conv", [nn.Conv2d(4, 6, 3, padding=1, stride=2), nn.Conv2d(4, 6, (1, 3), dilation=2, groups=2)]
 )
 def test_wanda_takes_the_norm_of_what_each_weight_meets(conv):
     torch.manual_seed(0)
@@ -32,11 +28,7 @@ def test_wanda_takes_the_norm_of_what_each_weight_meets(conv):
     conv.double()
     net(x)
     found = compute("wanda", context(net, x))
-    geometry = {
-        "padding": conv.padding,
-        "stride": conv.stride,
-        "dilation": conv.dilation,
-    }
+    geometry = {"padding": conv.padding, "stride": conv.stride, "dilation": conv.dilation}
     met = F.unfold(x, conv.kernel_size, **geometry).square().sum((0, 2)).sqrt()
     met = met.reshape(conv.groups, 1, *conv.weight.shape[1:])
     norms = met.expand(-1, 6 // conv.groups, -1, -1, -1).reshape(conv.weight.shape)
@@ -68,12 +60,7 @@ def test_lookahead_folds_batchnorm_as_a_fused_network_has_it():
         nn.init.normal_(norm.weight)
         nn.init.uniform_(norm.running_var, 0.5, 2.0)
     scores = compute("lookahead", context(net))
-    fused = nn.Sequential(
-        fuse_conv_bn_eval(conv, norms[0]),
-        nn.Flatten(),
-        fuse_linear_bn_eval(linear, norms[1]),
-        head,
-    )
+    fused = nn.Sequential(fuse_conv_bn_eval(conv, norms[0]), nn.Flatten(), fuse_linear_bn_eval(linear, norms[1]), head)
     expected = compute("lookahead", context(fused))
     for mine, theirs in (("0", "0"), ("4", "2"), ("6", "3")):
         assert_close(scores[f"{mine}.weight"], expected[f"{theirs}.weight"])
@@ -118,9 +105,7 @@ def test_lookahead_sees_all_layers_that_join_in_a_residual_sum():
 
 @settings(max_examples=12)
 @given(seeds, st.lists(st.integers(1, 6), min_size=3, max_size=5))
-def test_synaptic_flow_is_the_same_through_every_layer_whatever_the_biases(
-    seed, widths
-):
+def test_synaptic_flow_is_the_same_through_every_layer_whatever_the_biases(seed, widths):
     torch.manual_seed(seed)
     layers = [nn.Linear(*pair) for pair in itertools.pairwise(widths)]
     net = nn.Sequential(*(m for layer in layers for m in (layer, nn.ReLU())))

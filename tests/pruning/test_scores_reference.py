@@ -34,25 +34,13 @@ EXACT = {
 
 def tensors(model, criterion):
     prefix = f"{model}/{criterion}/"
-    return {
-        name.removeprefix(prefix): torch.tensor(FILE[name])
-        for name in FILE.files
-        if name.startswith(prefix)
-    }
+    return {name.removeprefix(prefix): torch.tensor(FILE[name]) for name in FILE.files if name.startswith(prefix)}
 
 
 def network(model):
     if model == "convnet":
-        first = [
-            nn.Conv2d(3, 6, 3, padding=1, bias=False),
-            nn.BatchNorm2d(6),
-            nn.ReLU(),
-        ]
-        second = [
-            nn.Conv2d(6, 8, 3, padding=1, bias=False),
-            nn.BatchNorm2d(8),
-            nn.ReLU(),
-        ]
+        first = [nn.Conv2d(3, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6), nn.ReLU()]
+        second = [nn.Conv2d(6, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU()]
         head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)]
         net = nn.Sequential(*first, *second, *head)
     else:
@@ -114,18 +102,14 @@ def test_wanda_equals_the_reference_in_its_precision(model):
 @pytest.mark.parametrize("signed", [True, False])
 def test_channel_taylor_equals_the_reference_in_its_precision(model, signed):
     found = compute({"name": "taylor_channel", "signed": signed}, context(model))
-    channels = {
-        name: (score.sqrt() if signed else score).flatten(1)[:, 0].float()
-        for name, score in found.items()
-    }
+    channels = {name: (score.sqrt() if signed else score).flatten(1)[:, 0].float() for name, score in found.items()}
     expected = tensors(model, "channel_taylor_mv" if signed else "channel_taylor")
     assert_equal(channels, expected, rtol=5e-7)
 
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize(
-    ("criterion", "score"),
-    [("movement_distance", "distance"), ("magnitude_increase", "magnitude_increase")],
+    ("criterion", "score"), [("movement_distance", "distance"), ("magnitude_increase", "magnitude_increase")]
 )
 def test_scores_of_two_weights_equal_the_reference(model, criterion, score):
     trained = context(model, initial=tensors(model, "w_init"))
@@ -180,9 +164,7 @@ def iterated(scored, score, density, steps):
     masks = scored.masks
     for step in range(1, steps + 1):
         masks.apply(scored.parameters)
-        scores = compute(
-            score, Context(scored.module, masks, example_input=scored.example_input)
-        )
+        scores = compute(score, Context(scored.module, masks, example_input=scored.example_input))
         kept = masks.total - int((1 - density ** (step / steps)) * masks.total)
         masks = keep(scores, masks, kept)
     return masks

@@ -14,15 +14,7 @@ from torch import nn
 
 from lottery import Masks
 from lottery.masks.prunable import prunable_parameters
-from lottery.pruning.scores import (
-    Context,
-    available,
-    check_scores,
-    compute,
-    name_of,
-    register,
-    resolve,
-)
+from lottery.pruning.scores import Context, available, check_scores, compute, name_of, register, resolve
 
 NEEDY = {
     "snip": "batches",
@@ -73,9 +65,7 @@ def test_a_registered_score_has_a_name_settings_and_needs_and_can_be_defined_aga
         compute("power", context(mlp()[0]))
     with pytest.raises(ValueError, match="there is a score 'power' already, in"):
         register("power")(inverse)
-    with pytest.raises(
-        ValueError, match=r"cannot need \['coffee'\]; it can need batches"
-    ):
+    with pytest.raises(ValueError, match=r"cannot need \['coffee'\]; it can need batches"):
         register("mine", "coffee")
 
 
@@ -85,10 +75,7 @@ def test_a_registered_score_has_a_name_settings_and_needs_and_can_be_defined_aga
         ("synflo", "there is no score 'synflo'. Did you mean synflow?"),
         ("zzz", "there is no score 'zzz'. The scores are distance, fisher"),
         ({"batches": 3}, "there is no score None. The scores are"),
-        (
-            {"name": "grasp", "T": 1},
-            "'grasp' has no setting T; it has batches, temperature",
-        ),
+        ({"name": "grasp", "T": 1}, "'grasp' has no setting T; it has batches, temperature"),
         ({"name": "lamp", "p": 2}, "'lamp' has no setting p; it has none"),
     ],
 )
@@ -117,16 +104,12 @@ def test_data_that_has_nothing_in_it_or_is_not_supervised_is_refused():
     scored = context(net, x)
     with pytest.raises(ValueError, match="there is no batch to score with"):
         compute("snip", replace(scored, batches=list))
-    with pytest.raises(
-        ValueError, match=r"a batch is a Tensor, not a pair.*Context\(loss="
-    ):
+    with pytest.raises(ValueError, match=r"a batch is a Tensor, not a pair.*Context\(loss="):
         compute("snip", replace(scored, batches=lambda: [x]))
     with pytest.raises(ValueError, match="batches=0 is too few"):
         compute({"name": "snip", "batches": 0}, scored)
     uneven = [(x, torch.zeros(4, dtype=torch.long))]
-    with pytest.raises(
-        ValueError, match=r"one length in their first dimension.*\[4, 6\]"
-    ):
+    with pytest.raises(ValueError, match=r"one length in their first dimension.*\[4, 6\]"):
         compute("fisher", replace(scored, batches=lambda: uneven))
 
 
@@ -150,19 +133,11 @@ GOOD = {"a": torch.ones(3), "b": torch.ones(1, 1)}
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        (
-            {"a": torch.ones(2)},
-            ValueError,
-            r"a: scores of shape \(2,\), weights of shape \(3,\)",
-        ),
+        ({"a": torch.ones(2)}, ValueError, r"a: scores of shape \(2,\), weights of shape \(3,\)"),
         ({"c": torch.ones(3)}, ValueError, "c: not a prunable parameter"),
         ({"a": torch.ones(3).int()}, TypeError, "'mine' gave torch.int32 for a"),
         ({"b": None}, TypeError, "'mine' gave NoneType for b"),
-        (
-            {"a": torch.tensor([1.0, torch.nan, 0.0])},
-            ValueError,
-            "for 1 of the 2 weights of a",
-        ),
+        ({"a": torch.tensor([1.0, torch.nan, 0.0])}, ValueError, "for 1 of the 2 weights of a"),
         ({"b": torch.full((1, 1), torch.inf)}, ValueError, "NaN or infinite .* of b"),
     ],
 )
@@ -172,9 +147,7 @@ def test_unsound_scores_are_refused_by_the_parameters_name(change, error, messag
 
 
 def test_missing_parameters_are_all_named_and_other_results_refused():
-    with pytest.raises(
-        ValueError, match="'mine' does not fit.*\n  a: no score\n  b: no score"
-    ):
+    with pytest.raises(ValueError, match="'mine' does not fit.*\n  a: no score\n  b: no score"):
         check_scores({}, MASKS, "mine")
     with pytest.raises(TypeError, match="'mine' gave a list"):
         check_scores([1, 2], MASKS, "mine")
@@ -186,9 +159,7 @@ def test_scores_of_pruned_weights_may_be_anything(value):
     assert list(check_scores(scores, MASKS, "mine")) == ["a", "b"]
 
 
-@pytest.mark.parametrize(
-    "name", ["snip", "grasp", "taylor", "obd", "fisher", "obs", "wanda"]
-)
+@pytest.mark.parametrize("name", ["snip", "grasp", "taylor", "obd", "fisher", "obs", "wanda"])
 def test_weights_that_are_not_finite_are_named_by_layer(name):
     net, x = mlp()
     scored = context(net, x)
@@ -207,8 +178,7 @@ def test_masks_or_initial_weights_of_another_network_are_refused():
 
 
 @pytest.mark.parametrize(
-    ("kind", "layer"),
-    [(zoo.Recurrent, "gru.weight_ih_l0"), (zoo.Attention, "attention.in_proj_weight")],
+    ("kind", "layer"), [(zoo.Recurrent, "gru.weight_ih_l0"), (zoo.Attention, "attention.in_proj_weight")]
 )
 def test_wanda_names_the_layers_that_it_cannot_serve(kind, layer):
     x, y = zoo.data(4)
@@ -235,17 +205,13 @@ def test_lookahead_says_where_it_cannot_follow():
     with pytest.raises(ValueError, match="torch.fx cannot trace Branching.forward: "):
         compute("lookahead", context(Branching()))
     shuffled = nn.Sequential(nn.Conv2d(1, 8, 1), nn.PixelShuffle(2), nn.Conv2d(2, 3, 1))
-    with pytest.raises(
-        ValueError, match="the 8 outputs of 0.weight with the 2 inputs of 2.weight"
-    ):
+    with pytest.raises(ValueError, match="the 8 outputs of 0.weight with the 2 inputs of 2.weight"):
         compute("lookahead", context(shuffled))
 
 
 def test_obd_refuses_a_network_that_is_too_large_for_it():
     net, x = mlp()
-    with pytest.raises(
-        ValueError, match="each of 35 weights, more than limit=34. Take 'fisher'"
-    ):
+    with pytest.raises(ValueError, match="each of 35 weights, more than limit=34. Take 'fisher'"):
         compute({"name": "obd", "limit": 34}, context(net, x))
 
 

@@ -9,14 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lottery.masks.masks import Masks
-from lottery.pruning.structures import (
-    Grouped,
-    Groups,
-    available,
-    prune_groups,
-    register,
-    resolve,
-)
+from lottery.pruning.structures import Grouped, Groups, available, prune_groups, register, resolve
 
 seeds = st.integers(0, 2**31)
 amounts = st.floats(0.01, 0.99)
@@ -26,9 +19,7 @@ class Rows(Grouped):
     """The rows of each parameter, as a user would write it."""
 
     def groups(self, masks, module=None, example_input=None):
-        return Groups.consecutive(
-            {n: torch.arange(len(m)).reshape(-1, 1, 1) for n, m in masks.items()}
-        )
+        return Groups.consecutive({n: torch.arange(len(m)).reshape(-1, 1, 1) for n, m in masks.items()})
 
 
 class Crossing(Grouped):
@@ -37,12 +28,7 @@ class Crossing(Grouped):
     def groups(self, masks, module=None, example_input=None):
         (rows, *_), (outputs, *_) = masks["a"].shape, masks["b"].shape
         shared, own = torch.arange(rows) - 1, torch.arange(outputs) + rows - 1
-        return Groups(
-            {
-                "a": (shared.reshape(-1, 1, 1),),
-                "b": (own.reshape(-1, 1, 1), shared.reshape(1, -1, 1)),
-            }
-        )
+        return Groups({"a": (shared.reshape(-1, 1, 1),), "b": (own.reshape(-1, 1, 1), shared.reshape(1, -1, 1))})
 
 
 apart = st.sampled_from([resolve("kernel"), Rows(), resolve({"name": "block"})])
@@ -85,9 +71,7 @@ def test_exactly_the_asked_for_groups_go(seed, amount, structure, empty, levels)
     groups = structure.groups(masks)
     before = len(surviving(groups, masks))
     try:
-        after = structure.next_masks(
-            scores, masks, everything(masks, amount), allow_empty=empty
-        )
+        after = structure.next_masks(scores, masks, everything(masks, amount), allow_empty=empty)
     except ValueError as error:
         assert not empty
         assert "without emptying a layer" in str(error)
@@ -137,9 +121,7 @@ def test_more_pruning_keeps_nothing_that_less_removed(seed, structure, one, othe
 @given(seeds, amounts)
 def test_rows_go_by_score_with_ties_by_position(seed, amount):
     scores, masks = problem(seed, levels=2, kept=1)
-    after = Rows().next_masks(
-        scores, masks, everything(masks, amount), allow_empty=True
-    )
+    after = Rows().next_masks(scores, masks, everything(masks, amount), allow_empty=True)
     worth = [float(row.sum()) for s in scores.values() for row in s]
     count = round(amount * len(worth))
     gone = sorted(range(len(worth)), key=lambda i: (worth[i], i))[:count]
@@ -155,12 +137,7 @@ def test_permuted_rows_give_permuted_masks(seed, amount, structure):
     order = torch.randperm(7, generator=generator)
     pools = everything(masks, amount)
     plain = structure.next_masks(scores, masks, pools, allow_empty=True)
-    moved = structure.next_masks(
-        {"a": scores["a"][order]},
-        Masks({"a": masks["a"][order]}),
-        pools,
-        allow_empty=True,
-    )
+    moved = structure.next_masks({"a": scores["a"][order]}, Masks({"a": masks["a"][order]}), pools, allow_empty=True)
     assert torch.equal(moved["a"], plain["a"][order])
 
 
@@ -169,8 +146,7 @@ def test_the_order_of_parameters_matters_for_ties_only(seed):
     scores, masks = problem(seed)
     turned = Masks({n: masks[n] for n in ("b", "a")})
     plain, other = (
-        resolve("kernel").next_masks(scores, m, everything(m, 0.4), allow_empty=True)
-        for m in (masks, turned)
+        resolve("kernel").next_masks(scores, m, everything(m, 0.4), allow_empty=True) for m in (masks, turned)
     )
     assert plain == other
 
@@ -201,14 +177,7 @@ def test_the_scores_of_pruned_weights_mean_nothing(seed, amount, structure, redu
     scores, masks = problem(seed)
     other = {n: torch.where(masks[n], s, 100 * s) for n, s in scores.items()}
     one, two = (
-        prune_groups(
-            given,
-            masks,
-            structure.groups(masks),
-            everything(masks, amount),
-            reduce=reduce,
-            allow_empty=True,
-        )
+        prune_groups(given, masks, structure.groups(masks), everything(masks, amount), reduce=reduce, allow_empty=True)
         for given in (scores, other)
     )
     assert one == two
@@ -341,9 +310,7 @@ def test_what_is_no_structure_is_refused():
 
 
 def test_a_name_cannot_be_taken_twice():
-    with pytest.raises(
-        ValueError, match=r"'kernel' already, in lottery\.pruning\.structures"
-    ):
+    with pytest.raises(ValueError, match=r"'kernel' already, in lottery\.pruning\.structures"):
         register("kernel")(Rows)
 
 

@@ -17,13 +17,7 @@ import torch
 import zoo
 from hypothesis import example, given
 from hypothesis import strategies as st
-from torch.optim.lr_scheduler import (
-    CosineAnnealingLR,
-    LambdaLR,
-    LinearLR,
-    SequentialLR,
-    StepLR,
-)
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LinearLR, SequentialLR, StepLR
 
 from lottery import LotteryTicket, Run, StorageError, report
 from lottery.cli import listing, views
@@ -40,9 +34,7 @@ VOID = {"meta", "img", "link", "br", "hr", "input"}
 
 def train(dirpath: Path, *callbacks: Any, **options: Any) -> Run:
     seed, module = options.pop("seed", 1), options.pop("module", zoo.Net)
-    ticket = LotteryTicket(
-        dirpath=dirpath, **{"rounds": 2, "monitor": "val_acc", **options}
-    )
+    ticket = LotteryTicket(dirpath=dirpath, **{"rounds": 2, "monitor": "val_acc", **options})
     zoo.fit(module, ticket, *callbacks, seed=seed, max_epochs=2)
     return Run(dirpath)
 
@@ -110,9 +102,7 @@ def test_a_page_needs_nothing_but_itself(page: str) -> None:
     assert len(page) < 2_000_000
 
 
-def test_a_page_has_each_picture_once_with_words_for_those_who_cannot_see_it(
-    page: str,
-) -> None:
+def test_a_page_has_each_picture_once_with_words_for_those_who_cannot_see_it(page: str) -> None:
     images = Page(page).images
     assert len({image["src"] for image in images}) == len(images) == 9
     assert all(image["alt"] for image in images)
@@ -125,10 +115,7 @@ def test_names_show_as_they_are(page: str, seeds: list[Run]) -> None:
 
 
 def test_markdown_refers_to_pictures_that_are_there(tmp_path: Path) -> None:
-    arms = {
-        ODD: [train(tmp_path / "a", rounds=0)],
-        "b": [train(tmp_path / "b", rounds=0)],
-    }
+    arms = {ODD: [train(tmp_path / "a", rounds=0)], "b": [train(tmp_path / "b", rounds=0)]}
     path, *pictures = report.write(arms, tmp_path / "page" / "my report.md")
     links = re.findall(r"!\[.*?\]\((.*?)\)", path.read_text())
     assert [path.parent / link.replace("%20", " ") for link in links] == pictures
@@ -155,24 +142,16 @@ def test_a_run_that_is_being_written_says_so(seeds: list[Run]) -> None:
     assert facts.notes(seeds) == []
 
 
-def test_runs_that_are_no_seeds_of_one_arm_are_told_apart(
-    seeds: list[Run], tmp_path: Path
-) -> None:
+def test_runs_that_are_no_seeds_of_one_arm_are_told_apart(seeds: list[Run], tmp_path: Path) -> None:
     other = train(tmp_path, rounds=0, seed=1, pruning=0.5, keep="all")
     same, differ = facts.notes([seeds[0], other])
     assert "same seed" in same and "differ in more than their seeds: pruning" in differ
 
 
 @pytest.mark.parametrize(
-    ("epochs", "finished", "words"),
-    [
-        (1, [], "No round is finished yet"),
-        (3, [0], "No pruned round is finished yet"),
-    ],
+    ("epochs", "finished", "words"), [(1, [], "No round is finished yet"), (3, [0], "No pruned round is finished yet")]
 )
-def test_an_interrupted_run_says_what_it_has(
-    epochs: int, finished: list[int], words: str, tmp_path: Path
-) -> None:
+def test_an_interrupted_run_says_what_it_has(epochs: int, finished: list[int], words: str, tmp_path: Path) -> None:
     killer = zoo.KillAt("on_train_epoch_start", epochs)
     with pytest.raises(zoo.Killed):
         train(tmp_path, killer)
@@ -200,9 +179,7 @@ class Lost(zoo.Net):
         ({"module": zoo.NoValidation, "monitor": None}, "No metric was monitored"),
     ],
 )
-def test_a_run_with_little_to_say_makes_a_page(
-    options: dict[str, Any], words: str, tmp_path: Path
-) -> None:
+def test_a_run_with_little_to_say_makes_a_page(options: dict[str, Any], words: str, tmp_path: Path) -> None:
     run = train(tmp_path, **{"rounds": 1, **options})
     found = Page(html_of({"ticket": [run]}, tmp_path))
     assert words in found.text and "nan" not in found.text.lower().split()
@@ -266,20 +243,14 @@ def test_a_run_with_schedules_says_which_they_are(tmp_path: Path) -> None:
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(st.text(max_size=5) | st.just("name"), inner, max_size=3)
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5) | st.just("name"), inner, max_size=3)
     ),
     max_leaves=8,
 )
 WHOLE = st.fixed_dictionaries({"name": st.text(), "x": JSON})
 
 
-@given(
-    hyperparameters=JSON,
-    data=JSON,
-    schedules=st.lists(st.text() | WHOLE),
-    optimizers=st.lists(WHOLE),
-)
+@given(hyperparameters=JSON, data=JSON, schedules=st.lists(st.text() | WHOLE), optimizers=st.lists(WHOLE))
 def test_settings_of_any_kind_are_said(
     seeds: list[Run], hyperparameters: Any, data: Any, schedules: Any, optimizers: Any
 ) -> None:
@@ -301,11 +272,7 @@ def test_runs_of_two_versions_differ_in_what_both_recorded(seeds: list[Run]) -> 
         for run, known in zip(runs, (first, second), strict=True):
             run.info = {**run.info, "settings": known}
         assert not any("differ" in note for note in facts.notes(runs))
-        runs[1].info["settings"] = {
-            **second,
-            "max_epochs": 9,
-            "hyperparameters": {"a": 1},
-        }
+        runs[1].info["settings"] = {**second, "max_epochs": 9, "hyperparameters": {"a": 1}}
         (note,) = [note for note in facts.notes(runs) if "differ" in note]
         assert "max_epochs" in note and "hyperparameters" in note
 
@@ -328,19 +295,13 @@ def summaries(values: Sequence[float | None], mode: str = "max") -> list[Any]:
 
 VALUES = st.integers(2, 6).flatmap(
     lambda rounds: st.lists(
-        st.lists(
-            st.integers(0, 20).map(lambda n: n / 20), min_size=rounds, max_size=rounds
-        ),
-        min_size=1,
-        max_size=4,
+        st.lists(st.integers(0, 20).map(lambda n: n / 20), min_size=rounds, max_size=rounds), min_size=1, max_size=4
     )
 )
 
 
 @given(VALUES)
-def test_the_best_and_the_sparsest_ticket_are_what_they_are_called(
-    values: list[list[float]],
-) -> None:
+def test_the_best_and_the_sparsest_ticket_are_what_they_are_called(values: list[list[float]]) -> None:
     found = Findings([summaries(run) for run in values])
     means = [sum(column) / len(values) for column in zip(*values, strict=True)]
     assert found.best is not None
@@ -350,9 +311,7 @@ def test_the_best_and_the_sparsest_ticket_are_what_they_are_called(
 
 
 @given(VALUES)
-def test_where_less_is_better_everything_is_turned_round(
-    values: list[list[float]],
-) -> None:
+def test_where_less_is_better_everything_is_turned_round(values: list[list[float]]) -> None:
     up = Findings([summaries(run) for run in values])
     down = Findings([summaries([-v for v in run], "min") for run in values])
     assert (up.best, up.sparsest) == (down.best, down.sparsest)
@@ -375,9 +334,7 @@ def test_a_gap_in_the_metric_is_a_gap() -> None:
     assert lost.table().rows[1][3:5] == ["-", "-"] and len(lost.table().rows) == 4
 
 
-def test_a_listing_goes_on_past_what_is_damaged(
-    seeds: list[Run], tmp_path: Path
-) -> None:
+def test_a_listing_goes_on_past_what_is_damaged(seeds: list[Run], tmp_path: Path) -> None:
     def copied(name: str) -> Path:
         for path, (data, _) in files(seeds[0].path).items():
             target = tmp_path / name / path.relative_to(seeds[0].path)
@@ -397,16 +354,7 @@ def test_a_listing_goes_on_past_what_is_damaged(
 
     found = listing.entries(tmp_path)
     assert [str(e.path.relative_to(tmp_path)) for e in found] == (
-        [
-            "bad-1",
-            "bad-2",
-            "bad-3",
-            "bad.ticket",
-            "deep/er/run-1",
-            "run-2",
-            "run-10",
-            "two.ticket",
-        ]
+        ["bad-1", "bad-2", "bad-3", "bad.ticket", "deep/er/run-1", "run-2", "run-10", "two.ticket"]
     )
     for entry in found:
         damaged = entry.path.name.startswith("bad")
@@ -456,9 +404,7 @@ def test_a_sparkline_is_higher_where_the_value_is(values: list[float | None]) ->
     line = sparkline(values)
     assert len(line) == len(values)
     shown = [
-        (value, block)
-        for value, block in zip(values, line, strict=True)
-        if value is not None and math.isfinite(value)
+        (value, block) for value, block in zip(values, line, strict=True) if value is not None and math.isfinite(value)
     ]
     assert line.count(" ") == len(values) - len(shown)
     heights = [block for _, block in sorted(shown, key=lambda pair: pair[0])]

@@ -50,18 +50,13 @@ def nothing_is_left_behind() -> Iterator[None]:
     plt.close("all")
 
 
-def study_points(
-    seeds: int = 5, rounds: int = 6, controls: tuple[str, ...] = NAMES[:3], rng: int = 0
-) -> pd.DataFrame:
+def study_points(seeds: int = 5, rounds: int = 6, controls: tuple[str, ...] = NAMES[:3], rng: int = 0) -> pd.DataFrame:
     """A study in which sparser networks are worse, controls more so; some do not reach dense's level."""
     generator = np.random.default_rng(rng)
     rows = []
     for seed in range(seeds):
         base = 0.95 + generator.normal(0, 0.003)
-        for arm, round in [
-            ("dense", 0),
-            *((arm, r) for arm in ("ticket", *controls) for r in range(1, rounds + 1)),
-        ]:
+        for arm, round in [("dense", 0), *((arm, r) for arm in ("ticket", *controls) for r in range(1, rounds + 1))]:
             lost = LOST.get(arm, 0.03) * (round / rounds) ** 3
             step = int(generator.integers(100, 300))
             there = arm == "dense" or generator.random() < 0.6
@@ -76,11 +71,7 @@ def study_points(
 def lines(ax: Axes) -> dict[str, Any]:
     """The line of each entry of a legend."""
     handles, names = ax.get_legend_handles_labels()
-    return {
-        name: handle[0]
-        for name, handle in zip(names, handles)
-        if hasattr(handle, "lines")
-    }
+    return {name: handle[0] for name, handle in zip(names, handles) if hasattr(handle, "lines")}
 
 
 # figures
@@ -98,11 +89,7 @@ def test_an_arm_has_one_colour_in_all_figures(count: int) -> None:
     assert list(found[2]) == [*NAMES[:count]]
     for place, arm in enumerate(found[0]):
         styles = {
-            (
-                to_hex(one[arm].get_color()),
-                one[arm].get_marker(),
-                one[arm].get_linestyle(),
-            )
+            (to_hex(one[arm].get_color()), one[arm].get_marker(), one[arm].get_linestyle())
             for one in found
             if arm in one
         }
@@ -162,9 +149,7 @@ def test_speed_says_how_many_seeds_got_there() -> None:
     assert [int(text.get_text()) for text in below.texts] == table["reached"].tolist()
     assert below.get_title(loc="left") == "seeds that got there, of 4"
     full = sum(
-        len(line.get_xdata())
-        for line in ax.lines
-        if line.get_linestyle() == "None" and line.get_marker() not in "|_"
+        len(line.get_xdata()) for line in ax.lines if line.get_linestyle() == "None" and line.get_marker() not in "|_"
     )
     every = (table["reached"] == table["seeds"]).sum()
     assert full == every and 0 < every < len(table)
@@ -229,10 +214,7 @@ def test_cards_look_at_the_round_of_the_verdict() -> None:
     verdict = evidence.verdict()
     _, ticket, *controls, speed = study_findings.cards(evidence)
     assert verdict.winning and ticket.label == "winning ticket"
-    assert [card.label for card in controls] == [
-        "ticket over reinit",
-        "ticket over random",
-    ]
+    assert [card.label for card in controls] == ["ticket over reinit", "ticket over random"]
     for card in (ticket, *controls, speed):
         assert f"round {verdict.round}" in card.note
     assert all("shown to be better, p" in card.note for card in controls)
@@ -295,20 +277,13 @@ def plain(text: str) -> str:
 
 
 @pytest.mark.slow
-def test_a_page_of_a_study_says_all_that_the_verdict_says(
-    page: str, whole: Study
-) -> None:
+def test_a_page_of_a_study_says_all_that_the_verdict_says(page: str, whole: Study) -> None:
     text = plain(page)
     verdict = whole.evidence().verdict()
     for sentence in (verdict.headline, *verdict.sentences):
         assert sentence in text
     titles = re.findall("<h3>(.*?)</h3>", page)
-    assert titles[:4] == [
-        "Evidence by density",
-        "Against dense",
-        "Against reinit",
-        "Against order",
-    ]
+    assert titles[:4] == ["Evidence by density", "Against dense", "Against reinit", "Against order"]
     assert "Stability" in titles and "Not shown" not in text
     assert "a <b> study" in text and "<b> study" not in page
 
@@ -322,9 +297,7 @@ def test_a_page_of_a_study_needs_nothing_but_itself(page: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_markdown_page_refers_to_pictures_that_are_there(
-    whole: Study, tmp_path: Path
-) -> None:
+def test_a_markdown_page_refers_to_pictures_that_are_there(whole: Study, tmp_path: Path) -> None:
     path, *pictures = report.write_study(whole, tmp_path / "a study.md")
     links = re.findall(r"!\[.*?\]\((.*?)\)", path.read_text())
     assert [path.parent / link.replace("%20", " ") for link in links] == pictures
@@ -339,9 +312,7 @@ def test_the_command_on_the_page_makes_the_same_study(whole: Study) -> None:
 
     _, name, recipe, *options = shlex.split(study_findings.command(whole))
     known, overrides = _parser().parse_known_args(options)
-    again = prepare(
-        recipe, known.dirpath, known.seeds, known.controls, known.rounds, overrides
-    )
+    again = prepare(recipe, known.dirpath, known.seeds, known.controls, known.rounds, overrides)
     assert name == "study" and again.plan == whole.plan
 
 
@@ -392,10 +363,7 @@ def test_a_metric_without_a_known_margin_needs_one(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [80, 120])
 def test_a_terminal_shows_a_study_in_whole_cells(width: int, whole: Study) -> None:
-    for view in (
-        views.study_view(whole),
-        views.listing_view(listing.entries(whole.path.parent), whole.path.parent),
-    ):
+    for view in (views.study_view(whole), views.listing_view(listing.entries(whole.path.parent), whole.path.parent)):
         said = said_by(view, width)
         assert "…" not in said and max(map(len, said.splitlines())) <= width
         headline = whole.evidence().verdict().headline
@@ -422,9 +390,7 @@ def test_a_damaged_study_is_named(tmp_path: Path) -> None:
     assert cli.main(["inspect", str(study.path)]) == 2
 
 
-def test_a_report_is_of_one_study_or_of_runs(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_report_is_of_one_study_or_of_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = prepare(DIGITS, tmp_path / "new").path
     study, run = str(path), str(path / "ticket" / "seed-0")
     for wrong in ([study, run], [f"a={study}"], [study, study]):

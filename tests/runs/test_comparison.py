@@ -21,12 +21,7 @@ from lottery.training.record import Record
 mpl.use("Agg")
 
 SHAPES = {"fc1.weight": (8, 16), "fc2.weight": (3, 8)}
-INFO = {
-    "id": "a",
-    "seed": 0,
-    "versions": {},
-    "settings": {"rewind": {"rule": "weights"}},
-}
+INFO = {"id": "a", "seed": 0, "versions": {}, "settings": {"rewind": {"rule": "weights"}}}
 
 
 def accuracy(seed, round):
@@ -73,11 +68,7 @@ def write_run(path, seed=0, rounds=4, monitor="val_acc", keep="all", begun=0, ga
 def seeds(tmp_path_factory):
     """Three seeds; the last has two rounds less and one begun."""
     folder = tmp_path_factory.mktemp("seeds")
-    return [
-        write_run(folder / "0", 0),
-        write_run(folder / "1", 1),
-        write_run(folder / "2", 2, rounds=2, begun=1),
-    ]
+    return [write_run(folder / "0", 0), write_run(folder / "1", 1), write_run(folder / "2", 2, rounds=2, begun=1)]
 
 
 @pytest.fixture(scope="module")
@@ -95,10 +86,7 @@ def test_the_points_are_the_finished_rounds_of_every_run(arms):
     points = compare(arms).points()
     assert list(points.columns[:3]) == ["arm", "run", "round"]
     expected = [
-        (arm, str(path), number)
-        for arm, paths in arms.items()
-        for path in paths
-        for number in Run(path).rounds
+        (arm, str(path), number) for arm, paths in arms.items() for path in paths for number in Run(path).rounds
     ]
     rows = points[["arm", "run", "round"]].itertuples(index=False)
     assert [tuple(row) for row in rows] == expected
@@ -115,42 +103,32 @@ def test_means_and_intervals_are_those_of_students_t(arms):
     table = compare(arms).table("best_val_acc")
     assert list(table.columns) == ["density", "runs", "mean", "low", "high"]
     assert table.index.names == ["arm", "round"]
-    runs = {
-        ("ticket", number): [0, 1, 2] if number < 2 else [0, 1] for number in range(4)
-    } | {("one-shot", number): [7, 8] for number in range(6)}
+    runs = {("ticket", number): [0, 1, 2] if number < 2 else [0, 1] for number in range(4)} | {
+        ("one-shot", number): [7, 8] for number in range(6)
+    }
     assert list(table.index) == list(runs)
     for (arm, number), seeds in runs.items():
         values = [accuracy(seed, number) for seed in seeds]
         row = table.loc[(arm, number)]
-        low, high = stats.t.interval(
-            0.95, len(values) - 1, np.mean(values), stats.sem(values)
-        )
+        low, high = stats.t.interval(0.95, len(values) - 1, np.mean(values), stats.sem(values))
         assert row["runs"] == len(seeds)
         assert row["mean"] == pytest.approx(np.mean(values))
         assert row["low"] == pytest.approx(low) and row["high"] == pytest.approx(high)
-        densities = [
-            Run(path).masks[number].density
-            for path in arms[arm]
-            if number in Run(path).rounds
-        ]
+        densities = [Run(path).masks[number].density for path in arms[arm] if number in Run(path).rounds]
         assert row["density"] == pytest.approx(np.mean(densities))
 
 
 def test_one_run_has_no_interval(seeds):
     table = compare(seeds[:1]).table("best_val_acc")
     assert (table["runs"] == 1).all()
-    assert (table["mean"] == table["low"]).all() and (
-        table["mean"] == table["high"]
-    ).all()
+    assert (table["mean"] == table["low"]).all() and (table["mean"] == table["high"]).all()
 
 
 def test_a_round_without_the_metric_is_left_out_of_the_mean(seeds, tmp_path):
     odd = write_run(tmp_path / "odd", 3, gap=(1,))
     table = compare([*seeds, odd]).table("best_val_acc")
     assert list(table["runs"]) == [4, 3, 3, 3]
-    assert table.loc[("ticket", 1), "mean"] == pytest.approx(
-        np.mean([accuracy(seed, 1) for seed in (0, 1, 2)])
-    )
+    assert table.loc[("ticket", 1), "mean"] == pytest.approx(np.mean([accuracy(seed, 1) for seed in (0, 1, 2)]))
     alone = compare([odd]).table("best_val_acc")
     assert alone.loc[("ticket", 1), "runs"] == 0
     assert math.isnan(alone.loc[("ticket", 1), "mean"])
@@ -250,10 +228,7 @@ def test_every_picture_has_axes_that_say_what_they_show(arms, kind, many):
     drawn = comparison.plot(kind)
     figure = drawn if isinstance(drawn, mpl.figure.Figure) else drawn.figure
     shown = [ax for ax in figure.axes if ax.has_data()]
-    assert shown and all(
-        ax.get_title() or ax.get_title("left") or ax.get_xlabel() or ax.get_ylabel()
-        for ax in shown
-    )
+    assert shown and all(ax.get_title() or ax.get_title("left") or ax.get_xlabel() or ax.get_ylabel() for ax in shown)
     mpl.pyplot.close(figure)
 
 

@@ -15,24 +15,13 @@ from lottery.runs.place import Place
 
 def run(path: Path, loader=zoo.shuffled_loader, **options) -> Run:
     options = {"rounds": 2, "keep": "all", "seed": 5, **options}
-    zoo.fit(
-        zoo.Net, LotteryTicket(dirpath=path, **options), loader=loader(), max_epochs=3
-    )
+    zoo.fit(zoo.Net, LotteryTicket(dirpath=path, **options), loader=loader(), max_epochs=3)
     return Run(path)
 
 
-def instead(
-    path: Path, place: Place, ticket: Ticket | None = None, loader=zoo.shuffled_loader
-) -> Run:
+def instead(path: Path, place: Place, ticket: Ticket | None = None, loader=zoo.shuffled_loader) -> Run:
     # the process's own streams and weights are others than the run's
-    own = LotteryTicket(
-        0,
-        dirpath=path,
-        seed=99,
-        ticket=ticket,
-        rewind=settings(place),
-        instead_of=place,
-    )
+    own = LotteryTicket(0, dirpath=path, seed=99, ticket=ticket, rewind=settings(place), instead_of=place)
     zoo.fit(zoo.Net, own, loader=loader(), seed=77, max_epochs=3)
     return Run(path)
 
@@ -50,9 +39,7 @@ def settings(place: Place) -> str:
         ("1ep2it", zoo.generator_loader),
     ],
 )
-def test_with_the_rounds_own_ticket_it_is_the_round_bit_for_bit(
-    tmp_path, rewind, loader
-):
+def test_with_the_rounds_own_ticket_it_is_the_round_bit_for_bit(tmp_path, rewind, loader):
     whole = run(tmp_path / "a", loader, rewind=rewind)
     cell = instead(tmp_path / "b", Place(str(tmp_path / "a"), 2), loader=loader)
     zoo.assert_equal(cell.weights(0), whole.weights(2))
@@ -64,39 +51,23 @@ def test_with_the_rounds_own_ticket_it_is_the_round_bit_for_bit(
 
 def test_another_order_is_another_training_of_the_same_ticket(tmp_path):
     whole = run(tmp_path / "a", rewind="3it")
-    found = [
-        instead(tmp_path / f"{order}", Place(str(tmp_path / "a"), 1, order=order))
-        for order in (1, 2)
-    ]
+    found = [instead(tmp_path / f"{order}", Place(str(tmp_path / "a"), 1, order=order)) for order in (1, 2)]
     assert found[0].ticket(0) == found[1].ticket(0) == whole.ticket(1)
     ends = [torch.cat([w.flatten() for w in r.weights(0).values()]) for r in found]
     assert not torch.equal(*ends)
 
 
-@pytest.mark.parametrize(
-    "loader", [zoo.ordered_loader, zoo.shuffled_loader, zoo.generator_loader]
-)
+@pytest.mark.parametrize("loader", [zoo.ordered_loader, zoo.shuffled_loader, zoo.generator_loader])
 def test_the_rest_of_a_begun_epoch_comes_in_another_order_too(tmp_path, loader):
     run(tmp_path / "a", loader, rounds=0, snapshots=["3it"])
     ends = []
     for order in (1, 2):
         place = Place(str(tmp_path / "a"), start="3it", order=order)
         batches = Batches()
-        own = LotteryTicket(
-            0, dirpath=tmp_path / f"{order}", seed=9, instead_of=place, save_every="1it"
-        )
+        own = LotteryTicket(0, dirpath=tmp_path / f"{order}", seed=9, instead_of=place, save_every="1it")
         with pytest.raises(zoo.Killed):
-            zoo.fit(
-                zoo.Net,
-                own,
-                batches,
-                zoo.KillAt("on_train_batch_end", 2),
-                loader=loader(),
-                max_epochs=3,
-            )
-        again = LotteryTicket(
-            0, dirpath=tmp_path / f"{order}", seed=9, instead_of=place, save_every="1it"
-        )
+            zoo.fit(zoo.Net, own, batches, zoo.KillAt("on_train_batch_end", 2), loader=loader(), max_epochs=3)
+        again = LotteryTicket(0, dirpath=tmp_path / f"{order}", seed=9, instead_of=place, save_every="1it")
         zoo.fit(zoo.Net, again, batches, loader=loader(), max_epochs=3)
         undisturbed = instead(tmp_path / f"{order}-whole", place, loader=loader)
         zoo.assert_equal(Run(tmp_path / f"{order}").weights(0), undisturbed.weights(0))
@@ -161,13 +132,7 @@ def test_killed_and_resumed_equals_undisturbed(tmp_path, start, hook, n):
     options = {"seed": 99, "rewind": "3it", "instead_of": place, "save_every": "2it"}
     ticket = LotteryTicket(0, dirpath=tmp_path / "c", **options)
     with pytest.raises(zoo.Killed):
-        zoo.fit(
-            zoo.Net,
-            ticket,
-            zoo.KillAt(hook, n),
-            loader=zoo.shuffled_loader(),
-            max_epochs=3,
-        )
+        zoo.fit(zoo.Net, ticket, zoo.KillAt(hook, n), loader=zoo.shuffled_loader(), max_epochs=3)
     again = LotteryTicket(0, dirpath=tmp_path / "c", **options)
     zoo.fit(zoo.Net, again, loader=zoo.shuffled_loader(), max_epochs=3)
     resumed = Run(tmp_path / "c")
@@ -177,9 +142,7 @@ def test_killed_and_resumed_equals_undisturbed(tmp_path, start, hook, n):
 
 def test_another_budget_or_optimizer_is_refused(tmp_path):
     run(tmp_path / "a")
-    ticket = LotteryTicket(
-        0, dirpath=tmp_path / "b", instead_of=Place(str(tmp_path / "a"), 1)
-    )
+    ticket = LotteryTicket(0, dirpath=tmp_path / "b", instead_of=Place(str(tmp_path / "a"), 1))
     with pytest.raises(ValueError, match="max_epochs: 3 in the run, 4 now"):
         zoo.fit(zoo.Net, ticket, loader=zoo.shuffled_loader(), max_epochs=4)
     assert not (tmp_path / "b" / "run.json").exists()

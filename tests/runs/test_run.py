@@ -108,9 +108,7 @@ class StopIn(Callback):
 
     def __init__(self, round, epoch=0):
         left = round * STEPS + epoch * 5 + 3
-        calls = (
-            itertools.count()
-        )  # over all rounds: no state that a round would put back
+        calls = itertools.count()  # over all rounds: no state that a round would put back
 
         def stop(*_):
             if next(calls) >= left:
@@ -149,12 +147,7 @@ class Finished:
 @pytest.fixture(scope="module")
 def last(tmp_path_factory):
     """keep="last", rewound to the first epoch, with a monitor and tests."""
-    return Finished(
-        tmp_path_factory.mktemp("last") / "run",
-        rewind="1ep",
-        monitor="val_loss",
-        test_each_round=True,
-    )
+    return Finished(tmp_path_factory.mktemp("last") / "run", rewind="1ep", monitor="val_loss", test_each_round=True)
 
 
 @pytest.fixture(scope="module")
@@ -177,9 +170,7 @@ def interrupted(tmp_path_factory):
 
 
 def same(one, other):
-    return one.keys() == other.keys() and all(
-        torch.equal(one[n], other[n]) for n in one
-    )
+    return one.keys() == other.keys() and all(torch.equal(one[n], other[n]) for n in one)
 
 
 # Laws
@@ -212,9 +203,7 @@ def test_every_ticket_starts_from_the_rewind_point(last):
         assert same(last.run.ticket(number).weights, rewind)
 
 
-def test_with_learning_rate_rewinding_a_ticket_starts_where_the_round_before_ended(
-    every,
-):
+def test_with_learning_rate_rewinding_a_ticket_starts_where_the_round_before_ended(every):
     assert same(every.run.ticket(0).weights, every.run.weights("initial"))
     for number in every.run.rounds[1:]:
         assert same(every.run.ticket(number).weights, every.run.weights(number - 1))
@@ -245,10 +234,7 @@ def test_trained_weights_are_zero_where_the_mask_is(every):
 def test_trained_weights_are_of_the_smallest_magnitude_where_pruned_next(every):
     for number in every.run.rounds[1:]:
         trained = every.run.weights(number - 1)
-        before, after = (
-            every.run.ticket(number - 1).masks,
-            every.run.ticket(number).masks,
-        )
+        before, after = (every.run.ticket(number - 1).masks, every.run.ticket(number).masks)
         for name in after:
             gone = trained[name].abs()[before[name] & ~after[name]]
             stayed = trained[name].abs()[after[name]]
@@ -261,9 +247,7 @@ def test_the_ticket_of_a_round_fits_the_module_and_masks_it(last):
         module = ticket.apply(Net())
         for name, mask in ticket.masks.items():
             assert torch.equal(module.get_parameter(name) != 0, mask)
-        assert torch.equal(
-            module.body[1].running_mean, ticket.weights["body.1.running_mean"]
-        )
+        assert torch.equal(module.body[1].running_mean, ticket.weights["body.1.running_mean"])
 
 
 def test_tickets_of_different_rounds_have_different_fingerprints(last, every):
@@ -317,9 +301,7 @@ def test_a_summary_holds_the_numbers_of_its_round(last):
         assert set(summary["last"]) >= METRICS
         assert summary["monitor"] == "val_loss" and summary["mode"] == "min"
         history = last.run.records(number)
-        assert summary["best"]["val_loss"] == min(
-            row["val_loss"] for row in history if "val_loss" in row
-        )
+        assert summary["best"]["val_loss"] == min(row["val_loss"] for row in history if "val_loss" in row)
         assert summary["last"]["val_loss"] == history[-1]["val_loss"]
 
 
@@ -329,10 +311,7 @@ def test_the_start_of_a_round_is_its_ticket_without_training(last):
     for number in last.run.rounds:
         module = last.run.ticket(number).apply(Net()).eval()
         with torch.no_grad():
-            losses = [
-                nn.functional.cross_entropy(module.head(module.body(x)), y)
-                for x, y in loader
-            ]
+            losses = [nn.functional.cross_entropy(module.head(module.body(x)), y) for x, y in loader]
         start = last.run.summary(number)["start"]["val_loss"]
         assert start == pytest.approx(float(sum(losses) / len(losses)), rel=1e-5)
 
@@ -404,8 +383,7 @@ def test_the_history_is_a_tidy_table_of_all_records(last, every):
         assert set(history.columns[4:]) >= METRICS
         assert list(history.index) == list(range(len(history)))
         rows = [
-            {name: value for name, value in row.items() if not pandas.isna(value)}
-            for row in history.to_dict("records")
+            {name: value for name, value in row.items() if not pandas.isna(value)} for row in history.to_dict("records")
         ]
         assert rows == [
             {**row, "round": number, "density": run.ticket(number).density}
@@ -522,9 +500,7 @@ def test_a_run_of_no_finished_round_has_empty_tables(tmp_path):
 
 @pytest.mark.parametrize("what", ["summary", "records", "history", "weights", "ticket"])
 @pytest.mark.parametrize("number", [3, -1, 99])
-def test_a_round_that_is_not_finished_is_an_error_that_lists_those_that_are(
-    interrupted, what, number
-):
+def test_a_round_that_is_not_finished_is_an_error_that_lists_those_that_are(interrupted, what, number):
     with pytest.raises(StorageError) as error:
         getattr(interrupted, what)(number)
     assert str(interrupted.path) in str(error.value)
@@ -602,9 +578,7 @@ def without_tensors(run, path, rounds=ROUNDS + 1):
     names = {number: min(number, ROUNDS) for number in range(rounds)}
     copied = {
         round_file(number, name): encode_json(
-            run.records(like)
-            if name == "history.json"
-            else {**run.summary(like), "round": number}
+            run.records(like) if name == "history.json" else {**run.summary(like), "round": number}
         )
         for number, like in names.items()
         for name in ("history.json", "summary.json")
@@ -625,9 +599,7 @@ def test_what_a_run_shows_reads_no_tensors(last, every, tmp_path):
         assert run.table().equals(whole.table())
         assert run.history().equals(whole.history())
         assert run.densities().equals(whole.densities())
-        assert run._repr_html_() == whole._repr_html_().replace(
-            str(whole.path), str(run.path)
-        )
+        assert run._repr_html_() == whole._repr_html_().replace(str(whole.path), str(run.path))
         with pytest.raises(StorageError, match=r"masks/03\.safetensors is missing"):
             run.ticket(1)
 
@@ -668,9 +640,7 @@ def test_masks_are_read_while_new_rounds_replace_their_file(last, tmp_path):
     reader.start()
     for number in range(5, 40):
         history = history.followed_by(history[-1])
-        directory.commit(
-            {masks_file(number): encode_masks(history)}, drop=[masks_file(number - 1)]
-        )
+        directory.commit({masks_file(number): encode_masks(history)}, drop=[masks_file(number - 1)])
     done.set()
     reader.join()
     assert wrong == [] and seen == sorted(seen)
@@ -703,17 +673,13 @@ def with_metrics(run, path, monitor, **logged):
         (None, {}, None),
     ],
 )
-def test_the_metric_that_says_most_is_the_test_at_the_best_step(
-    last, tmp_path, monitor, logged, expected
-):
+def test_the_metric_that_says_most_is_the_test_at_the_best_step(last, tmp_path, monitor, logged, expected):
     if monitor:
         logged = {"best": {"step": 3, monitor: 0.5}, "last": {monitor: 0.4}, **logged}
     assert with_metrics(last.run, tmp_path, monitor, **logged).metric == expected
 
 
-def test_test_metrics_have_columns_of_their_own_also_under_the_monitored_name(
-    last, tmp_path
-):
+def test_test_metrics_have_columns_of_their_own_also_under_the_monitored_name(last, tmp_path):
     run = with_metrics(
         last.run,
         tmp_path,
@@ -768,10 +734,7 @@ def test_rounds_beyond_ninety_nine_are_in_order(tmp_path, last):
     Directory(tmp_path).commit(
         {
             "run.json": encode_json(last.run.info),
-            **{
-                round_file(n, "summary.json"): encode_json({**summary, "round": n})
-                for n in numbers
-            },
+            **{round_file(n, "summary.json"): encode_json({**summary, "round": n}) for n in numbers},
             masks_file(102): encode_masks(masks),
         }
     )

@@ -175,9 +175,7 @@ def test_a_crash_at_any_moment_of_a_commit_leaves_all_of_it_or_nothing(tmp_path)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
-def test_an_error_of_the_disk_names_the_file_and_leaves_what_was_there(
-    tmp_path, number
-):
+def test_an_error_of_the_disk_names_the_file_and_leaves_what_was_there(tmp_path, number):
     for attempt, accident in enumerate(accidents(lambda: OSError(number, "disk"))):
         path = tmp_path / str(attempt)
         Directory(path).commit(OLD)
@@ -195,9 +193,7 @@ def test_an_error_of_the_disk_names_the_file_and_leaves_what_was_there(
         assert contents(Directory(path)) == {**OLD, **NEW}
 
 
-@pytest.mark.parametrize(
-    "make_error", [Crash, lambda: OSError(errno.ENOSPC, "No space left on device")]
-)
+@pytest.mark.parametrize("make_error", [Crash, lambda: OSError(errno.ENOSPC, "No space left on device")])
 def test_a_checkpoint_is_the_old_or_the_new_one_whatever_happens(tmp_path, make_error):
     new = {"state_dict": {"w": torch.ones(300)}, "epoch": 4}
     for accident in accidents(make_error):
@@ -229,9 +225,7 @@ def test_a_file_too_large_for_the_system_is_an_error_that_names_it(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert contents(directory) == OLD
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
-        [MANIFEST, "run.json", "rounds"]
-    )
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([MANIFEST, "run.json", "rounds"])
 
 
 def test_files_outside_the_manifest_count_as_not_written(tmp_path):
@@ -267,10 +261,7 @@ def test_json_reads_back(undamaged, value):
     assert undamaged.read_json("value.json") == value
 
 
-@pytest.mark.parametrize(
-    "dtype",
-    [torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.bool],
-)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.bool])
 def test_tensors_read_back_bit_for_bit(tmp_path, dtype):
     tensors = {
         "matrix": (torch.randn(3, 4) * 9).to(dtype),
@@ -288,9 +279,7 @@ def test_masks_read_back_in_the_order_of_the_module(tmp_path):
     ordered = Masks.ones({name: torch.zeros(3) for name in ("z", "a", "m", "b")})
     history = MaskHistory.of([ordered])
     Directory(tmp_path).commit({"m.safetensors": encode_masks(history)})
-    assert list(decode_masks(Directory(tmp_path).read("m.safetensors"))[0]) == list(
-        ordered
-    )
+    assert list(decode_masks(Directory(tmp_path).read("m.safetensors"))[0]) == list(ordered)
 
 
 def test_masks_and_checkpoints_read_back(undamaged):
@@ -350,9 +339,7 @@ def test_a_flipped_bit_in_the_manifest_is_noticed_or_changes_nothing(damaged, da
 
 @settings(max_examples=300)
 @given(st.data(), checkpoints)
-def test_a_flipped_bit_in_a_checkpoint_is_noticed_or_changes_nothing(
-    damaged, data, name
-):
+def test_a_flipped_bit_in_a_checkpoint_is_noticed_or_changes_nothing(damaged, data, name):
     size = (damaged.path / name).stat().st_size
     from_the_end = data.draw(st.booleans(), "from the end")  # where zip keeps its list
     position = data.draw(st.integers(0, 1500 if from_the_end else size - 1), "position")
@@ -369,10 +356,7 @@ def test_a_flipped_bit_in_a_checkpoint_is_noticed_or_changes_nothing(
 def test_a_truncated_checkpoint_is_noticed(damaged, data, name):
     size = (damaged.path / name).stat().st_size
     length = data.draw(st.integers(0, size - 1), "length")
-    with (
-        damage(damaged, name, lambda b: b[:length]),
-        pytest.raises(StorageError, match=name),
-    ):
+    with damage(damaged, name, lambda b: b[:length]), pytest.raises(StorageError, match=name):
         damaged.read_checkpoint(name)
 
 
@@ -385,28 +369,20 @@ def test_a_checkpoint_whose_tensors_are_marked_as_folders_is_noticed(damaged):
         assert data[listed : listed + 4] == b"PK\1\2"
         return flip(data, listed + 38, 4)
 
-    with (
-        damage(damaged, LAST, mark),
-        pytest.raises(StorageError, match=rf"{LAST} is damaged in archive/data/0"),
-    ):
+    with damage(damaged, LAST, mark), pytest.raises(StorageError, match=rf"{LAST} is damaged in archive/data/0"):
         damaged.read_checkpoint(LAST)
     assert same(damaged.read_checkpoint(LAST), CHECKPOINT)
 
 
 def flip(data, position, bit):
-    return b"".join(
-        [data[:position], bytes([data[position] ^ 1 << bit]), data[position + 1 :]]
-    )
+    return b"".join([data[:position], bytes([data[position] ^ 1 << bit]), data[position + 1 :]])
 
 
 def test_a_missing_file_is_an_error_that_names_it_and_a_way_out(tmp_path):
     directory = filled(tmp_path)
     for name in ("run.json", "rewind.ckpt"):
         (tmp_path / name).unlink()
-    for read, name in (
-        (directory.read, "run.json"),
-        (directory.read_checkpoint, "rewind.ckpt"),
-    ):
+    for read, name in ((directory.read, "run.json"), (directory.read_checkpoint, "rewind.ckpt")):
         with pytest.raises(StorageError) as error:
             read(name)
         assert f"{tmp_path / name} is missing" in str(error.value)
@@ -424,9 +400,7 @@ def test_a_damaged_last_checkpoint_can_be_deleted(tmp_path):
     assert "new dirpath" not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", "3", "null", '{"format": 2}', '{"format": "x"}', "\xff"]
-)
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", '{"format": 2}', '{"format": "x"}', "\xff"])
 def test_a_manifest_that_is_none_is_an_error_that_names_it(tmp_path, text):
     (tmp_path / MANIFEST).write_bytes(text.encode("latin1"))
     with pytest.raises(StorageError) as error:
@@ -448,9 +422,7 @@ def test_a_manifest_edited_by_hand_is_noticed(tmp_path):
 def test_a_directory_of_another_format_says_how_to_update(tmp_path, format):
     (tmp_path / MANIFEST).write_text(json.dumps({"format": format, "other": []}))
     for use in (Directory(tmp_path).files, lambda: Directory(tmp_path).commit(NEW)):
-        with pytest.raises(
-            StorageError, match=rf"another version.*format {format}.*pip install -U"
-        ):
+        with pytest.raises(StorageError, match=rf"another version.*format {format}.*pip install -U"):
             use()
 
 
@@ -587,10 +559,7 @@ def test_those_who_only_read_take_no_lock(tmp_path):
 
 
 def test_readers_see_whole_files_while_another_writes(tmp_path):
-    commits = [
-        {f"{n}/a.json": storage.encode_json(n), f"{n}/b.json": storage.encode_json(n)}
-        for n in range(60)
-    ]
+    commits = [{f"{n}/a.json": storage.encode_json(n), f"{n}/b.json": storage.encode_json(n)} for n in range(60)]
     directory = Directory(tmp_path)
     directory.write_checkpoint(LAST, {"w": torch.zeros(50)})
     done, seen, wrong = threading.Event(), [], []

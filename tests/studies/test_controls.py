@@ -37,9 +37,7 @@ EXACT = [
 
 dtypes = st.sampled_from([torch.float16, torch.bfloat16, torch.float32, torch.float64])
 shapes = st.lists(st.integers(1, 5), min_size=1, max_size=4).map(tuple)
-layers = st.dictionaries(
-    st.sampled_from(["a.weight", "b.weight", "conv.weight", "gain"]), shapes, min_size=1
-)
+layers = st.dictionaries(st.sampled_from(["a.weight", "b.weight", "conv.weight", "gain"]), shapes, min_size=1)
 seeds = st.integers(0, 10**6)
 
 
@@ -57,10 +55,7 @@ def state(shapes, seed, dtype=torch.float32):
 
 def make_ticket(shapes, seed=0, density=0.5, dtype=torch.float32):
     generator = torch.Generator().manual_seed(seed)
-    masks = {
-        name: torch.rand(shape, generator=generator) < density
-        for name, shape in shapes.items()
-    }
+    masks = {name: torch.rand(shape, generator=generator) < density for name, shape in shapes.items()}
     return Ticket(Masks(masks), state(shapes, seed, dtype), {"round": 3, "seed": seed})
 
 
@@ -134,9 +129,7 @@ def test_names_shapes_and_dtypes_of_the_weights_stay(ticket, seed):
 
 @given(tickets, seeds)
 @few
-def test_what_is_not_prunable_is_fresh_with_fresh_weights_and_else_the_tickets(
-    ticket, seed
-):
+def test_what_is_not_prunable_is_fresh_with_fresh_weights_and_else_the_tickets(ticket, seed):
     given = materials(ticket)
     for name in EXACT:
         source = given["fresh"] if name in FRESH else ticket.weights
@@ -198,9 +191,7 @@ def test_called_by_itself_a_control_says_the_same():
         controls.reinit(LARGE, 5, fresh=given["fresh"]),
         controls.OneShot("layerwise")(LARGE, 5, trained=given["trained"]),
     ]
-    for name, ticket in zip(
-        ["shuffle", "reinit", "one-shot=layerwise"], made, strict=True
-    ):
+    for name, ticket in zip(["shuffle", "reinit", "one-shot=layerwise"], made, strict=True):
         named = make(name, LARGE, 5)
         assert (named, named.provenance) == (ticket, ticket.provenance)
 
@@ -246,10 +237,7 @@ def test_global_random_streams_neither_matter_nor_move(name):
 @given(tickets, seeds)
 @few
 def test_the_order_of_parameters_does_not_matter_to_what_is_drawn(ticket, seed):
-    turned = Ticket(
-        Masks(dict(reversed(list(ticket.masks.items())))),
-        dict(reversed(ticket.weights.items())),
-    )
+    turned = Ticket(Masks(dict(reversed(list(ticket.masks.items())))), dict(reversed(ticket.weights.items())))
     given = materials(ticket)  # of the same names in the first order
     for name in sorted(set(EXACT) - {"one-shot", "magnitude-init"}):
         assert make(name, ticket, seed) == make(name, turned, seed, **given), name
@@ -261,15 +249,9 @@ def test_every_place_is_drawn_equally_often():
     draws = 500
     for name, expected in [
         ("shuffle", torch.full((4, 5), ticket.density)),
-        (
-            "shuffle-fan-in",
-            (fan_in(ticket.masks["w"]) / 5)[:, None].expand(4, 5),
-        ),
+        ("shuffle-fan-in", (fan_in(ticket.masks["w"]) / 5)[:, None].expand(4, 5)),
     ]:
-        found = sum(
-            controls.resolve(name).make(ticket, seed).masks["w"].double()
-            for seed in range(draws)
-        )
+        found = sum(controls.resolve(name).make(ticket, seed).masks["w"].double() for seed in range(draws))
         deviation = (expected * (1 - expected) / draws).sqrt()
         assert bool(((found / draws - expected).abs() <= 4 * deviation).all()), name
 
@@ -329,9 +311,7 @@ def test_reinit_signs_has_fresh_magnitudes_and_the_tickets_signs(ticket, seed):
 
 
 def test_a_weight_of_zero_counts_as_positive():
-    ticket = Ticket(
-        Masks({"w": torch.tensor([True, True])}), {"w": torch.tensor([0.0, -0.0])}
-    )
+    ticket = Ticket(Masks({"w": torch.tensor([True, True])}), {"w": torch.tensor([0.0, -0.0])})
     made = controls.reinit_signs(ticket, fresh={"w": torch.tensor([-1.0, 2.0])})
     assert made.weights["w"].tolist() == [1, 2]
 
@@ -383,9 +363,7 @@ def test_erk_counts_are_those_densities_rounded_and_vectors_keep_theirs(ticket, 
 
 def test_the_largest_remainders_are_rounded_up():
     masks = {"a": torch.arange(29) < 1, "b": torch.arange(21) < 4}
-    made = make(
-        "random-uniform", Ticket(Masks(masks), state({"a": (29,), "b": (21,)}, 0))
-    )
+    made = make("random-uniform", Ticket(Masks(masks), state({"a": (29,), "b": (21,)}, 0)))
     assert counts(made.masks) == {"a": 3, "b": 2}  # of 2.9 and 2.1
 
 
@@ -396,17 +374,9 @@ def test_uniform_counts_are_one_density_rounded(ticket, seed):
         assert abs(int(mask.sum()) - ticket.density * mask.numel()) < 1 + 1e-9
 
 
-@given(
-    layers,
-    seeds,
-    st.floats(0.05, 0.95),
-    dtypes,
-    st.sampled_from(["global", "layerwise"]),
-)
+@given(layers, seeds, st.floats(0.05, 0.95), dtypes, st.sampled_from(["global", "layerwise"]))
 @some
-def test_one_shot_and_magnitude_at_initialization_prune_as_pruning_does(
-    shapes, seed, amount, dtype, scope
-):
+def test_one_shot_and_magnitude_at_initialization_prune_as_pruning_does(shapes, seed, amount, dtype, scope):
     """A run of one round leaves the ticket; from its weights both find that ticket's mask."""
     weights = state(shapes, seed, dtype)
     dense = Masks.ones({name: weights[name] for name in shapes})
@@ -419,9 +389,7 @@ def test_one_shot_and_magnitude_at_initialization_prune_as_pruning_does(
 
 
 def test_magnitude_at_initialization_looks_at_initial_weights_and_starts_at_the_rewind_point():
-    ticket = Ticket(
-        Masks({"w": torch.tensor([True, False])}), {"w": torch.tensor([5.0, 1.0])}
-    )
+    ticket = Ticket(Masks({"w": torch.tensor([True, False])}), {"w": torch.tensor([5.0, 1.0])})
     made = controls.MagnitudeInit()(ticket, initial={"w": torch.tensor([0.1, 0.2])})
     assert made.masks["w"].tolist() == [False, True]
     assert made.weights["w"].tolist() == [5, 1]
@@ -465,12 +433,7 @@ def test_a_layer_that_starts_at_zero_may_move():
 
 
 @pytest.mark.parametrize(
-    ("name", "material"),
-    [
-        *((name, "fresh") for name in FRESH),
-        ("one-shot", "trained"),
-        ("magnitude-init", "initial"),
-    ],
+    ("name", "material"), [*((name, "fresh") for name in FRESH), ("one-shot", "trained"), ("magnitude-init", "initial")]
 )
 def test_state_of_another_architecture_is_refused_with_its_differences(name, material):
     state = materials(LARGE)[material]
@@ -535,9 +498,7 @@ def test_a_transferred_mask_may_lie_over_the_own_weights():
 @given(st.integers(1, 400), st.integers(1, 400), st.sampled_from([0.0, 0.02, 0.5]))
 @some
 def test_transfer_wants_numbers_of_weights_within_the_tolerance(here, there, tolerance):
-    ticket, other = (
-        Ticket(Masks({"w": torch.arange(400) < kept}), {}) for kept in (here, there)
-    )
+    ticket, other = (Ticket(Masks({"w": torch.arange(400) < kept}), {}) for kept in (here, there))
     transfer = controls.Transfer(tolerance=tolerance)
     if abs(there - here) <= tolerance * here:
         assert transfer(ticket, other=other).masks == other.masks
@@ -582,19 +543,12 @@ def test_nearest_says_where_there_is_no_ticket(tmp_path):
 def test_controls_of_a_run_fit_its_module(run):
     ticket = run.ticket(2)
     torch.manual_seed(99)
-    given = {
-        "fresh": zoo.Net().state_dict(),
-        "trained": run.weights(0),
-        "initial": run.weights("initial"),
-    }
+    given = {"fresh": zoo.Net().state_dict(), "trained": run.weights(0), "initial": run.weights("initial")}
     for name in EXACT:
         made = controls.resolve(name).make(ticket, 1, given)
         assert made.apply(zoo.Net()).net[0].weight.count_nonzero() > 0
         assert made.masks.kept == ticket.masks.kept
-    assert (
-        controls.resolve("one-shot").make(run.ticket(1), 0, given).masks
-        == (run.masks[1])
-    )
+    assert controls.resolve("one-shot").make(run.ticket(1), 0, given).masks == (run.masks[1])
 
 
 # By name
@@ -687,8 +641,7 @@ class Mixed:
 
     def __call__(self, ticket, seed=0, *, fresh):
         mixed = {
-            n: (torch.lerp(w, fresh[n], self.share) if w.is_floating_point() else w)
-            for n, w in ticket.weights.items()
+            n: (torch.lerp(w, fresh[n], self.share) if w.is_floating_point() else w) for n, w in ticket.weights.items()
         }
         return Ticket(ticket.masks, mixed)
 

@@ -15,16 +15,7 @@ ROUNDS = 8
 NOISE = 0.001
 
 
-def points(
-    gains,
-    controls=None,
-    seeds=5,
-    noise=NOISE,
-    base=0.9,
-    sign=1,
-    reached=lambda arm, seed, round: 100.0,
-    rng=0,
-):
+def points(gains, controls=None, seeds=5, noise=NOISE, base=0.9, sign=1, reached=lambda arm, seed, round: 100.0, rng=0):
     """The points of a study with true gains over dense, and of the ticket over controls.
 
     Args:
@@ -38,8 +29,7 @@ def points(
     def add(arm, seed, round, value):
         steps = {"step": 200.0, "reached": reached(arm, seed, round), "steps": 340}
         rows.append(
-            {"arm": arm, "seed": seed, "round": round, "density": 0.8**round}
-            | {"value": sign * value, **steps}
+            {"arm": arm, "seed": seed, "round": round, "density": 0.8**round} | {"value": sign * value, **steps}
         )
 
     for seed in range(seeds):
@@ -108,9 +98,7 @@ def test_less_is_better_gives_the_same_verdict_mirrored():
     plain = Evidence(points(GAINS, CONTROLS), margin=0.01)
     assert claimed(mirrored) == claimed(plain)
     columns = ["gain", "low", "high", "p", "p_holm"]
-    np.testing.assert_allclose(
-        mirrored.table()[columns], plain.table()[columns], atol=1e-9
-    )
+    np.testing.assert_allclose(mirrored.table()[columns], plain.table()[columns], atol=1e-9)
     assert "within 0.01 of dense" in mirrored.verdict().headline
 
 
@@ -150,8 +138,7 @@ def test_an_informative_control_takes_nothing_from_those_that_must_be_beaten():
     signs = frame[frame["arm"] == "ticket"].assign(arm="signs")
     more = Evidence(pd.concat([frame, signs]))
     pd.testing.assert_frame_equal(
-        few.comparison("reinit")["p_holm"].to_frame(),
-        more.comparison("reinit")["p_holm"].to_frame(),
+        few.comparison("reinit")["p_holm"].to_frame(), more.comparison("reinit")["p_holm"].to_frame()
     )
     assert not more.comparison("signs")["wins"].any()
     assert "signs" not in more.must_beat
@@ -247,9 +234,7 @@ def test_missing_and_failed_trainings_are_named_and_the_rest_is_paired():
     differences = [by["ticket", s, 4] - by["random", s, 4] for s in (1, 2, 3, 4)]
     known = stats.ttest_1samp(differences, 0, alternative="greater").pvalue
     assert evidence.comparison("random")["p"][4] == pytest.approx(known)
-    assert "Missing, or without a finite value: ticket round 5: seed 1;" in str(
-        evidence.verdict()
-    )
+    assert "Missing, or without a finite value: ticket round 5: seed 1;" in str(evidence.verdict())
 
 
 def test_a_seed_without_dense_is_left_out_of_that_comparison_alone():
@@ -312,18 +297,14 @@ def test_speed_is_the_geometric_mean_of_paired_ratios():
     assert ticket["ratio"] == pytest.approx(0.25)
     logs = np.log(np.array(took["ticket"]) / 200)
     low, high = stats.ttest_1samp(logs, 0).confidence_interval()
-    assert ticket[["low", "high"]].tolist() == pytest.approx(
-        [np.exp(low), np.exp(high)]
-    )
+    assert ticket[["low", "high"]].tolist() == pytest.approx([np.exp(low), np.exp(high)])
     reinit = table.loc[("reinit", 1)]
     assert (reinit["reached"], reinit["seeds"]) == (2, 3)
     assert reinit["ratio"] == pytest.approx(2**0.5)
 
 
 def test_an_arm_that_never_gets_there_has_no_ratio():
-    frame = points([0.0], {"reinit": [0.0]}).assign(
-        reached=lambda p: p["reached"].where(p["arm"] != "reinit")
-    )
+    frame = points([0.0], {"reinit": [0.0]}).assign(reached=lambda p: p["reached"].where(p["arm"] != "reinit"))
     evidence = Evidence(frame)
     reinit = evidence.speed().loc[("reinit", 1)]
     assert reinit["reached"] == 0
@@ -349,9 +330,7 @@ def test_an_arm_that_never_gets_there_has_no_ratio():
             "ticket has budget 340 in round 1, seed 0, where dense has 680",
         ),
         (
-            lambda p: p.assign(
-                density=p["density"] * np.where(p["arm"] == "signs", 1.03, 1)
-            ),
+            lambda p: p.assign(density=p["density"] * np.where(p["arm"] == "signs", 1.03, 1)),
             "signs has density 0.824 in round 1, seed 0, where ticket has 0.8:",
         ),
     ],
@@ -385,10 +364,7 @@ def test_settings_out_of_range_are_named():
 
 
 def test_a_metric_that_is_no_accuracy_needs_a_margin():
-    for wrong in (
-        {"metric": "test_f1"},
-        {"lower_is_better": True},
-    ):
+    for wrong in ({"metric": "test_f1"}, {"lower_is_better": True}):
         with pytest.raises(ValueError, match="margin=..."):
             Evidence(points(GAINS), **wrong)
     in_percent = points(GAINS).assign(value=lambda p: 100 * p["value"])
@@ -412,10 +388,7 @@ def test_a_diverged_training_does_not_blur_the_others():
     frame = frame.assign(value=1 - frame["value"])
     worst = (frame["arm"] == "random") & (frame["round"] == 2)
     blown = frame.assign(value=frame["value"].where(~worst, 1e9))
-    one, other = (
-        Evidence(f, margin=0.01, lower_is_better=True, metric="test_loss")
-        for f in (frame, blown)
-    )
+    one, other = (Evidence(f, margin=0.01, lower_is_better=True, metric="test_loss") for f in (frame, blown))
     columns = ["gain", "p", "reinit p", "random gain"]
     pd.testing.assert_frame_equal(one.table()[columns][:1], other.table()[columns][:1])
     assert other.table()["reinit p"][2] == one.table()["reinit p"][2]

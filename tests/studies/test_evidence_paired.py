@@ -16,18 +16,12 @@ numbers = st.floats(-1, 1, width=32)
 p_values = st.lists(st.floats(1e-12, 1), min_size=1, max_size=40)
 
 
-@given(
-    arrays(float, st.tuples(st.integers(1, 4), st.integers(2, 8)), elements=numbers),
-    st.floats(-0.1, 0.1),
-)
+@given(arrays(float, st.tuples(st.integers(1, 4), st.integers(2, 8)), elements=numbers), st.floats(-0.1, 0.1))
 def test_p_values_and_intervals_are_those_of_scipy(differences, bound):
     differences = differences[np.ptp(differences, axis=1) > 1e-3]
     assume(len(differences))
     found = Paired(differences)
-    for mine, side in (
-        (found.p_above(bound), "greater"),
-        (found.p_below(bound), "less"),
-    ):
+    for mine, side in ((found.p_above(bound), "greater"), (found.p_below(bound), "less")):
         its = stats.ttest_1samp(differences, bound, axis=1, alternative=side).pvalue
         np.testing.assert_allclose(mine, its, rtol=1e-6, atol=1e-12)
     its = stats.ttest_1samp(differences, 0.0, axis=1).confidence_interval(0.95)
@@ -51,11 +45,7 @@ def test_seeds_without_a_pair_are_as_if_they_had_not_been_run(differences, absen
     rest = np.delete(differences, gone)
     mine, its = Paired(holes, 1e-9), Paired(rest, 1e-9)
     assert mine.seeds == its.seeds == len(rest)
-    for a, b in (
-        (mine.mean, its.mean),
-        (mine.p_above(0.1), its.p_above(0.1)),
-        (mine.interval(), its.interval()),
-    ):
+    for a, b in ((mine.mean, its.mean), (mine.p_above(0.1), its.p_above(0.1)), (mine.interval(), its.interval())):
         np.testing.assert_allclose(a, b, atol=1e-12)
 
 

@@ -92,18 +92,13 @@ def study(generator, seeds, gain_to_dense, gain_to_reinit, rounds=6, spread=0.00
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("to_dense", "to_reinit"),
-    [(0.0, 0.0), (-0.01, 0.05)],
-    ids=["no better than reinit", "at the margin below dense"],
+    ("to_dense", "to_reinit"), [(0.0, 0.0), (-0.01, 0.05)], ids=["no better than reinit", "at the margin below dense"]
 )
 def test_whole_studies_rarely_find_a_false_ticket(to_dense, to_reinit):
     """That the rate of false winning tickets, from the points of studies on, stays below the level."""
     generator = np.random.default_rng(3)
     trials = 300
-    false = sum(
-        Evidence(study(generator, 5, to_dense, to_reinit)).winning.any()
-        for _ in range(trials)
-    )
+    false = sum(Evidence(study(generator, 5, to_dense, to_reinit)).winning.any() for _ in range(trials))
     assert false / trials <= at_most(LEVEL, trials)
 
 
@@ -116,8 +111,5 @@ def test_winning_tickets_are_found_with_the_seeds_that_a_first_study_asks_for():
         small = Evidence(study(generator, 4, 0.0, 0.012, rounds=2)).verdict()
         asked.append(small.seeds_needed or 50)
     enough = int(np.median(asked))
-    found = [
-        Evidence(study(generator, enough, 0.0, 0.012, rounds=2)).winning.any()
-        for _ in range(100)
-    ]
+    found = [Evidence(study(generator, enough, 0.0, 0.012, rounds=2)).winning.any() for _ in range(100)]
     assert np.mean(found) >= 0.6

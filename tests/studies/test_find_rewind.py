@@ -17,14 +17,7 @@ from hypothesis import strategies as st
 from lottery import Run, StorageError, cli
 from lottery.foundations.steps import Step
 from lottery.runs.place import Place
-from lottery.studies.rewinding import (
-    Length,
-    RewindSearch,
-    _bisect,
-    _length,
-    find_rewind,
-    written,
-)
+from lottery.studies.rewinding import Length, RewindSearch, _bisect, _length, find_rewind, written
 from lottery.training import recipes
 
 pytestmark = pytest.mark.filterwarnings("ignore:[\\s\\S]*deprecated")
@@ -55,9 +48,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def search(
-    tmp_path_factory: pytest.TempPathFactory, recipe: Path
-) -> tuple[Path, RewindSearch]:
+def search(tmp_path_factory: pytest.TempPathFactory, recipe: Path) -> tuple[Path, RewindSearch]:
     """The trainings of a search that tested every step, and what it found."""
     path = tmp_path_factory.mktemp("searched") / "search"
     return path, find_rewind(recipe, path, steps=STEPS, every=True)
@@ -86,9 +77,7 @@ def files(path: Path) -> dict[str, tuple[int, bytes]]:
 
 
 @given(st.data())
-def test_bisection_finds_the_first_step_that_is_stable_with_few_trainings(
-    data: Any,
-) -> None:
+def test_bisection_finds_the_first_step_that_is_stable_with_few_trainings(data: Any) -> None:
     count = data.draw(st.integers(1, 100))
     first = data.draw(st.integers(0, count))
     candidates = tuple(Step(0, i) for i in range(count))
@@ -105,13 +94,8 @@ def test_bisection_finds_the_first_step_that_is_stable_with_few_trainings(
 
 
 @settings(max_examples=10)
-@given(
-    st.lists(st.lists(st.floats(0, 1), min_size=2, max_size=2), min_size=1, max_size=5),
-    st.floats(0, 1),
-)
-def test_a_step_is_stable_by_the_mean_over_networks(
-    measured: list[list[float]], threshold: float
-) -> None:
+@given(st.lists(st.lists(st.floats(0, 1), min_size=2, max_size=2), min_size=1, max_size=5), st.floats(0, 1))
+def test_a_step_is_stable_by_the_mean_over_networks(measured: list[list[float]], threshold: float) -> None:
     candidates = tuple(Step(0, i) for i in range(len(measured)))
     heights = dict(zip(candidates, measured, strict=True))
     search = RewindSearch(candidates, Length(10, 20), threshold, heights)
@@ -167,9 +151,7 @@ def test_the_dense_network_is_that_of_lottery_run_and_a_child_goes_on_from_its_s
         start = Place(str(network / "dense"), start=step).ticket()
         zoo.assert_equal(dict(child.ticket(0).weights), dict(start.weights))
         assert child.summary(0)["steps"] == total
-        assert not child.weights(0)["output.weight"].equal(
-            Run(network / "dense").weights(0)["output.weight"]
-        )
+        assert not child.weights(0)["output.weight"].equal(Run(network / "dense").weights(0)["output.weight"])
 
 
 def test_nothing_is_trained_twice_and_candidates_come_in_the_order_of_the_training(
@@ -186,11 +168,7 @@ def test_nothing_is_trained_twice_and_candidates_come_in_the_order_of_the_traini
 
 
 def test_the_command_writes_a_recipe_that_rewinds_to_what_was_found(
-    searched: Path,
-    recipe: Path,
-    heights: dict[Step, float],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    searched: Path, recipe: Path, heights: dict[Step, float], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     last = list(heights.values())[-1]
     threshold = last + 1e-6  # the last is stable, whatever the others are
@@ -204,16 +182,11 @@ def test_the_command_writes_a_recipe_that_rewinds_to_what_was_found(
     assert output.read_text() == written(TINY, expected)
     assert recipes.load(str(output)).ticket.rewind.to == str(expected)
     for step, height in heights.items():
-        assert any(
-            str(step) in line and f"{height:.2%}" in line for line in said.splitlines()
-        )
+        assert any(str(step) in line and f"{height:.2%}" in line for line in said.splitlines())
 
 
 def test_without_a_stable_step_no_recipe_is_written(
-    searched: Path,
-    recipe: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    searched: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "found.yaml"
     before = files(searched)
@@ -226,18 +199,14 @@ def test_without_a_stable_step_no_recipe_is_written(
     assert files(searched) == before
 
 
-def test_a_step_that_the_dense_network_was_trained_without_is_named(
-    searched: Path, recipe: Path
-) -> None:
+def test_a_step_that_the_dense_network_was_trained_without_is_named(searched: Path, recipe: Path) -> None:
     before = files(searched)
     with pytest.raises(StorageError, match=r"without storing its state at 7it:"):
         find_rewind(recipe, searched, steps=["init", "7it"])
     assert files(searched) == before
 
 
-def test_trainings_of_other_settings_are_not_gone_on_with(
-    searched: Path, recipe: Path
-) -> None:
+def test_trainings_of_other_settings_are_not_gone_on_with(searched: Path, recipe: Path) -> None:
     before = files(searched)
     with pytest.raises(StorageError, match="max_epochs: 2 in the run, 3 now"):
         other = ["--trainer.max_epochs", "3"]
@@ -255,11 +224,7 @@ def test_trainings_of_other_settings_are_not_gone_on_with(
     ],
 )
 def test_what_cannot_be_searched_is_refused_before_training(
-    recipe: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    options: list[str],
-    said: str,
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], said: str
 ) -> None:
     where = ["--dirpath", str(tmp_path / "search"), "-o", str(tmp_path / "o.yaml")]
     assert cli.main(["find-rewind", str(recipe), *where, *options]) == 2
@@ -338,18 +303,14 @@ def test_a_recipe_without_the_section_is_refused(text: str) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_said_goes_to_the_output_and_what_training_prints_to_the_log(
-    recipe: Path, tmp_path: Path
-) -> None:
+def test_what_is_said_goes_to_the_output_and_what_training_prints_to_the_log(recipe: Path, tmp_path: Path) -> None:
     script = (
         "import sys\n"
         "from lottery.studies.rewinding import find_rewind\n"
         "find_rewind(*sys.argv[1:], steps=['init'], seeds=[7], show=print)\n"
     )
     arguments = [sys.executable, "-c", script, str(recipe), str(tmp_path / "search")]
-    said = subprocess.run(
-        arguments, cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
+    said = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     first, second = said.splitlines()
     assert first == "seed 7: training the dense network"
     assert second.startswith("seed 7: error barrier from init: ")

@@ -1,4 +1,4 @@
-"""Plans: candidates that fit, predictions from what was measured and nothing else, and words that say what is a guess."""
+"""Plans: candidates that fit, predictions from what was measured and nothing else, and words that tell a guess."""
 
 import math
 
@@ -32,9 +32,7 @@ def measured(one_shot=None, spread=0.002, sign=1, rounds=ROUNDS):
         for round in range(rounds + 1)
         for epoch in range(1, EPOCHS + 1)
     ]
-    curves = pd.DataFrame(
-        rows, columns=["round", "density", "epoch", "value", "spread"]
-    )
+    curves = pd.DataFrame(rows, columns=["round", "density", "epoch", "value", "spread"])
     return Measured(curves, 0.5, one_shot or {}, lower_is_better=sign < 0)
 
 
@@ -47,12 +45,8 @@ WORSE = {0.5: 0.88, 0.7**ROUNDS: 0.7}
 def test_every_candidate_fits_the_budget_and_reaches_the_density(budget, density):
     found = plan(measured(WORSE), budget, density)
     assert all(c.total <= budget for c in found.candidates)
-    assert len({(c.rounds, c.epochs) for c in found.candidates}) == len(
-        found.candidates
-    )
-    assert len(found.candidates) == sum(
-        (n + 1) * e <= budget for n in range(1, budget) for e in range(1, budget)
-    )
+    assert len({(c.rounds, c.epochs) for c in found.candidates}) == len(found.candidates)
+    assert len(found.candidates) == sum((n + 1) * e <= budget for n in range(1, budget) for e in range(1, budget))
     for c in found.candidates:
         assert c.densities()[-1] == pytest.approx(density)
         assert len(c.densities()) == c.rounds
@@ -60,9 +54,7 @@ def test_every_candidate_fits_the_budget_and_reaches_the_density(budget, density
 
 def test_the_measured_rounds_and_epochs_are_predicted_as_measured():
     found = plan(measured(WORSE), (ROUNDS + 1) * EPOCHS, 0.7**ROUNDS)
-    whole = next(
-        c for c in found.candidates if (c.rounds, c.epochs) == (ROUNDS, EPOCHS)
-    )
+    whole = next(c for c in found.candidates if (c.rounds, c.epochs) == (ROUNDS, EPOCHS))
     assert whole.predicted == pytest.approx(value(ROUNDS, EPOCHS - 1))
     assert not whole.extrapolated
 
@@ -90,9 +82,7 @@ def test_the_best_is_the_best_predicted_in_either_direction(sign):
     predicted = [sign * c.predicted for c in found.candidates]
     assert predicted == sorted(predicted, reverse=True)
     mirrored = plan(measured(WORSE), 40, 0.1)
-    assert [c.rounds for c in found.candidates] == [
-        c.rounds for c in mirrored.candidates
-    ]
+    assert [c.rounds for c in found.candidates] == [c.rounds for c in mirrored.candidates]
 
 
 def test_of_equal_predictions_the_cheapest_comes_first():
@@ -167,9 +157,7 @@ def test_confirming_costs_every_training_of_the_study():
 
 
 @pytest.mark.parametrize(
-    "pruning",
-    [0.2, [0.5, 0.2], {"amount": 0.2, "scope": "layerwise"}, {"densities": [0.5, 0.2]}],
-    ids=str,
+    "pruning", [0.2, [0.5, 0.2], {"amount": 0.2, "scope": "layerwise"}, {"densities": [0.5, 0.2]}], ids=str
 )
 def test_overrides_change_the_amount_where_the_recipe_has_it(pruning):
     best = plan(measured(WORSE), 40, 0.1).best
@@ -210,9 +198,7 @@ def write_run(path, seed, density, rounds):
         record = Record("val_acc", seconds=8.0)
         for epoch in (1, 2):
             for half in (0.0, 0.5):
-                logged = {
-                    "val_acc": 0.5 + 0.1 * epoch - 0.01 * number * half + seed / 100
-                }
+                logged = {"val_acc": 0.5 + 0.1 * epoch - 0.01 * number * half + seed / 100}
                 record.add(10 * epoch, epoch, logged)
         summary = record.summary(number, masks[0], 20, 2, {})
         summary["density"] = density**number if rounds > 1 else density

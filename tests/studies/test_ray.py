@@ -38,24 +38,17 @@ COMMAND = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block"]
     cpus=st.sampled_from([0.1, 0.25, 0.3, 0.5, 1.0, 2.0, 3.0, 16.0]),
     gpus=st.sampled_from([0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 1.0, 2.0, 4.0]),
 )
-def test_cells_on_a_node_fit_and_one_more_would_not(
-    node_cpus: int, node_gpus: int, cpus: float, gpus: float
-) -> None:
+def test_cells_on_a_node_fit_and_one_more_would_not(node_cpus: int, node_gpus: int, cpus: float, gpus: float) -> None:
     node = {"CPU": float(node_cpus), "GPU": float(node_gpus)}
     cells = cells_on(node, cpus, gpus)
     on_one = max(1, int(1 / gpus + 1e-6))  # cells that share a GPU
     assert cells * cpus <= node_cpus + 1e-6
     assert -(-cells // on_one) * max(1.0, gpus) <= node_gpus
     more = cells + 1
-    assert (
-        more * cpus > node_cpus + 1e-6
-        or -(-more // on_one) * max(1.0, gpus) > node_gpus
-    )
+    assert more * cpus > node_cpus + 1e-6 or -(-more // on_one) * max(1.0, gpus) > node_gpus
 
 
-def test_without_ray_the_error_says_how_to_get_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_without_ray_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ImportError, match=r"pip install 'lottery-tickets\[ray\]'"):
         RayEngine()
@@ -96,22 +89,12 @@ def nodes(quiet_ray: Any) -> Iterator[tuple[str, list[int]]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    head = [
-        "--head",
-        f"--port={port}",
-        "--include-dashboard=false",
-        f"--temp-dir={folder}",
-    ]
+    head = ["--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={folder}"]
     started: list[Any] = []
     try:
         for arguments in head, [f"--address=127.0.0.1:{port}"]:
             node = subprocess.Popen(
-                [
-                    *COMMAND,
-                    "--num-cpus=1",
-                    "--object-store-memory=100000000",
-                    *arguments,
-                ],
+                [*COMMAND, "--num-cpus=1", "--object-store-memory=100000000", *arguments],
                 start_new_session=True,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -156,9 +139,7 @@ def trained_on(session: int, study: Path, progress: Progress) -> list[str]:
 
 def results(study: Study) -> dict[str, Any]:
     """Everything that the runs of a study say about their results."""
-    return {
-        cell.key: zoo.contents(study.path / cell.key) for cell in study.plan.cells()
-    }
+    return {cell.key: zoo.contents(study.path / cell.key) for cell in study.plan.cells()}
 
 
 @pytest.mark.slow
@@ -183,14 +164,10 @@ def test_a_study_that_lost_a_node_has_the_bits_of_an_undisturbed_one(
 
     engine = RayEngine(address)
     assert engine.slots == 2
-    disturbed = run_study(
-        "recipes/digits.yaml", path, engine=engine, show=cut_power, **options
-    )
+    disturbed = run_study("recipes/digits.yaml", path, engine=engine, show=cut_power, **options)
     assert lost
     assert not disturbed.progress().failed
-    whole = run_study(
-        "recipes/digits.yaml", tmp_path / "whole", engine=LocalEngine(2), **options
-    )
+    whole = run_study("recipes/digits.yaml", tmp_path / "whole", engine=LocalEngine(2), **options)
     zoo.assert_equal(results(disturbed), results(whole))
 
 

@@ -83,9 +83,7 @@ run_study(recipe, study, engine=SlurmEngine(study), **json.loads(options))
 
 
 @pytest.mark.slow
-def test_jobs_outlive_a_killed_driver_and_none_is_submitted_twice(
-    queue: Path, tmp_path: Path
-) -> None:
+def test_jobs_outlive_a_killed_driver_and_none_is_submitted_twice(queue: Path, tmp_path: Path) -> None:
     """And the study has the bits of one that submitit trained in processes of this machine."""
     path = tmp_path / "study"
     driver = subprocess.Popen(
@@ -107,9 +105,7 @@ def test_jobs_outlive_a_killed_driver_and_none_is_submitted_twice(
     engine = SlurmEngine(tmp_path / "whole", cluster="local", slots=2)
     whole = run_study(RECIPE, tmp_path / "whole", engine=engine, **OPTIONS)
     for cell in cells:
-        zoo.assert_equal(
-            zoo.contents(path / cell.key), zoo.contents(whole.path / cell.key)
-        )
+        zoo.assert_equal(zoo.contents(path / cell.key), zoo.contents(whole.path / cell.key))
 
 
 def only_ended(engine: SlurmEngine) -> Ended:
@@ -122,9 +118,7 @@ def only_ended(engine: SlurmEngine) -> Ended:
 
 def test_a_job_that_was_cancelled_says_so(queue: Path, tmp_path: Path) -> None:
     (queue / ".slot").touch()
-    held = subprocess.Popen(
-        ["flock", "--no-fork", str(queue / ".slot"), "sleep", "infinity"]
-    )
+    held = subprocess.Popen(["flock", "--no-fork", str(queue / ".slot"), "sleep", "infinity"])
     try:
         engine = SlurmEngine(tmp_path / "study")
         engine.start(Job("ticket/seed-0", str(tmp_path)))
@@ -170,17 +164,13 @@ def test_a_first_job_that_slurm_refuses_ends_the_study_with_its_reason(
 # quick
 
 
-def test_without_submitit_the_error_says_how_to_get_it(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_without_submitit_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(ImportError, match=r"pip install 'lottery-tickets\[slurm\]'"):
         SlurmEngine(tmp_path)
 
 
-def test_without_slurm_the_error_says_so(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_without_slurm_the_error_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pytest.importorskip("submitit", reason="submitit is not installed")
     monkeypatch.setenv("PATH", "")
     with pytest.raises(ConnectionError, match="SLURM does not answer"):
@@ -198,8 +188,6 @@ def test_without_slurm_the_error_says_so(
         ({"cluster": "debug"}, "cluster='debug'"),
     ],
 )
-def test_an_option_out_of_range_is_named(
-    tmp_path: Path, options: dict[str, Any], said: str
-) -> None:
+def test_an_option_out_of_range_is_named(tmp_path: Path, options: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         SlurmEngine(tmp_path, **options)

@@ -15,12 +15,7 @@ from zoo import Net, data
 from lottery.foundations import streams
 from lottery.masks.masks import Masks
 from lottery.studies.evaluation import Evaluation
-from lottery.studies.stability import (
-    Barrier,
-    error_barrier,
-    interpolate,
-    recompute_batchnorm,
-)
+from lottery.studies.stability import Barrier, error_barrier, interpolate, recompute_batchnorm
 from lottery.tasks.models import MLP, ResNet
 from lottery.training import recipes
 
@@ -104,9 +99,7 @@ def test_networks_of_two_architectures_have_no_line_between_them():
 @given(seeds)
 def test_between_a_network_and_itself_there_is_no_barrier(seed):
     module = mlp(seed)
-    barrier = error_barrier(
-        module, state(module), state(module), loss_of(*samples()), points=5
-    )
+    barrier = error_barrier(module, state(module), state(module), loss_of(*samples()), points=5)
     assert len(set(barrier.errors)) == 1
     assert barrier.height == 0
     assert barrier.stable
@@ -183,9 +176,7 @@ def test_a_line_of_one_point_is_refused():
 
 def test_weights_of_another_architecture_are_refused_by_name():
     with pytest.raises(ValueError, match="the state dict b .*\n.*hidden.0.weight"):
-        error_barrier(
-            mlp(0), state(mlp(0)), state(MLP(6, (9,), 3)), lambda _: 0.0, points=2
-        )
+        error_barrier(mlp(0), state(mlp(0)), state(MLP(6, (9,), 3)), lambda _: 0.0, points=2)
 
 
 # what is left behind
@@ -286,9 +277,7 @@ def test_statistics_that_are_not_recomputed_overstate_the_barrier():
         return F.mse_loss(module(x), outputs).item()
 
     stale = error_barrier(module, a, b, error_of, 5)
-    right = error_barrier(
-        module, a, b, error_of, 5, lambda m: recompute_batchnorm(m, [x])
-    )
+    right = error_barrier(module, a, b, error_of, 5, lambda m: recompute_batchnorm(m, [x]))
     assert right.height < 0.001
     assert stale.height > 0.05
 
@@ -358,9 +347,7 @@ def test_a_barrier_measured_by_a_trainer_is_that_by_hand(metric, seed):
     def error_of(module):
         return (module(x).argmax(1) != y).double().mean().item()
 
-    by_hand = error_barrier(
-        module, a, b, error_of, 5, lambda m: recompute_batchnorm(m, batches)
-    )
+    by_hand = error_barrier(module, a, b, error_of, 5, lambda m: recompute_batchnorm(m, batches))
     found = evaluation(module, metric).barrier(a, b, points=5)
     assert found.errors == pytest.approx(by_hand.errors, abs=1e-6)
     assert len(set(found.errors)) > 1

@@ -136,24 +136,18 @@ plans = st.builds(
 
 
 @given(plans)
-def test_tickets_come_first_and_only_what_measures_a_barrier_trains_round_0(
-    plan: Plan,
-) -> None:
+def test_tickets_come_first_and_only_what_measures_a_barrier_trains_round_0(plan: Plan) -> None:
     cells = list(plan.cells())
     assert len(set(cells)) == len(cells)
     first = [cell.arm for cell in cells[: len(plan.seeds)]]
     assert first == [TICKET] * len(plan.seeds)
-    controls_of_a_seed = len(plan.controls) * len(plan.rounds) + (
-        "order" in plan.controls
-    )
+    controls_of_a_seed = len(plan.controls) * len(plan.rounds) + ("order" in plan.controls)
     assert len(cells) == len(plan.seeds) * (1 + controls_of_a_seed)
     assert {cell.arm for cell in cells if cell.round == 0} <= {"order"}
 
 
 @given(plans, plans)
-def test_an_extended_plan_has_the_cells_of_both_and_keeps_the_order_of_what_it_had(
-    plan: Plan, other: Plan
-) -> None:
+def test_an_extended_plan_has_the_cells_of_both_and_keeps_the_order_of_what_it_had(plan: Plan, other: Plan) -> None:
     both = plan.extended(other)
     assert set(both.cells()) >= {*plan.cells(), *other.cells()}
     assert both.seeds[: len(plan.seeds)] == plan.seeds
@@ -163,22 +157,16 @@ def test_an_extended_plan_has_the_cells_of_both_and_keeps_the_order_of_what_it_h
 
 
 @given(plan=plans)
-def test_a_plan_is_read_as_it_was_written(
-    tmp_path_factory: pytest.TempPathFactory, plan: Plan
-) -> None:
+def test_a_plan_is_read_as_it_was_written(tmp_path_factory: pytest.TempPathFactory, plan: Plan) -> None:
     path = tmp_path_factory.mktemp("plan")
     plan.write(path)
     assert Plan.read(path) == plan
 
 
-def test_a_control_is_the_same_however_it_is_written(
-    recipe: Path, tmp_path: Path
-) -> None:
+def test_a_control_is_the_same_however_it_is_written(recipe: Path, tmp_path: Path) -> None:
     made = controls.resolve("one-shot=layerwise")
     study = prepare(recipe, tmp_path, controls=[made, {"name": "signs"}, "reinit"])
-    assert list(study.plan.arms.values()) == [
-        controls.resolve(c) for c in (made, "signs", "reinit")
-    ]
+    assert list(study.plan.arms.values()) == [controls.resolve(c) for c in (made, "signs", "reinit")]
     again = planned(recipe, tmp_path, controls=["signs", "one-shot=layerwise"])
     assert again == study.plan
 
@@ -194,9 +182,7 @@ def test_a_recipe_without_threads_trains_on_one(recipe: Path, tmp_path: Path) ->
 # what is trained
 
 
-def test_each_training_is_a_point_at_the_density_and_with_the_budget_of_its_ticket(
-    trained: Study,
-) -> None:
+def test_each_training_is_a_point_at_the_density_and_with_the_budget_of_its_ticket(trained: Study) -> None:
     progress, points = trained.progress(), trained.points()
     assert progress.done == set(progress.cells)
     assert not progress.failed and not progress.left
@@ -204,13 +190,7 @@ def test_each_training_is_a_point_at_the_density_and_with_the_budget_of_its_tick
     assert places == {
         (arm, seed, round)
         for seed in (0, 1)
-        for arm, round in [
-            ("dense", 0),
-            ("ticket", 1),
-            ("ticket", 2),
-            ("signs", 2),
-            ("order", 2),
-        ]
+        for arm, round in [("dense", 0), ("ticket", 1), ("ticket", 2), ("signs", 2), ("order", 2)]
     }
     assert len(places) == len(points)
     assert (points.groupby("round")["density"].nunique() == 1).all()
@@ -219,9 +199,7 @@ def test_each_training_is_a_point_at_the_density_and_with_the_budget_of_its_tick
     assert trained.table()["done"].tolist() == trained.table()["cells"].tolist()
 
 
-def test_a_point_holds_the_test_metric_at_the_step_that_validation_chose(
-    trained: Study,
-) -> None:
+def test_a_point_holds_the_test_metric_at_the_step_that_validation_chose(trained: Study) -> None:
     points = trained.points().set_index(["arm", "seed", "round"])
     for (arm, seed, round), row in points.iterrows():
         own = arm in ("dense", TICKET)
@@ -236,9 +214,7 @@ def test_a_point_holds_the_test_metric_at_the_step_that_validation_chose(
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_the_run_of_a_seed_is_that_of_lottery_run(
-    trained: Study, recipe: Path, tmp_path: Path, seed: int
-) -> None:
+def test_the_run_of_a_seed_is_that_of_lottery_run(trained: Study, recipe: Path, tmp_path: Path, seed: int) -> None:
     number = str(seed)
     seeding = ["--seed_everything", number, "--data.init_args.seed", number]
     directory = ["--lottery.dirpath", str(tmp_path / "run")]
@@ -247,12 +223,8 @@ def test_the_run_of_a_seed_is_that_of_lottery_run(
     zoo.assert_equal(zoo.contents(trained.ticket_run(seed).path), expected)
 
 
-def test_a_seed_decides_the_initial_weights_and_the_order_of_the_data(
-    trained: Study,
-) -> None:
-    initial = [
-        trained.ticket_run(s).weights("initial")["output.weight"] for s in (0, 1)
-    ]
+def test_a_seed_decides_the_initial_weights_and_the_order_of_the_data(trained: Study) -> None:
+    initial = [trained.ticket_run(s).weights("initial")["output.weight"] for s in (0, 1)]
     assert not initial[0].equal(initial[1])
     for seed, arm in enumerate(("order", TICKET)):
         found = load_recipe(trained.path, trained.plan, Cell(arm, seed, 2))
@@ -269,9 +241,7 @@ def test_a_control_starts_with_the_mask_of_its_ticket(trained: Study) -> None:
             assert (made == ticket) == (arm == "order")
 
 
-def test_the_barrier_is_measured_in_each_cell_of_another_order_and_of_dense(
-    trained: Study,
-) -> None:
+def test_the_barrier_is_measured_in_each_cell_of_another_order_and_of_dense(trained: Study) -> None:
     barriers = trained.barriers()
     assert set(zip(barriers["seed"], barriers["round"], strict=True)) == {
         (seed, round) for seed in (0, 1) for round in (0, 2)
@@ -283,9 +253,7 @@ def test_the_barrier_is_measured_in_each_cell_of_another_order_and_of_dense(
         assert (BARRIER in directory) == (cell.arm == "order")
 
 
-def test_the_ends_of_the_line_are_the_errors_of_the_two_trainings(
-    trained: Study,
-) -> None:
+def test_the_ends_of_the_line_are_the_errors_of_the_two_trainings(trained: Study) -> None:
     for seed in (0, 1):
         cell = trained.path / Cell("order", seed, 2).key
         errors = Directory(cell).read_json(BARRIER)["errors"]
@@ -305,9 +273,7 @@ def test_a_finished_study_is_not_touched_again(trained: Study, recipe: Path) -> 
     assert files(again.path) == before
 
 
-def test_what_is_asked_for_beside_a_study_is_all_that_is_new(
-    trained: Study, recipe: Path
-) -> None:
+def test_what_is_asked_for_beside_a_study_is_all_that_is_new(trained: Study, recipe: Path) -> None:
     more = {"seeds": [1, 7], "controls": ["reinit"], "rounds": [1]}
     plan = planned(recipe, trained.path, **more)  # type: ignore[arg-type]
     left = set(standing(trained.path, plan).left)
@@ -316,9 +282,7 @@ def test_what_is_asked_for_beside_a_study_is_all_that_is_new(
     assert list(plan.arms) == ["signs", "order", "reinit"]
 
 
-def test_another_control_is_trained_and_the_rest_left_as_it_is(
-    copied: Path, recipe: Path
-) -> None:
+def test_another_control_is_trained_and_the_rest_left_as_it_is(copied: Path, recipe: Path) -> None:
     before = files(copied)
     engine = Recording(2)
     study = run_study(recipe, copied, engine=engine, **{**GRID, "controls": ["random"]})
@@ -333,9 +297,7 @@ def test_another_control_is_trained_and_the_rest_left_as_it_is(
     assert before.keys() <= after.keys()
 
 
-def test_a_barrier_that_was_not_measured_is_measured_without_training_again(
-    copied: Path,
-) -> None:
+def test_a_barrier_that_was_not_measured_is_measured_without_training_again(copied: Path) -> None:
     cell = copied / Cell("order", 1, 2).key
     expected = Directory(cell).read_json(BARRIER)
     Directory(cell).commit({}, drop=[BARRIER])
@@ -353,19 +315,11 @@ def test_a_barrier_that_was_not_measured_is_measured_without_training_again(
     ("change", "overrides", "said"),
     [
         (("hidden: [12]", "hidden: [13]"), [], ["hidden: [12]", "hidden: [13]"]),
-        (
-            None,
-            ["--trainer.max_epochs", "3"],
-            ["none in the study", "--trainer.max_epochs 3 now"],
-        ),
+        (None, ["--trainer.max_epochs", "3"], ["none in the study", "--trainer.max_epochs 3 now"]),
     ],
 )
 def test_another_recipe_or_setting_is_refused_with_the_difference(
-    trained: Study,
-    tmp_path: Path,
-    change: tuple[str, str] | None,
-    overrides: list[str],
-    said: list[str],
+    trained: Study, tmp_path: Path, change: tuple[str, str] | None, overrides: list[str], said: list[str]
 ) -> None:
     other = tmp_path / "other.yaml"
     other.write_text(TINY.replace(*change) if change else TINY)
@@ -388,18 +342,14 @@ def test_another_recipe_or_setting_is_refused_with_the_difference(
         lambda text: text.replace('"signs"', '"sings"'),
     ],
 )
-def test_a_damaged_plan_is_named(
-    trained: Study, tmp_path: Path, damage: Callable[[str], str]
-) -> None:
+def test_a_damaged_plan_is_named(trained: Study, tmp_path: Path, damage: Callable[[str], str]) -> None:
     trained.plan.write(tmp_path)
     (tmp_path / STUDY).write_text(damage((tmp_path / STUDY).read_text()))
     with pytest.raises(StorageError, match="study.json is damaged"):
         Study(tmp_path)
 
 
-def test_a_file_of_a_study_that_is_not_there_is_named(
-    trained: Study, tmp_path: Path
-) -> None:
+def test_a_file_of_a_study_that_is_not_there_is_named(trained: Study, tmp_path: Path) -> None:
     for missing in (STUDY, RECIPE):
         trained.plan.write(tmp_path)
         (tmp_path / missing).unlink()
@@ -407,9 +357,7 @@ def test_a_file_of_a_study_that_is_not_there_is_named(
             Study(tmp_path)
 
 
-def test_a_study_of_another_version_is_not_called_damaged(
-    trained: Study, tmp_path: Path
-) -> None:
+def test_a_study_of_another_version_is_not_called_damaged(trained: Study, tmp_path: Path) -> None:
     trained.plan.write(tmp_path)
     plain = {**json.loads((tmp_path / STUDY).read_text()), "format": 99}
     (tmp_path / STUDY).write_text(json.dumps(plain))
@@ -421,11 +369,7 @@ def test_a_study_of_another_version_is_not_called_damaged(
 
 
 def test_a_cell_that_fails_is_tried_reported_and_tried_again_by_the_next_start(
-    copied: Path,
-    recipe: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    copied: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other run of the transfer is not there at first; its path is relative."""
     monkeypatch.chdir(tmp_path)
@@ -482,12 +426,7 @@ def test_a_run_that_fails_gives_its_finished_rounds_to_the_controls(
         seeds=1,
         controls=["signs"],
         rounds=[1, 2],
-        overrides=[
-            "--model",
-            "picky.Picky",
-            "--lottery.pruning.scope",
-            "layerwise",
-        ],
+        overrides=["--model", "picky.Picky", "--lottery.pruning.scope", "layerwise"],
         engine=LocalEngine(2),
         attempts=1,
     )
@@ -553,10 +492,7 @@ def test_a_killed_worker_is_named_and_its_training_goes_on_with_the_same_bits(
         found.append(results(study))
     errors = [ended.error for ended in engine.ended]
     assert errors == ["the worker was killed by SIGKILL", None, None]
-    assert (
-        "goes on from step 35"
-        in (tmp_path / "killed once" / "ticket" / "seed-3.log").read_text()
-    )
+    assert "goes on from step 35" in (tmp_path / "killed once" / "ticket" / "seed-3.log").read_text()
     zoo.assert_equal(*found)
 
 
@@ -624,10 +560,7 @@ def test_a_grid_that_cannot_be_is_refused(changes: dict[str, Any], said: str) ->
     ("options", "said"),
     [
         (["--lottery.monitor", "null"], "set lottery.monitor, such as val_acc"),
-        (
-            ["--lottery.rounds", "0"],
-            "lottery.rounds=0: a study needs tickets",
-        ),
+        (["--lottery.rounds", "0"], "lottery.rounds=0: a study needs tickets"),
         (["--controls", "reinit,sings"], "Did you mean signs"),
         (["--rounds", "1,3"], "give some of 1 to 2"),
         (["--seeds", "0,1,0"], "seeds=[0, 1, 0] must be"),
@@ -637,11 +570,7 @@ def test_a_grid_that_cannot_be_is_refused(changes: dict[str, Any], said: str) ->
     ],
 )
 def test_what_cannot_be_studied_is_refused_before_anything_is_written(
-    recipe: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    options: list[str],
-    said: str,
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], said: str
 ) -> None:
     path = tmp_path / "study"
     assert said in refused(capsys, str(recipe), "--dirpath", str(path), *options)
@@ -684,11 +613,7 @@ def test_a_study_goes_on_by_its_directory_and_takes_no_other_settings(
     assert "8 of 8 done" in said
     verdict = str(trained.evidence(level=0.1).verdict())
     assert " ".join(verdict.split()) in " ".join(said.split())  # lines are wrapped
-    for options in (
-        ["--seeds", "9"],
-        ["--controls", "x"],
-        ["--trainer.max_epochs", "3"],
-    ):
+    for options in (["--seeds", "9"], ["--controls", "x"], ["--trainer.max_epochs", "3"]):
         assert "leave them out to go on with it" in refused(capsys, path, *options)
     assert files(trained.path) == before
 
@@ -728,11 +653,7 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
 def in_training(path: Path) -> set[str]:
     """The cells on which a process works."""
     locks = path.glob("*/seed-*/**/run.lock")
-    return {
-        str(lock.parent.relative_to(path))
-        for lock in locks
-        if Directory(lock.parent).in_use
-    }
+    return {str(lock.parent.relative_to(path)) for lock in locks if Directory(lock.parent).in_use}
 
 
 def wait_until(condition: Callable[[], Any], process: subprocess.Popen[str]) -> None:
@@ -780,9 +701,7 @@ def test_a_study_that_was_stopped_and_killed_goes_on_to_the_same_bits(
 
 
 @pytest.mark.slow
-def test_two_drivers_share_a_study(
-    trained: Study, recipe: Path, tmp_path: Path, start: Callable[..., Any]
-) -> None:
+def test_two_drivers_share_a_study(trained: Study, recipe: Path, tmp_path: Path, start: Callable[..., Any]) -> None:
     path = tmp_path / "study"
     drivers = [start(command(recipe, path, "--jobs", "1")) for _ in range(2)]
     for driver in drivers:

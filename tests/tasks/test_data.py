@@ -13,14 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from lottery.tasks.data import (
-    MNIST1D,
-    BatchLoader,
-    Digits,
-    FashionMNIST,
-    fashion_mnist,
-    idx,
-)
+from lottery.tasks.data import MNIST1D, BatchLoader, Digits, FashionMNIST, fashion_mnist, idx
 
 seeds = st.integers(-(2**70), 2**70)
 rounds = st.integers(0, 50)
@@ -47,20 +40,14 @@ def order(round=0, epoch=0, **options):
 
 
 def streams():
-    return (
-        random.getstate(),
-        np.random.get_state()[1].tolist(),
-        torch.get_rng_state().tolist(),
-    )
+    return (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())
 
 
 # The order of a BatchLoader
 
 
 @given(st.integers(1, 60), st.integers(1, 70), seeds, rounds, epochs, st.booleans())
-def test_each_epoch_is_a_permutation(
-    samples, batch_size, seed, round, epoch, drop_last
-):
+def test_each_epoch_is_a_permutation(samples, batch_size, seed, round, epoch, drop_last):
     data = loader(samples, batch_size, seed=seed, drop_last=drop_last)
     data.set_round(round)
     data.sampler.set_epoch(epoch)
@@ -232,9 +219,7 @@ def test_a_state_is_plain_enough_to_load_safely(tmp_path):
     assert torch.load(tmp_path / "state", weights_only=True) == state
 
 
-@pytest.mark.parametrize(
-    "other", [{"seed": 1}, {"samples": 21}, {"batch_size": 4}, {"shuffle": False}]
-)
+@pytest.mark.parametrize("other", [{"seed": 1}, {"samples": 21}, {"batch_size": 4}, {"shuffle": False}])
 def test_a_state_of_another_loader_is_refused(other):
     ((name, value),) = other.items()
     mine = {"samples": 20, "batch_size": 3, "seed": 0, "shuffle": True}[name]
@@ -243,8 +228,7 @@ def test_a_state_of_another_loader_is_refused(other):
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
-    [({"position": 8}, "position is 8.*7 batches"), ({"position": -1}, "is -1")],
+    ("change", "message"), [({"position": 8}, "position is 8.*7 batches"), ({"position": -1}, "is -1")]
 )
 def test_a_damaged_state_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
@@ -337,12 +321,7 @@ def digits():
 
 
 @pytest.mark.parametrize(
-    ("task", "sizes"),
-    [
-        ("digits", (1078, 359, 360)),
-        ("signals", (350, 50, 100)),
-        ("clothes", (55_000, 5_000, 10_000)),
-    ],
+    ("task", "sizes"), [("digits", (1078, 359, 360)), ("signals", (350, 50, 100)), ("clothes", (55_000, 5_000, 10_000))]
 )
 def test_a_task_has_three_splits_as_it_announces(task, sizes, request):
     data = request.getfixturevalue(task)
@@ -364,10 +343,7 @@ def test_pixels_lie_between_0_and_1(digits, clothes):
 
 def fingerprint(data):
     """A hash of the samples of each split, in their order."""
-    return [
-        hashlib.sha256(x.numpy().tobytes() + y.numpy().tobytes()).hexdigest()[:8]
-        for x, y in data.splits
-    ]
+    return [hashlib.sha256(x.numpy().tobytes() + y.numpy().tobytes()).hexdigest()[:8] for x, y in data.splits]
 
 
 def test_the_splits_of_the_digits_are_fixed(digits):
@@ -512,9 +488,7 @@ def damage(kind, data):
         ("other data", "not the file of Fashion-MNIST"),
     ],
 )
-@pytest.mark.parametrize(
-    "name", ["train-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"]
-)
+@pytest.mark.parametrize("name", ["train-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"])
 def test_a_damaged_file_is_named(folder, name, kind, message):
     path = folder / name
     path.write_bytes(damage(kind, path.read_bytes()))
@@ -559,9 +533,7 @@ def test_missing_files_are_downloaded_once(folder, tmp_path, monkeypatch):
     data.prepare_data()
     data.setup()
     assert len(data.splits.train.y) == 20
-    assert sorted(path.name for path in root.iterdir()) == sorted(
-        fashion_mnist.CONTENTS
-    )
+    assert sorted(path.name for path in root.iterdir()) == sorted(fashion_mnist.CONTENTS)
 
     monkeypatch.setattr(fashion_mnist, "MIRRORS", [])
     data.prepare_data()

@@ -57,10 +57,7 @@ def test_an_mlp_is_what_it_says():
 
 def test_an_mlp_without_hidden_layers_is_linear():
     model = MLP(4, hidden=(), classes=3)
-    assert [name for name, _ in model.named_parameters()] == [
-        "output.weight",
-        "output.bias",
-    ]
+    assert [name for name, _ in model.named_parameters()] == ["output.weight", "output.bias"]
 
 
 def test_a_width_of_zero_is_refused():
@@ -182,13 +179,9 @@ def test_a_learning_rate_schedule_is_stepped_once_an_epoch():
 def test_a_checkpoint_loads_safely_into_the_same_model(tmp_path, make):
     module = make()
     fit = trainer(limit_train_batches=0)
-    fit.fit(
-        module, BatchLoader(torch.rand(2, 784), torch.zeros(2).long(), batch_size=2)
-    )
+    fit.fit(module, BatchLoader(torch.rand(2, 784), torch.zeros(2).long(), batch_size=2))
     fit.save_checkpoint(tmp_path / "model.ckpt")
-    loaded = type(module).load_from_checkpoint(
-        tmp_path / "model.ckpt", weights_only=True
-    )
+    loaded = type(module).load_from_checkpoint(tmp_path / "model.ckpt", weights_only=True)
     x = torch.rand(2, 784)
     assert torch.equal(loaded(x), module(x))
 

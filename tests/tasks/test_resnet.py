@@ -29,24 +29,15 @@ def test_resnet_20_has_the_size_of_the_paper():
 
 @settings(max_examples=10, deadline=None)
 @given(
-    st.integers(1, 2),
-    st.integers(1, 4),
-    st.integers(1, 3),
-    st.integers(1, 3),
-    st.integers(2, 5),
-    st.integers(5, 20),
+    st.integers(1, 2), st.integers(1, 4), st.integers(1, 3), st.integers(1, 3), st.integers(2, 5), st.integers(5, 20)
 )
-def test_pictures_of_any_size_become_logits(
-    blocks, width, channels, stride, classes, side
-):
+def test_pictures_of_any_size_become_logits(blocks, width, channels, stride, classes, side):
     model = ResNet(blocks, width, channels, stride, classes)
     assert model(torch.rand(3, channels, side, side)).shape == (3, classes)
 
 
 @pytest.mark.parametrize("stem_stride, side", [(1, 28), (2, 14)])
-def test_the_second_and_third_stage_halve_the_picture_and_double_the_channels(
-    stem_stride, side
-):
+def test_the_second_and_third_stage_halve_the_picture_and_double_the_channels(stem_stride, side):
     model = ResNet(blocks=1, width=4, stem_stride=stem_stride)
     x = model.stem(torch.rand(2, 1, 28, 28))
     shapes = []
@@ -96,9 +87,7 @@ def test_it_learns_stripes():
     x = 0.3 * torch.randn(64, 1, 12, 12)
     x[y == 0, :, ::2] += 1
     x[y == 1, :, :, ::2] += 1
-    model = ResNet(
-        1, 4, classes=2, optimizer=partial(torch.optim.SGD, lr=0.1, momentum=0.9)
-    )
+    model = ResNet(1, 4, classes=2, optimizer=partial(torch.optim.SGD, lr=0.1, momentum=0.9))
     optimizer = model.configure_optimizers()
     losses = []
     for _ in range(20):

@@ -96,9 +96,7 @@ def follows(lines: list[str], start: str, count: int) -> list[str]:
         ),
     ],
 )
-def test_what_a_run_says_stays_whole_above_any_progress_bar(
-    bar: str, columns: int, tmp_path: Path
-) -> None:
+def test_what_a_run_says_stays_whole_above_any_progress_bar(bar: str, columns: int, tmp_path: Path) -> None:
     lines = screen(columns, tmp_path, sys.executable, "-c", SCRIPT, bar)
     text = "\n".join(lines)
 
@@ -110,9 +108,7 @@ def test_what_a_run_says_stays_whole_above_any_progress_bar(
         assert f" {density}  val_acc 0." in line and line.endswith(" s")
 
     table = follows(lines, " round ", 5)
-    assert table[0].split() == (
-        ["round", "density", "weights", "start", "best", "step", "last", "seconds"]
-    )
+    assert table[0].split() == (["round", "density", "weights", "start", "best", "step", "last", "seconds"])
     assert [row.split()[0] for row in table[2:]] == ["0", "1", "2"]
     assert all(len(row.split()) == 9 for row in table[2:])
     legend = "start, best, last: val_acc before training, at its best step, at the end"

@@ -57,9 +57,7 @@ def test_a_baked_module_computes_what_the_masked_one_does(
     assert list(after) == list(before)
     for name, value in before.items():
         # tied tensors are in the state dict twice, and go together
-        of = next(
-            (n for n in masks if after[n].data_ptr() == after[name].data_ptr()), None
-        )
+        of = next((n for n in masks if after[n].data_ptr() == after[name].data_ptr()), None)
         wanted = value if of is None else value * masks[of]
         assert torch.equal(after[name], wanted), name
 
@@ -114,9 +112,7 @@ def test_patterns_choose_whose_zeros_count() -> None:
 
 @pytest.mark.parametrize("older", [False, True])
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
-def test_a_unit_under_weight_norm_with_nothing_left_is_refused_by_name(
-    older: bool,
-) -> None:
+def test_a_unit_under_weight_norm_with_nothing_left_is_refused_by_name(older: bool) -> None:
     module, name = made(zoo.WeightNorm, 0), DIRECTION
     if older:
         module, name = nn.utils.weight_norm(nn.Linear(zoo.INPUTS, 16)), "weight_v"
@@ -135,22 +131,12 @@ def test_a_unit_under_weight_norm_with_nothing_left_is_refused_by_name(
 @pytest.mark.parametrize(
     ("masks", "error", "message"),
     [
-        (
-            {"net.9.weight": torch.ones(2, 2, dtype=torch.bool)},
-            ValueError,
-            "net.9.weight: not in the module",
-        ),
-        (
-            {"net.0.weight": torch.ones(2, 2, dtype=torch.bool)},
-            ValueError,
-            r"\(2, 2\) in the mask, \(16, 12\)",
-        ),
+        ({"net.9.weight": torch.ones(2, 2, dtype=torch.bool)}, ValueError, "net.9.weight: not in the module"),
+        ({"net.0.weight": torch.ones(2, 2, dtype=torch.bool)}, ValueError, r"\(2, 2\) in the mask, \(16, 12\)"),
         ({"net.0.weight": torch.zeros(16, 12)}, TypeError, "a mask is boolean"),
     ],
 )
-def test_masks_that_do_not_fit_change_nothing(
-    masks: dict[str, Tensor], error: type[Exception], message: str
-) -> None:
+def test_masks_that_do_not_fit_change_nothing(masks: dict[str, Tensor], error: type[Exception], message: str) -> None:
     module = made(zoo.Net, 0)
     before = tensors(module)
     good = {"net.4.weight": torch.zeros(3, 16, dtype=torch.bool)}

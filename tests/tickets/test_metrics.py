@@ -32,13 +32,7 @@ class Logging(zoo.Net):
 
 def all_of(net: nn.Module) -> list[Any]:
     masks = Masks({"0.weight": torch.ones(6, 5, dtype=torch.bool)})
-    return [
-        Density(),
-        MaskOverlap(masks),
-        MaskOverlap(masks, "hamming"),
-        SignAgreement(net.state_dict()),
-        DeadUnits(),
-    ]
+    return [Density(), MaskOverlap(masks), MaskOverlap(masks, "hamming"), SignAgreement(net.state_dict()), DeadUnits()]
 
 
 def net_with(mask: torch.Tensor) -> nn.Sequential:
@@ -50,15 +44,11 @@ def net_with(mask: torch.Tensor) -> nn.Sequential:
     return net
 
 
-bits = st.lists(st.booleans(), min_size=30, max_size=30).map(
-    lambda values: torch.tensor(values).reshape(6, 5)
-)
+bits = st.lists(st.booleans(), min_size=30, max_size=30).map(lambda values: torch.tensor(values).reshape(6, 5))
 
 
 @given(bits, bits)
-def test_each_metric_is_the_count_that_it_names(
-    mask: torch.Tensor, other: torch.Tensor
-) -> None:
+def test_each_metric_is_the_count_that_it_names(mask: torch.Tensor, other: torch.Tensor) -> None:
     net = net_with(mask)
     kept = int(mask.sum())
     assert float(Density()(net)) == pytest.approx(kept / 30)
@@ -75,9 +65,7 @@ def test_each_metric_is_the_count_that_it_names(
 
 
 @pytest.mark.parametrize("groups", [1, 2])
-def test_a_channel_of_a_transposed_convolution_is_dead_when_its_output_is_constant(
-    groups: int,
-) -> None:
+def test_a_channel_of_a_transposed_convolution_is_dead_when_its_output_is_constant(groups: int) -> None:
     layer = nn.ConvTranspose2d(4, 6, 3, groups=groups)
     with torch.no_grad():
         layer.weight[:, 1] = 0.0

@@ -61,8 +61,7 @@ class WithExtraState(nn.Linear):
 def make_ticket(module, seed=0, density=0.5, **provenance):
     generator = torch.Generator().manual_seed(seed)
     masks = {
-        name: torch.rand(p.shape, generator=generator) < density
-        for name, p in prunable_parameters(module).items()
+        name: torch.rand(p.shape, generator=generator) < density for name, p in prunable_parameters(module).items()
     }
     return Ticket(Masks(masks), module.state_dict(), provenance)
 
@@ -104,17 +103,13 @@ def folder(tmp_path_factory):
 # Saving and loading
 
 provenance = st.dictionaries(
-    st.text(),
-    st.none() | st.integers() | st.floats(allow_nan=False) | st.text() | st.booleans(),
-    max_size=4,
+    st.text(), st.none() | st.integers() | st.floats(allow_nan=False) | st.text() | st.booleans(), max_size=4
 )
 
 
 @given(st.integers(0, 10**6), st.floats(0, 1), st.sampled_from(DTYPES), provenance)
 @settings(max_examples=30)
-def test_a_ticket_that_is_loaded_is_the_one_that_was_saved(
-    folder, seed, density, dtype, origin
-):
+def test_a_ticket_that_is_loaded_is_the_one_that_was_saved(folder, seed, density, dtype, origin):
     torch.manual_seed(seed)
     ticket = make_ticket(Tied().to(dtype), seed, density)
     ticket = Ticket(ticket.masks, ticket.weights, origin)
@@ -134,9 +129,7 @@ def test_a_loaded_ticket_keeps_tied_weights_tied(tied, tmp_path):
 
 
 tied_tickets = st.builds(
-    lambda seed, density, dtype: make_ticket(
-        seeded(Tied, seed).to(dtype), seed, density, round=1
-    ),
+    lambda seed, density, dtype: make_ticket(seeded(Tied, seed).to(dtype), seed, density, round=1),
     st.integers(0, 10**6),
     st.sampled_from([0.0, 0.1, 0.5, 1.0]),
     st.sampled_from(DTYPES),
@@ -159,17 +152,10 @@ def applied(ticket, module=Tied, dtype=torch.float32):
 
 @given(tied_tickets, st.sampled_from(KINDS))
 @settings(max_examples=40)
-def test_a_ticket_starts_the_same_training_whichever_weights_its_file_holds(
-    folder, ticket, kind
-):
+def test_a_ticket_starts_the_same_training_whichever_weights_its_file_holds(folder, ticket, kind):
     loaded = reloaded(ticket, folder, kind)
     dtype = ticket.weights["inner.weight"].dtype
-    expected = {
-        "all": ticket,
-        "surviving": ticket,
-        "signs": ticket.signed(),
-        "none": Ticket(ticket.masks, {}),
-    }[kind]
+    expected = {"all": ticket, "surviving": ticket, "signs": ticket.signed(), "none": Ticket(ticket.masks, {})}[kind]
     assert loaded == expected
     assert applied(loaded, dtype=dtype) == applied(expected, dtype=dtype)
     assert loaded.provenance == expected.provenance | {"round": 1}
@@ -236,10 +222,7 @@ def lenet():
     parameters = prunable_parameters(module)
     sizes = torch.cat([p.detach().abs().view(-1) for p in parameters.values()])
     least = sizes.quantile(0.9)
-    return Ticket(
-        Masks({n: p.detach().abs() > least for n, p in parameters.items()}),
-        module.state_dict(),
-    )
+    return Ticket(Masks({n: p.detach().abs() > least for n, p in parameters.items()}), module.state_dict())
 
 
 def test_a_file_takes_what_its_weights_take_and_the_entropy_of_the_masks(lenet, folder):
@@ -276,8 +259,7 @@ small_weights = st.lists(st.sampled_from([0.0, 1.0, 2.0]), min_size=4, max_size=
 small_shapes = st.sampled_from([(4,), (2, 2), (4, 1), (1, 4)])
 small_tickets = st.builds(
     lambda mask, weights, shape, dtype, name: Ticket(
-        Masks({name: torch.tensor(mask).reshape(shape)}),
-        {name: torch.tensor(weights, dtype=dtype).reshape(shape)},
+        Masks({name: torch.tensor(mask).reshape(shape)}), {name: torch.tensor(weights, dtype=dtype).reshape(shape)}
     ),
     small_masks,
     small_weights,
@@ -352,10 +334,7 @@ def test_zeros_of_different_type_or_shape_have_different_fingerprints():
 def test_the_fingerprint_does_not_depend_on_order_strides_or_origin():
     weight, mask = torch.arange(6.0).reshape(2, 3), torch.ones(2, 3).bool()
     one = Ticket(Masks({"w": mask}), {"w": weight, "b": weight[0]}, {"round": 1})
-    other = Ticket(
-        Masks({"w": mask.t().contiguous().t()}),
-        {"b": weight[0], "w": weight.t().contiguous().t()},
-    )
+    other = Ticket(Masks({"w": mask.t().contiguous().t()}), {"b": weight[0], "w": weight.t().contiguous().t()})
     assert one.fingerprint == other.fingerprint
 
 
@@ -478,9 +457,7 @@ def test_a_signed_ticket_has_the_signs_and_one_magnitude_per_parameter(ticket):
         assert torch.equal(after[mask] > 0, before[mask] >= 0)
     for name in ticket.weights.keys() - ticket.masks.keys() - {"decoder.weight"}:
         assert torch.equal(signed.weights[name], ticket.weights[name])
-    assert torch.equal(
-        signed.weights["decoder.weight"], signed.weights["encoder.weight"]
-    )
+    assert torch.equal(signed.weights["decoder.weight"], signed.weights["encoder.weight"])
 
 
 @given(tied_tickets)
@@ -498,9 +475,7 @@ def test_masks_alone_have_no_signs(tmp_path):
         lambda: ticket.save(tmp_path / "t", weights="signs"),
     ]
     for use in uses:
-        with pytest.raises(
-            ValueError, match=r"no start weights of weight.*Run\.ticket"
-        ):
+        with pytest.raises(ValueError, match=r"no start weights of weight.*Run\.ticket"):
             use()
 
 
@@ -575,9 +550,7 @@ def test_blocks_can_be_nested():
 
 
 def small_net():
-    return seeded(
-        lambda: nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 4)), 1
-    )
+    return seeded(lambda: nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 4)), 1)
 
 
 def compiled(module, how, backend):
@@ -697,10 +670,7 @@ def test_every_picture_of_a_ticket_has_axes_that_say_what_they_show(lenet, kind)
     drawn = lenet.plot(kind)
     figure = drawn if isinstance(drawn, mpl.figure.Figure) else drawn.figure
     shown = [ax for ax in figure.axes if ax.has_data()]
-    assert shown and all(
-        ax.get_title() or ax.get_title("left") or ax.get_xlabel() or ax.get_ylabel()
-        for ax in shown
-    )
+    assert shown and all(ax.get_title() or ax.get_title("left") or ax.get_xlabel() or ax.get_ylabel() for ax in shown)
     mpl.pyplot.close(figure)
 
 
@@ -785,9 +755,7 @@ def test_a_pickle_is_refused_and_its_code_not_run(tmp_path, write):
     with pytest.raises(StorageError, match=r"stranger\.ticket is not a ticket"):
         Ticket.load(path)
     assert not (tmp_path / "executed").exists()
-    torch.load(path, weights_only=False) if write is torch.save else pickle.loads(
-        path.read_bytes()
-    )
+    torch.load(path, weights_only=False) if write is torch.save else pickle.loads(path.read_bytes())
     assert (tmp_path / "executed").exists()  # the trap works
 
 
@@ -880,14 +848,9 @@ def write_described(path, described):
 
 
 @pytest.mark.parametrize("length", [1, 5])
-def test_fewer_or_more_surviving_weights_than_the_mask_keeps_are_refused(
-    tmp_path, length
-):
+def test_fewer_or_more_surviving_weights_than_the_mask_keeps_are_refused(tmp_path, length):
     described = json.dumps({**DESCRIBED, "weights": "surviving"})
-    tensors = {
-        "masks": MaskHistory.of([Masks.ones({"w": torch.zeros(6)})]).pack(),
-        "survivors/w": torch.ones(length),
-    }
+    tensors = {"masks": MaskHistory.of([Masks.ones({"w": torch.zeros(6)})]).pack(), "survivors/w": torch.ones(length)}
     metadata = {"ticket": described, "sha256": sealed.digest(tensors, described)}
     (tmp_path / "t").write_bytes(storage.encode_tensors(tensors, metadata))
     with pytest.raises(StorageError, match="is not a ticket, or is damaged"):

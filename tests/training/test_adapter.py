@@ -17,9 +17,7 @@ def private(source: str) -> Iterator[str]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
             owner = node.value
-            name = (
-                owner.id if isinstance(owner, ast.Name) else getattr(owner, "attr", "")
-            )
+            name = owner.id if isinstance(owner, ast.Name) else getattr(owner, "attr", "")
             if name in LIGHTNINGS and not node.attr.startswith("__"):
                 yield f"{name}.{node.attr}"
 

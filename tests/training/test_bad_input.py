@@ -42,9 +42,7 @@ NEVER_TRAINED = functools.partial(zoo.KillAt, "on_train_batch_start", 0)
         ({"dirpath": ""}, "dirpath=''"),
     ],
 )
-def test_a_wrong_argument_is_refused_when_it_is_given(
-    arguments: dict[str, Any], message: str
-) -> None:
+def test_a_wrong_argument_is_refused_when_it_is_given(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         LotteryTicket(**arguments)
 
@@ -52,53 +50,17 @@ def test_a_wrong_argument_is_refused_when_it_is_given(
 @pytest.mark.parametrize(
     ("ticket", "settings", "message"),
     [
-        (
-            {"pruning": Pruning(include=["convolution*"])},
-            {},
-            "matches no parameter.*net.0.weight",
-        ),
-        (
-            {"pruning": Pruning(exclude=["head"])},
-            {},
-            "matches no parameter.*net.0.weight",
-        ),
-        (
-            {"pruning": Pruning(groups={"output": 0.1})},
-            {},
-            "groups='output' matches no parameter",
-        ),
-        (
-            {"rewind": "3ep"},
-            {"max_epochs": 3},
-            "rewind='3ep' is not before the end of a round",
-        ),
-        (
-            {"rewind": "30it"},
-            {"max_epochs": -1, "max_steps": 20},
-            "rewind='30it' is not before the end",
-        ),
-        (
-            {"rewind": Rewind(rule="fine-tune", length="9ep")},
-            {"max_epochs": 3},
-            "longer than the round",
-        ),
-        (
-            {"rewind": Rewind(rule="fine-tune", length="9it")},
-            {"max_epochs": 3},
-            "needs a Trainer with max_steps",
-        ),
+        ({"pruning": Pruning(include=["convolution*"])}, {}, "matches no parameter.*net.0.weight"),
+        ({"pruning": Pruning(exclude=["head"])}, {}, "matches no parameter.*net.0.weight"),
+        ({"pruning": Pruning(groups={"output": 0.1})}, {}, "groups='output' matches no parameter"),
+        ({"rewind": "3ep"}, {"max_epochs": 3}, "rewind='3ep' is not before the end of a round"),
+        ({"rewind": "30it"}, {"max_epochs": -1, "max_steps": 20}, "rewind='30it' is not before the end"),
+        ({"rewind": Rewind(rule="fine-tune", length="9ep")}, {"max_epochs": 3}, "longer than the round"),
+        ({"rewind": Rewind(rule="fine-tune", length="9it")}, {"max_epochs": 3}, "needs a Trainer with max_steps"),
         ({"snapshots": ["2it", "99it"]}, {}, "snapshots='99it' is never reached"),
         ({"test_each_round": True}, {}, "test_each_round=True"),
-        (
-            {"ticket": Ticket(Masks({"other.weight": torch.ones(2, 2) > 0}), {})},
-            {},
-            "other.weight: not in the module",
-        ),
-        (
-            {"ticket": Ticket(Masks({"net.0.weight": torch.ones(2, 2) > 0}), {})},
-            {},
-            r"\(2, 2\) in the ticket",
-        ),
+        ({"ticket": Ticket(Masks({"other.weight": torch.ones(2, 2) > 0}), {})}, {}, "other.weight: not in the module"),
+        ({"ticket": Ticket(Masks({"net.0.weight": torch.ones(2, 2) > 0}), {})}, {}, r"\(2, 2\) in the ticket"),
     ],
 )
 def test_what_cannot_work_is_refused_before_training(
@@ -106,8 +68,11 @@ def test_what_cannot_work_is_refused_before_training(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         zoo.fit(
-            zoo.Net, LotteryTicket(2, **{**ticket, "dirpath": tmp_path / "run"}), NEVER_TRAINED(), **{"max_epochs": 3, **settings}
-        )  # fmt: skip
+            zoo.Net,
+            LotteryTicket(2, **{**ticket, "dirpath": tmp_path / "run"}),
+            NEVER_TRAINED(),
+            **{"max_epochs": 3, **settings},
+        )
     assert not (tmp_path / "run" / "manifest.json").exists()
 
 
@@ -123,15 +88,10 @@ class WithGraph(zoo.Net):
         return super().forward(torch.sparse.mm(self.graph.to(x.dtype), x.T).T)
 
 
-def test_a_sparse_buffer_is_refused_by_name_before_anything_is_written(
-    tmp_path: Path,
-) -> None:
+def test_a_sparse_buffer_is_refused_by_name_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"graph cannot be stored.*persistent=False"):
         zoo.fit(
-            lambda: WithGraph(persistent=True),
-            LotteryTicket(1, dirpath=tmp_path / "a"),
-            NEVER_TRAINED(),
-            max_epochs=1,
+            lambda: WithGraph(persistent=True), LotteryTicket(1, dirpath=tmp_path / "a"), NEVER_TRAINED(), max_epochs=1
         )
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["run.lock"]
     ticket = LotteryTicket(1, dirpath=tmp_path / "b")
@@ -159,15 +119,11 @@ def test_a_module_with_nothing_prunable_is_refused(tmp_path: Path) -> None:
             super().__init__()
             self.net = nn.BatchNorm1d(zoo.INPUTS)
 
-    with pytest.raises(
-        ValueError, match=r"Flat has nothing prunable.*net.weight.*include"
-    ):
+    with pytest.raises(ValueError, match=r"Flat has nothing prunable.*net.weight.*include"):
         zoo.fit(Flat, LotteryTicket(2, dirpath=tmp_path), NEVER_TRAINED(), max_epochs=1)
 
 
-def test_other_settings_in_the_same_directory_are_refused_and_shown(
-    tmp_path: Path,
-) -> None:
+def test_other_settings_in_the_same_directory_are_refused_and_shown(tmp_path: Path) -> None:
     zoo.fit(zoo.Net, LotteryTicket(1, dirpath=tmp_path, keep="all"), max_epochs=2)
     before = zoo.contents(tmp_path)
     others: list[tuple[dict[str, Any], dict[str, Any], Any, str]] = [
@@ -175,50 +131,25 @@ def test_other_settings_in_the_same_directory_are_refused_and_shown(
         ({"rewind": "1ep"}, {}, zoo.Net, r"rewind.to: 'init' in the run, '1ep' now"),
         ({}, {"max_epochs": 3}, zoo.Net, r"max_epochs: 2 in the run, 3 now"),
         ({}, {"seed": 2}, zoo.Net, r"seed_everything: '1' in the run, '2' now"),
-        (
-            {},
-            {},
-            functools.partial(zoo.Net, zoo.OPTIMIZERS["adam"]),
-            r"'SGD' in the run, 'Adam' now",
-        ),
+        ({}, {}, functools.partial(zoo.Net, zoo.OPTIMIZERS["adam"]), r"'SGD' in the run, 'Adam' now"),
         ({}, {}, zoo.Recurrent, r"module: 'Net' in the run, 'Recurrent' now"),
     ]
     for ticket, settings, make, message in others:
         with pytest.raises(StorageError, match=message):
             arguments = {"rounds": 2, "dirpath": tmp_path, "keep": "all", **ticket}
-            zoo.fit(
-                make,
-                LotteryTicket(**arguments),
-                NEVER_TRAINED(),
-                **{"max_epochs": 2, **settings},
-            )
+            zoo.fit(make, LotteryTicket(**arguments), NEVER_TRAINED(), **{"max_epochs": 2, **settings})
     zoo.assert_equal(zoo.contents(tmp_path), before)
 
 
-def test_a_metric_that_is_never_logged_is_named_after_the_first_epoch(
-    tmp_path: Path,
-) -> None:
-    with pytest.raises(
-        ValueError, match=r"monitor='val_akk' was not logged.*'val_acc'"
-    ):
-        zoo.fit(
-            zoo.Net,
-            LotteryTicket(2, dirpath=tmp_path, monitor="val_akk"),
-            max_epochs=50,
-        )
+def test_a_metric_that_is_never_logged_is_named_after_the_first_epoch(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"monitor='val_akk' was not logged.*'val_acc'"):
+        zoo.fit(zoo.Net, LotteryTicket(2, dirpath=tmp_path, monitor="val_akk"), max_epochs=50)
 
 
 def test_a_rewind_point_that_early_stopping_cuts_off_is_named(tmp_path: Path) -> None:
     stop = EarlyStopping("val_loss", patience=0, min_delta=10.0)
-    with pytest.raises(
-        StorageError, match=r"rewind='20ep' was never reached.*Round 0 is stored"
-    ):
-        zoo.fit(
-            zoo.Net,
-            LotteryTicket(2, rewind="20ep", dirpath=tmp_path),
-            stop,
-            max_epochs=30,
-        )
+    with pytest.raises(StorageError, match=r"rewind='20ep' was never reached.*Round 0 is stored"):
+        zoo.fit(zoo.Net, LotteryTicket(2, rewind="20ep", dirpath=tmp_path), stop, max_epochs=30)
     assert Run(tmp_path).rounds == [0]
 
 
@@ -240,22 +171,16 @@ def test_nan_weights_stop_the_run_with_the_layers_name(tmp_path: Path) -> None:
     assert Run(tmp_path).rounds == [0]
 
 
-def test_a_layer_that_would_be_emptied_stops_the_run_with_its_name(
-    tmp_path: Path,
-) -> None:
+def test_a_layer_that_would_be_emptied_stops_the_run_with_its_name(tmp_path: Path) -> None:
     class Weak(zoo.Net):
         def __init__(self) -> None:
             super().__init__(lambda p: torch.optim.SGD(p, lr=1e-6))
             nn.init.constant_(self.net[4].weight, 1e-6)
 
-    with pytest.raises(
-        ValueError, match=r"round 2 would remove the last weights of net.4.weight"
-    ):
+    with pytest.raises(ValueError, match=r"round 2 would remove the last weights of net.4.weight"):
         zoo.fit(Weak, LotteryTicket(5, 0.15, dirpath=tmp_path), max_epochs=1)
     assert Run(tmp_path).rounds == [0, 1]
-    allowed = LotteryTicket(
-        3, Pruning(0.15, collapse="warn"), dirpath=tmp_path / "allowed"
-    )
+    allowed = LotteryTicket(3, Pruning(0.15, collapse="warn"), dirpath=tmp_path / "allowed")
     zoo.fit(Weak, allowed, max_epochs=1)
     assert Run(tmp_path / "allowed").rounds == [0, 1, 2, 3]
 
@@ -263,30 +188,15 @@ def test_a_layer_that_would_be_emptied_stops_the_run_with_its_name(
 @pytest.mark.parametrize(
     ("pruning", "message"),
     [
-        (
-            {"structure": "2:5"},
-            r"2:5.*that 5 divides; net.0.weight has shape \(16, 12\)",
-        ),
-        (
-            {"include": ["*.bias", "*.weight"], "scope": "erk"},
-            r"net.0.bias has shape \(16,\)",
-        ),
-        (
-            {"scope": "layerwise", "densities": {"net.0.*": [0.5]}},
-            r"densities has no pattern for \['net.4.weight'\]",
-        ),
-        (
-            {"scope": "layerwise", "densities": {"out": [0.5], "*": [0.5]}},
-            "densities='out' matches no parameter",
-        ),
+        ({"structure": "2:5"}, r"2:5.*that 5 divides; net.0.weight has shape \(16, 12\)"),
+        ({"include": ["*.bias", "*.weight"], "scope": "erk"}, r"net.0.bias has shape \(16,\)"),
+        ({"scope": "layerwise", "densities": {"net.0.*": [0.5]}}, r"densities has no pattern for \['net.4.weight'\]"),
+        ({"scope": "layerwise", "densities": {"out": [0.5], "*": [0.5]}}, "densities='out' matches no parameter"),
         (
             {"scope": "layerwise", "densities": [0.01]},
             "density of round 1 would leave 0 of the 48 weights of net.4.weight",
         ),
-        (
-            {"densities": [0.004]},
-            "round 1 would leave 1 of the 240 weights of net.0.weight, net.4.weight",
-        ),
+        ({"densities": [0.004]}, "round 1 would leave 1 of the 240 weights of net.0.weight, net.4.weight"),
     ],
 )
 def test_pruning_that_cannot_be_done_is_refused_before_training(
@@ -299,15 +209,9 @@ def test_pruning_that_cannot_be_done_is_refused_before_training(
 
 
 @pytest.mark.parametrize("weights", ["trained", "start"])
-def test_a_loss_is_not_to_be_had_from_manual_optimization(
-    weights: str, tmp_path: Path
-) -> None:
-    ticket = LotteryTicket(
-        1, Pruning(score="snip", weights=weights), dirpath=tmp_path / "run"
-    )
-    with pytest.raises(
-        ValueError, match="(?s)TwoOptimizers optimizes manually.*'magnitude'"
-    ):
+def test_a_loss_is_not_to_be_had_from_manual_optimization(weights: str, tmp_path: Path) -> None:
+    ticket = LotteryTicket(1, Pruning(score="snip", weights=weights), dirpath=tmp_path / "run")
+    with pytest.raises(ValueError, match="(?s)TwoOptimizers optimizes manually.*'magnitude'"):
         zoo.fit(zoo.TwoOptimizers, ticket, NEVER_TRAINED(), max_epochs=1)
     assert not (tmp_path / "run" / "manifest.json").exists()
 
@@ -337,19 +241,13 @@ def test_a_training_step_that_gives_no_loss_is_named(tmp_path: Path) -> None:
         zoo.fit(Skips, ticket, max_epochs=1)
 
 
-@pytest.mark.parametrize(
-    "name", ["last.ckpt", "rewind.ckpt", "masks/01.safetensors", "run.json"]
-)
+@pytest.mark.parametrize("name", ["last.ckpt", "rewind.ckpt", "masks/01.safetensors", "run.json"])
 @pytest.mark.parametrize("damage", ["missing", "truncated", "flipped"])
-def test_a_damaged_file_is_named_with_the_way_out(
-    name: str, damage: str, tmp_path: Path
-) -> None:
+def test_a_damaged_file_is_named_with_the_way_out(name: str, damage: str, tmp_path: Path) -> None:
     if (name, damage) == ("last.ckpt", "missing"):
         damage = "empty"  # without it, the round rightly starts over
     ticket = functools.partial(LotteryTicket, 2, dirpath=tmp_path, save_every="1it")
-    n = (
-        3 if name == "last.ckpt" else 8
-    )  # inside round 0, or at the first batch of round 1 before it is saved
+    n = 3 if name == "last.ckpt" else 8  # inside round 0, or at the first batch of round 1 before it is saved
     with pytest.raises(zoo.Killed):
         zoo.fit(zoo.Net, ticket(), zoo.KillAt("on_train_batch_end", n), max_epochs=1)
     path = tmp_path / name
@@ -367,13 +265,9 @@ def test_a_damaged_file_is_named_with_the_way_out(
 
 @pytest.mark.parametrize("name", ["last.ckpt", "rewind.ckpt"])
 @pytest.mark.parametrize("other", ["of another run", "of Lightning", "a list"])
-def test_a_state_that_is_not_of_the_run_is_refused(
-    name: str, other: str, tmp_path: Path
-) -> None:
+def test_a_state_that_is_not_of_the_run_is_refused(name: str, other: str, tmp_path: Path) -> None:
     def fit(path: Path, *callbacks: Any) -> None:
-        ticket = LotteryTicket(
-            1, Pruning(0.3), "2it", path, save_every="1it", seed=len(path.name)
-        )
+        ticket = LotteryTicket(1, Pruning(0.3), "2it", path, save_every="1it", seed=len(path.name))
         zoo.fit(zoo.Net, ticket, *callbacks, max_epochs=1)
 
     # inside round 0, or at the first batch of round 1 before it is saved
@@ -395,9 +289,7 @@ def test_a_state_that_is_not_of_the_run_is_refused(
 def test_a_directory_that_lost_its_manifest_is_not_overwritten(tmp_path: Path) -> None:
     zoo.fit(zoo.Net, LotteryTicket(1, dirpath=tmp_path), max_epochs=1)
     before = {
-        p: p.read_bytes()
-        for p in tmp_path.rglob("*")
-        if p.is_file() and p.name not in ("manifest.json", "run.lock")
+        p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file() and p.name not in ("manifest.json", "run.lock")
     }
     (tmp_path / "manifest.json").unlink()
     with pytest.raises(StorageError, match="manifest.json is missing"):
@@ -405,9 +297,7 @@ def test_a_directory_that_lost_its_manifest_is_not_overwritten(tmp_path: Path) -
     assert all(path.read_bytes() == data for path, data in before.items())
 
 
-def test_state_that_cannot_be_stored_safely_is_refused_and_the_state_before_is_kept(
-    tmp_path: Path,
-) -> None:
+def test_state_that_cannot_be_stored_safely_is_refused_and_the_state_before_is_kept(tmp_path: Path) -> None:
     class Odd(pl.Callback):
         found: Any = None
 
@@ -433,29 +323,15 @@ def test_hyperparameters_of_any_kind_are_no_hindrance(tmp_path: Path) -> None:
             super().__init__()
             self.save_hyperparameters()
 
-    zoo.fit(
-        functools.partial(Configured, Path("x"), 3),
-        LotteryTicket(1, dirpath=tmp_path),
-        max_epochs=1,
-    )
+    zoo.fit(functools.partial(Configured, Path("x"), 3), LotteryTicket(1, dirpath=tmp_path), max_epochs=1)
     stored = torch.load(tmp_path / "rewind.ckpt", weights_only=True)["hyper_parameters"]
     assert stored == {"width": 3}
-    assert (
-        "path"
-        in json.loads((tmp_path / "run.json").read_text())["settings"][
-            "hyperparameters"
-        ]
-    )
+    assert "path" in json.loads((tmp_path / "run.json").read_text())["settings"]["hyperparameters"]
 
 
 def test_two_tickets_in_one_trainer_are_refused(tmp_path: Path) -> None:
     with pytest.raises((ValueError, RuntimeError), match="one LotteryTicket|state_key"):
-        zoo.fit(
-            zoo.Net,
-            LotteryTicket(1, dirpath=tmp_path),
-            LotteryTicket(1, dirpath=tmp_path / "b"),
-            max_epochs=1,
-        )
+        zoo.fit(zoo.Net, LotteryTicket(1, dirpath=tmp_path), LotteryTicket(1, dirpath=tmp_path / "b"), max_epochs=1)
 
 
 def test_a_fast_dev_run_leaves_the_run_directory_alone(tmp_path: Path) -> None:
@@ -463,9 +339,7 @@ def test_a_fast_dev_run_leaves_the_run_directory_alone(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_stays_where_it_began(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_stays_where_it_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the script goes to another directory while it trains, and the way to the run's is relative."""
 
     class GoesAway(pl.Callback):
@@ -479,9 +353,7 @@ def test_a_run_stays_where_it_began(
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
-def test_a_run_is_read_where_it_was_opened(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_is_read_where_it_was_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Relative ways and ~ mean to a reader what they mean to the fit."""
     monkeypatch.setenv("HOME", str(tmp_path))
     zoo.fit(zoo.Net, LotteryTicket(1, dirpath="~/run"), max_epochs=1)

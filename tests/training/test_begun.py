@@ -11,9 +11,7 @@ import zoo
 from lottery import Run
 
 
-def test_a_run_that_an_earlier_version_began_goes_on_bit_for_bit(
-    tmp_path: Path,
-) -> None:
+def test_a_run_that_an_earlier_version_began_goes_on_bit_for_bit(tmp_path: Path) -> None:
     shutil.copytree(begun.BEGUN, tmp_path / "begun")
     begun.fit(tmp_path / "begun")
     # what seed a run takes by default may be another by now

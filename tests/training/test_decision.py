@@ -35,9 +35,7 @@ def run(
     **settings: Any,
 ) -> Run:
     """Rounds of three steps each."""
-    ticket = LotteryTicket(
-        rounds, pruning, dirpath=dirpath, keep="all", save_every=save_every
-    )
+    ticket = LotteryTicket(rounds, pruning, dirpath=dirpath, keep="all", save_every=save_every)
     short = {"max_epochs": 1, "limit_train_batches": 3, "limit_val_batches": 0}
     zoo.fit(make, ticket, *callbacks, **{**short, **settings})
     return Run(dirpath)
@@ -67,9 +65,7 @@ def assert_told(scored: Run, tmp_path: Path, **settings: Any) -> None:
 
 
 @pytest.mark.parametrize("score", SCORES)
-def test_every_score_prunes_and_rounds_are_those_of_a_run_that_was_told_its_masks(
-    score: str, tmp_path: Path
-) -> None:
+def test_every_score_prunes_and_rounds_are_those_of_a_run_that_was_told_its_masks(score: str, tmp_path: Path) -> None:
     place = SCORES.index(score)
     loader = LOADERS[place % 3]
     weights, steps = [("trained", 1), ("start", 3)][place % 2]
@@ -124,9 +120,7 @@ class Watch(pl.Callback):
         }
 
 
-def test_no_decision_touches_module_optimizer_streams_or_generators(
-    tmp_path: Path,
-) -> None:
+def test_no_decision_touches_module_optimizer_streams_or_generators(tmp_path: Path) -> None:
     ticket = LotteryTicket(0, dirpath=tmp_path)
     watch = Watch(ticket)
     zoo.fit(zoo.Net, ticket, watch, loader=zoo.generator_loader(), max_epochs=1)
@@ -142,9 +136,7 @@ def test_no_decision_touches_module_optimizer_streams_or_generators(
         ("random", zoo.shuffled_loader),
     ],
 )
-def test_a_decision_is_the_same_in_a_new_process(
-    score: str, loader: Callable[[], Any], tmp_path: Path
-) -> None:
+def test_a_decision_is_the_same_in_a_new_process(score: str, loader: Callable[[], Any], tmp_path: Path) -> None:
     pruning = Pruning(0.3, score=score, steps=2)
     whole = run(tmp_path / "whole", pruning, loader=loader())
     for rounds in (1, 2):
@@ -163,9 +155,7 @@ class Fuse(zoo.Net):
         return super().training_step(batch, batch_idx)
 
 
-def test_a_run_killed_inside_a_decision_resumes_bit_for_bit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_killed_inside_a_decision_resumes_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loader = zoo.generator_loader
     pruning = Pruning(0.3, score={"name": "snip", "batches": 3}, steps=3)
     whole = run(tmp_path / "whole", pruning, loader=loader(), make=Fuse)
@@ -191,9 +181,7 @@ def test_a_run_killed_around_a_decision_resumes_bit_for_bit(
 
     def live(dirpath: str, *callbacks: Any) -> Run:
         loader = zoo.generator_loader()
-        return run(
-            tmp_path / dirpath, pruning, *callbacks, loader=loader, save_every="1it"
-        )
+        return run(tmp_path / dirpath, pruning, *callbacks, loader=loader, save_every="1it")
 
     whole = live("whole")
     for n in kills:
@@ -215,9 +203,7 @@ def test_a_run_killed_around_a_decision_resumes_bit_for_bit(
         (zoo.SparseEmbedding, "movement"),
     ],
 )
-def test_modules_of_any_kind_can_be_scored(
-    make: Any, score: str, tmp_path: Path
-) -> None:
+def test_modules_of_any_kind_can_be_scored(make: Any, score: str, tmp_path: Path) -> None:
     exclude = ["unused*"] if make is zoo.Unused else []
     pruning = Pruning(0.2, "layerwise", score=score, steps=2, exclude=exclude)
     found = run(tmp_path, pruning, make=make, rounds=1)
@@ -246,9 +232,7 @@ class Lines(pl.loggers.logger.DummyLogger):
         super().__init__()
         self.lines: list[str] = []
 
-    def log_metrics(
-        self, metrics: Mapping[str, float], step: int | None = None
-    ) -> None:
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         self.lines += [name for name in metrics if name == "mine"]
 
 
@@ -267,12 +251,8 @@ class Pairs(zoo.Net):
         return sum(super(Pairs, self).training_step(b, batch_idx) for b in batch)
 
 
-@pytest.mark.parametrize(
-    "together", [list, lambda pair: CombinedLoader(pair, "min_size")]
-)
-def test_several_loaders_are_scored_as_they_are_trained_on(
-    together: Any, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("together", [list, lambda pair: CombinedLoader(pair, "min_size")])
+def test_several_loaders_are_scored_as_they_are_trained_on(together: Any, tmp_path: Path) -> None:
     def loader() -> Any:
         return together([zoo.ordered_loader(), zoo.generator_loader()])
 
@@ -286,9 +266,7 @@ def test_movement_of_manual_optimization_counts_each_step_once(tmp_path: Path) -
     """One optimizer's step says nothing about the weights of another."""
 
     class Sums(pl.Callback):
-        def on_before_optimizer_step(
-            self, trainer: pl.Trainer, module: Any, optimizer: Any
-        ) -> None:
+        def on_before_optimizer_step(self, trainer: pl.Trainer, module: Any, optimizer: Any) -> None:
             own = {id(p) for group in optimizer.param_groups for p in group["params"]}
             for name, p in module.named_parameters():
                 if id(p) in own:
@@ -307,9 +285,7 @@ def test_the_start_is_scored_where_the_weights_are_rewound_to(tmp_path: Path) ->
     zoo.fit(zoo.Net, ticket, max_epochs=1)
     found = Run(tmp_path)
     expected = Pruning(0.4).next_masks(
-        {n: found.weights("rewind")[n].abs() for n in found.ticket(0).masks},
-        found.ticket(0).masks,
-        1,
+        {n: found.weights("rewind")[n].abs() for n in found.ticket(0).masks}, found.ticket(0).masks, 1
     )
     assert found.ticket(1).masks == expected
 
@@ -325,9 +301,7 @@ def test_both_namespaces_score_alike(tmp_path: Path) -> None:
                     setattr(self, "net", nn.Linear(zoo.INPUTS, zoo.CLASSES)),
                 )[0],
                 "forward": lambda self, x: self.net(x),
-                "training_step": lambda self, batch, _: nn.functional.cross_entropy(
-                    self(batch[0]), batch[1]
-                ),
+                "training_step": lambda self, batch, _: nn.functional.cross_entropy(self(batch[0]), batch[1]),
                 "configure_optimizers": lambda self: zoo.SGD(self.parameters()),
             },
         )
@@ -339,16 +313,12 @@ def test_both_namespaces_score_alike(tmp_path: Path) -> None:
             enable_progress_bar=False,
             enable_model_summary=False,
             accelerator="cpu",
-            callbacks=[
-                LotteryTicket(2, Pruning(score="snip", steps=3), dirpath=dirpath)
-            ],
+            callbacks=[LotteryTicket(2, Pruning(score="snip", steps=3), dirpath=dirpath)],
         )
         trainer.fit(kind(), zoo.shuffled_loader())
         return history(Run(dirpath))
 
-    pairs = zip(
-        fit(pl, tmp_path / "a"), fit(lightning.pytorch, tmp_path / "b"), strict=True
-    )
+    pairs = zip(fit(pl, tmp_path / "a"), fit(lightning.pytorch, tmp_path / "b"), strict=True)
     assert all(left == right for left, right in pairs)
 
 
@@ -383,37 +353,24 @@ def in_tiles(mask: Tensor, rows: int, columns: int) -> bool:
 
 
 def two_of_four(masks: Masks) -> bool:
-    return all(
-        bool((m.unflatten(1, (-1, 4)).sum(2) == 2).all()) for m in masks.values()
-    )
+    return all(bool((m.unflatten(1, (-1, 4)).sum(2) == 2).all()) for m in masks.values())
 
 
 def no_half_channels(masks: Masks) -> bool:
     first, second, head = masks.values()
     ends = ((first, second), (second, head))
-    return all(
-        torch.equal(made.flatten(1).any(1), taken.transpose(0, 1).flatten(1).any(1))
-        for made, taken in ends
-    )
+    return all(torch.equal(made.flatten(1).any(1), taken.transpose(0, 1).flatten(1).any(1)) for made, taken in ends)
 
 
 STRUCTURES: list[tuple[Any, str, Callable[[Masks], bool]]] = [
     ("2:4", "magnitude", two_of_four),
     ("kernel", "snip", lambda masks: all(in_tiles(m, 1, 1) for m in masks.values())),
-    (
-        {"name": "block", "shape": [2, 4]},
-        "magnitude",
-        lambda masks: all(in_tiles(m, 2, 4) for m in masks.values()),
-    ),
+    ({"name": "block", "shape": [2, 4]}, "magnitude", lambda masks: all(in_tiles(m, 2, 4) for m in masks.values())),
     ("channel", "synflow", no_half_channels),
 ]
 
 
-@pytest.mark.parametrize(
-    ("structure", "score", "holds"),
-    STRUCTURES,
-    ids=["2:4", "kernel", "block", "channel"],
-)
+@pytest.mark.parametrize(("structure", "score", "holds"), STRUCTURES, ids=["2:4", "kernel", "block", "channel"])
 def test_structures_hold_in_every_round(
     structure: Any, score: str, holds: Callable[[Masks], bool], tmp_path: Path
 ) -> None:
@@ -436,10 +393,7 @@ def mine(context: Any) -> dict[str, Tensor]:
     batch = next(iter(context.batches()))
     loss = context.loss(context.module, batch)
     names, parameters = zip(*context.parameters.items(), strict=True)
-    return {
-        n: g.abs()
-        for n, g in zip(names, torch.autograd.grad(loss, parameters), strict=True)
-    }
+    return {n: g.abs() for n, g in zip(names, torch.autograd.grad(loss, parameters), strict=True)}
 
 
 def test_a_users_function_is_a_score_like_the_others(tmp_path: Path) -> None:

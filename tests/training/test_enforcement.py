@@ -36,9 +36,7 @@ class Slow(torch.optim.Optimizer):
         self.optimizer = optimizer
         self.param_groups, self.state = optimizer.param_groups, optimizer.state
         self.defaults = optimizer.defaults
-        self.slow = [
-            [p.detach().clone() for p in g["params"]] for g in self.param_groups
-        ]
+        self.slow = [[p.detach().clone() for p in g["params"]] for g in self.param_groups]
         self.count = 0
 
     def step(self, closure: Any = None) -> Any:
@@ -122,14 +120,10 @@ OPTIMIZERS: dict[str, Callable[[Any], Any]] = {
         for name in ("Adafactor", "Muon")
         if hasattr(torch.optim, name)
     },
-    "SGD with momentum": lambda p: torch.optim.SGD(
-        p, lr=0.1, momentum=0.9, weight_decay=0.1, nesterov=True
-    ),
+    "SGD with momentum": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=0.1, nesterov=True),
     "Adam without eps": lambda p: torch.optim.Adam(p, lr=0.05, eps=0.0),
     "LBFGS": lambda p: torch.optim.LBFGS(p, lr=0.5, max_iter=3),
-    "LBFGS with a search": lambda p: torch.optim.LBFGS(
-        p, max_iter=3, line_search_fn="strong_wolfe"
-    ),
+    "LBFGS with a search": lambda p: torch.optim.LBFGS(p, max_iter=3, line_search_fn="strong_wolfe"),
     "Lookahead": lambda p: Slow(torch.optim.Adam(p, lr=0.05)),
     "schedule-free": ScheduleFree,
     "mixing": Mixing,
@@ -140,11 +134,7 @@ def net_and_masks(seed: int = 0, density: float = 0.5) -> tuple[nn.Module, Masks
     generator = torch.Generator().manual_seed(seed)
     net = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
     masks = Masks(
-        {
-            name: torch.rand(p.shape, generator=generator) < density
-            for name, p in net.named_parameters()
-            if p.ndim == 2
-        }
+        {name: torch.rand(p.shape, generator=generator) < density for name, p in net.named_parameters() if p.ndim == 2}
     )
     return net, masks
 
@@ -202,13 +192,7 @@ def test_no_optimizer_moves_a_pruned_weight(kind: str, closure: bool) -> None:
     seed=st.integers(0, 1000),
 )
 def test_what_moves_weights_one_by_one_keeps_zeros(
-    kind: str,
-    decay: float,
-    flags: set[str],
-    how: str,
-    dtype: torch.dtype,
-    density: float,
-    seed: int,
+    kind: str, decay: float, flags: set[str], how: str, dtype: torch.dtype, density: float, seed: int
 ) -> None:
     net, masks = net_and_masks(seed, density)
     net.to(dtype)
@@ -241,9 +225,7 @@ def test_a_training_that_diverges_leaves_pruned_weights_at_zero(value: float) ->
     assert not torch.stack([p.isfinite().all() for p in net.parameters()]).all()
 
 
-@pytest.mark.parametrize(
-    "dtype", [torch.float16, torch.float64, torch.complex64, torch.complex128]
-)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64, torch.complex64, torch.complex128])
 def test_weights_of_any_width_are_masked(dtype: torch.dtype) -> None:
     weight = nn.Parameter(torch.ones(3, 4, dtype=dtype).t())
     mask = torch.rand(4, 3) < 0.5
@@ -273,10 +255,7 @@ def test_masks_at_work_leave_nothing_behind() -> None:
     net, masks = net_and_masks()
     optimizer = Slow(torch.optim.SGD(net.parameters(), lr=0.1))
     before = len(hooks._global_optimizer_pre_hooks)
-    with (
-        pytest.raises(zoo.Killed),
-        Enforcement(masks, dict(net.named_parameters()), [optimizer]),
-    ):
+    with pytest.raises(zoo.Killed), Enforcement(masks, dict(net.named_parameters()), [optimizer]):
         assert len(hooks._global_optimizer_pre_hooks) == before + 1
         raise zoo.Killed
     assert len(hooks._global_optimizer_pre_hooks) == before
@@ -311,9 +290,7 @@ CONTAINERS: dict[str, Callable[[Host], Any]] = {
     "list": lambda m: [p.detach().clone() for p in m.parameters()],
     "module": copy.deepcopy,
     "average": AveragedModel,
-    "compiled": lambda m: {
-        f"_orig_mod.{n}": p.clone() for n, p in m.named_parameters()
-    },
+    "compiled": lambda m: {f"_orig_mod.{n}": p.clone() for n, p in m.named_parameters()},
     "object": lambda m: Keeper(shadow_params=[p.clone() for p in m.parameters()]),
     "by parameter": lambda m: {p: p.detach().clone() for p in m.parameters()},
 }
@@ -401,13 +378,9 @@ class Watch(pl.Callback):
         self.count(trainer, module)
 
 
-def assert_law_5(
-    make: Any, path: Path, *callbacks: Any, rewind: str = "init", **settings: Any
-) -> None:
+def assert_law_5(make: Any, path: Path, *callbacks: Any, rewind: str = "init", **settings: Any) -> None:
     watch = Watch()
-    ticket = LotteryTicket(
-        2, Pruning(0.3, scope="layerwise"), rewind, dirpath=path, keep="all"
-    )
+    ticket = LotteryTicket(2, Pruning(0.3, scope="layerwise"), rewind, dirpath=path, keep="all")
     zoo.fit(make, ticket, *callbacks, watch, **{"max_epochs": 2, **settings})
     assert watch.counts()["batches"] > 20
     assert watch.counts()["alive"] == 0
@@ -477,10 +450,7 @@ FITS: dict[str, tuple[Any, dict[str, Any]]] = {
     "noise, manual": (NoiseByHand, {}),
     "skipped steps": (SkipsSteps, {}),
     "own optimizer": (OwnOptimizer, {}),
-    "own optimizer, not proved": (
-        lambda: OwnOptimizer(torch.optim.RMSprop),
-        {},
-    ),
+    "own optimizer, not proved": (lambda: OwnOptimizer(torch.optim.RMSprop), {}),
 }
 
 
@@ -515,9 +485,7 @@ def test_gradients_are_clipped_without_those_of_pruned_weights(
         parameters = list(parameters)
         for p in parameters:
             if p.ndim > 1 and p.grad is not None:
-                pruned.append(
-                    (int((p == 0).sum()), int(p.grad[p == 0].count_nonzero()))
-                )
+                pruned.append((int((p == 0).sum()), int(p.grad[p == 0].count_nonzero())))
         return clip(parameters, *args, **kwargs)
 
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", seen)
@@ -528,9 +496,7 @@ def test_gradients_are_clipped_without_those_of_pruned_weights(
 
 
 @pytest.mark.parametrize("kind", ["LBFGS", "Lookahead", "schedule-free", "mixing"])
-def test_optimizers_that_keep_weights_are_rewound_without_pruned_ones(
-    kind: str, tmp_path: Path
-) -> None:
+def test_optimizers_that_keep_weights_are_rewound_without_pruned_ones(kind: str, tmp_path: Path) -> None:
     assert_law_5(lambda: NoiseInModule(OPTIMIZERS[kind]), tmp_path, rewind="5it")
 
 
@@ -599,9 +565,7 @@ AVERAGES: dict[str, Callable[[], Any]] = {
         ("own, in order", "1ep", True),
     ],
 )
-def test_averages_hold_no_pruned_weights(
-    kind: str, rewind: str, first: bool, tmp_path: Path
-) -> None:
+def test_averages_hold_no_pruned_weights(kind: str, rewind: str, first: bool, tmp_path: Path) -> None:
     if kind.startswith("Lightning's") and not hasattr(lightning, "WeightAveraging"):
         pytest.skip("Lightning has WeightAveraging from version 2.6 on")
     average, watch = AVERAGES[kind](), Watch()
@@ -641,9 +605,7 @@ class Shake(pl.Callback):
         ("on_validation_batch_start", "in a validation", 60.0),
     ],
 )
-def test_weights_that_grow_back_stop_the_fit_by_name(
-    hook: str, moment: str, save_every: Any, tmp_path: Path
-) -> None:
+def test_weights_that_grow_back_stop_the_fit_by_name(hook: str, moment: str, save_every: Any, tmp_path: Path) -> None:
     ticket = LotteryTicket(2, 0.3, dirpath=tmp_path, keep="all", save_every=save_every)
     with pytest.raises(RegrowthError) as caught:
         zoo.fit(zoo.Net, ticket, Shake(tmp_path, hook), max_epochs=2)
@@ -691,9 +653,7 @@ class BackToTheFirst(pl.Callback):
     ],
     ids=["by name", "in a row", "a module"],
 )
-def test_the_message_says_where_pruned_weights_live_on(
-    keep: Any, tmp_path: Path
-) -> None:
+def test_the_message_says_where_pruned_weights_live_on(keep: Any, tmp_path: Path) -> None:
     """A callback's copies of the dense weights are its own; written back, they are refused."""
     ticket = LotteryTicket(1, 0.3, rewind="1ep", dirpath=tmp_path)
     with pytest.raises(RegrowthError) as caught:
@@ -705,9 +665,7 @@ def test_the_message_says_where_pruned_weights_live_on(
 
 
 @pytest.mark.parametrize("weights_only", [True, False])
-def test_no_checkpoint_is_written_with_pruned_weights_that_grew_back(
-    weights_only: bool, tmp_path: Path
-) -> None:
+def test_no_checkpoint_is_written_with_pruned_weights_that_grew_back(weights_only: bool, tmp_path: Path) -> None:
     checkpoints = ModelCheckpoint(
         tmp_path / "ckpts", every_n_train_steps=3, save_weights_only=weights_only,
         save_top_k=-1,
@@ -767,9 +725,7 @@ def test_a_batch_with_the_shapes_of_a_layer_is_no_copy_of_it(tmp_path: Path) -> 
             self.seen: Any = None
 
         def training_step(self, batch: Any, index: int) -> Any:
-            x = batch[
-                0
-            ].clone()  # (batch, inputs), as the first weight, and (batch,), as its bias
+            x = batch[0].clone()  # (batch, inputs), as the first weight, and (batch,), as its bias
             if self.seen is not None:
                 assert torch.equal(self.seen[0], self.kept)
             self.seen, self.kept = (x, x.sum(1)), x.clone()

@@ -26,9 +26,7 @@ def kill_now() -> None:
 
 class KillAtBatch(pl.Callback):
     def __init__(self, n: int) -> None:
-        calls = (
-            itertools.count()
-        )  # over all rounds: no state that a round would put back
+        calls = itertools.count()  # over all rounds: no state that a round would put back
 
         def kill(*_: Any) -> None:
             if next(calls) >= n:
@@ -64,29 +62,18 @@ def live(dirpath: Path, end: tuple[str, float, bool] | None) -> None:
             threading.Timer(moment, kill_now).start()
         else:
             kill_around(kind, int(moment), before)
-    ticket = LotteryTicket(
-        4,
-        dirpath=dirpath,
-        rewind="11it",
-        keep="all",
-        monitor="val_acc",
-        save_every="3it",
-    )
+    ticket = LotteryTicket(4, dirpath=dirpath, rewind="11it", keep="all", monitor="val_acc", save_every="3it")
     zoo.fit(zoo.Net, ticket, *callbacks, loader=zoo.shuffled_loader(), max_epochs=4)
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_20_random_moments_equals_one_that_never_stopped(
-    tmp_path: Path,
-) -> None:
+def test_a_run_killed_at_20_random_moments_equals_one_that_never_stopped(tmp_path: Path) -> None:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["zoo", "lottery.training.callback"])
     draw = random.Random(0)
 
     def life(dirpath: Path, end: tuple[str, float, bool] | None) -> int:
-        process = context.Process(
-            target=zoo.call, args=(__file__, "live", dirpath, end)
-        )
+        process = context.Process(target=zoo.call, args=(__file__, "live", dirpath, end))
         process.start()
         process.join()
         assert process.exitcode is not None
@@ -100,13 +87,8 @@ def test_a_run_killed_at_20_random_moments_equals_one_that_never_stopped(
         code = -signal.SIGKILL
         while code != 0:
             kind = draw.choice(["batch", "time", "replace", "fsync"])
-            moment = {
-                "batch": draw.randint(0, 60),
-                "time": draw.uniform(0.02, 1.5),
-            }.get(kind, draw.randint(0, 40))
-            code = life(
-                dirpath, (kind, moment, draw.random() < 0.5) if kills < KILLS else None
-            )
+            moment = {"batch": draw.randint(0, 60), "time": draw.uniform(0.02, 1.5)}.get(kind, draw.randint(0, 40))
+            code = life(dirpath, (kind, moment, draw.random() < 0.5) if kills < KILLS else None)
             assert code in (0, -signal.SIGKILL)
             kills += code != 0
         zoo.assert_equal(zoo.contents(dirpath), expected)

@@ -12,10 +12,7 @@ import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 import zoo
-from pytorch_lightning.callbacks import (
-    EarlyStopping,
-    ModelCheckpoint,
-)
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from torch import Tensor, nn
 
 from lottery import LotteryTicket, Pruning, Run, Ticket
@@ -28,9 +25,7 @@ def end_state(trainer: pl.Trainer) -> dict[str, Any]:
     return {
         "weights": module.state_dict(),
         "optimizers": [o.state_dict() for o in trainer.optimizers],
-        "schedulers": [
-            c.scheduler.state_dict()["last_epoch"] for c in trainer.lr_scheduler_configs
-        ],
+        "schedulers": [c.scheduler.state_dict()["last_epoch"] for c in trainer.lr_scheduler_configs],
         "metrics": dict(trainer.callback_metrics),
         "steps": trainer.global_step,
         "epochs": trainer.current_epoch,
@@ -41,9 +36,7 @@ def end_state(trainer: pl.Trainer) -> dict[str, Any]:
 class Masked(pl.Callback):
     """An independent enforcement for reference fits: starts from given weights, on given streams."""
 
-    def __init__(
-        self, weights: dict[str, Tensor], masks: Masks, seed: int | None = None
-    ) -> None:
+    def __init__(self, weights: dict[str, Tensor], masks: Masks, seed: int | None = None) -> None:
         self.weights, self.masks, self.seed = weights, masks, seed
 
     def on_fit_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
@@ -62,22 +55,12 @@ class Masked(pl.Callback):
             for name, mask in self.masks.items():
                 parameters[name][~mask] = 0.0
 
-    def on_after_backward(
-        self, trainer: pl.Trainer, module: pl.LightningModule
-    ) -> None:
+    def on_after_backward(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         for name, parameter in module.named_parameters():
             if name in self.masks and parameter.grad is not None:
-                gradient = (
-                    parameter.grad.to_dense()
-                    if parameter.grad.is_sparse
-                    else parameter.grad
-                )
+                gradient = parameter.grad.to_dense() if parameter.grad.is_sparse else parameter.grad
                 mask = self.masks[name]
-                parameter.grad = (
-                    (gradient * mask).to_sparse(1)
-                    if parameter.grad.is_sparse
-                    else gradient * mask
-                )
+                parameter.grad = (gradient * mask).to_sparse(1) if parameter.grad.is_sparse else gradient * mask
 
 
 def assert_rounds_equal_plain_fits(
@@ -96,33 +79,16 @@ def assert_rounds_equal_plain_fits(
             data.set_round(round)
         seed = streams.derive(run.info["seed"], "round", round) if round else None
         ticket = run.ticket(round)
-        plain = zoo.fit(
-            make,
-            Masked(dict(ticket.weights), ticket.masks, seed),
-            *callbacks(),
-            loader=data,
-            **settings,
-        )
-        zoo.assert_equal(
-            plain.lightning_module.state_dict(), run.weights(round), f"round {round}"
-        )
+        plain = zoo.fit(make, Masked(dict(ticket.weights), ticket.masks, seed), *callbacks(), loader=data, **settings)
+        zoo.assert_equal(plain.lightning_module.state_dict(), run.weights(round), f"round {round}")
 
 
 @pytest.mark.parametrize("feature", zoo.FEATURES)
 def test_rounds_0_changes_nothing(feature: str, tmp_path: Any) -> None:
     settings, callbacks = zoo.FEATURES[feature]
-    plain = end_state(
-        zoo.fit(zoo.Net, *callbacks(), loader=zoo.shuffled_loader(), **settings)
-    )
+    plain = end_state(zoo.fit(zoo.Net, *callbacks(), loader=zoo.shuffled_loader(), **settings))
     ticket = LotteryTicket(rounds=0, dirpath=tmp_path)
-    zoo.assert_equal(
-        end_state(
-            zoo.fit(
-                zoo.Net, ticket, *callbacks(), loader=zoo.shuffled_loader(), **settings
-            )
-        ),
-        plain,
-    )
+    zoo.assert_equal(end_state(zoo.fit(zoo.Net, ticket, *callbacks(), loader=zoo.shuffled_loader(), **settings)), plain)
 
 
 @pytest.mark.parametrize("kind", zoo.ANY_MODULE)
@@ -130,48 +96,26 @@ def test_rounds_0_changes_nothing_for_any_module(kind: str, tmp_path: Any) -> No
     make = zoo.ANY_MODULE[kind]
     plain = end_state(zoo.fit(make, loader=zoo.shuffled_loader(), max_epochs=2))
     found = end_state(
-        zoo.fit(
-            make,
-            LotteryTicket(rounds=0, dirpath=tmp_path),
-            loader=zoo.shuffled_loader(),
-            max_epochs=2,
-        )
+        zoo.fit(make, LotteryTicket(rounds=0, dirpath=tmp_path), loader=zoo.shuffled_loader(), max_epochs=2)
     )
     zoo.assert_equal(found, plain)
 
 
 @pytest.mark.parametrize("feature", zoo.FEATURES)
-def test_a_round_equals_a_plain_fit_from_the_rewind_point(
-    feature: str, tmp_path: Any
-) -> None:
+def test_a_round_equals_a_plain_fit_from_the_rewind_point(feature: str, tmp_path: Any) -> None:
     settings, callbacks = zoo.FEATURES[feature]
-    zoo.fit(
-        zoo.Net,
-        LotteryTicket(rounds=2, pruning=0.3, dirpath=tmp_path, keep="all"),
-        *callbacks(),
-        **settings,
-    )
-    assert_rounds_equal_plain_fits(
-        tmp_path, zoo.Net, callbacks, zoo.ordered_loader, **settings
-    )
+    zoo.fit(zoo.Net, LotteryTicket(rounds=2, pruning=0.3, dirpath=tmp_path, keep="all"), *callbacks(), **settings)
+    assert_rounds_equal_plain_fits(tmp_path, zoo.Net, callbacks, zoo.ordered_loader, **settings)
 
 
 @pytest.mark.parametrize("scheduler", zoo.SCHEDULERS)
 @pytest.mark.parametrize("optimizer", zoo.OPTIMIZERS)
-def test_a_round_equals_a_plain_fit_with_any_schedule(
-    optimizer: str, scheduler: str, tmp_path: Any
-) -> None:
+def test_a_round_equals_a_plain_fit_with_any_schedule(optimizer: str, scheduler: str, tmp_path: Any) -> None:
     def make() -> zoo.Net:
         return zoo.Net(zoo.OPTIMIZERS[optimizer], zoo.SCHEDULERS[scheduler])
 
-    zoo.fit(
-        make,
-        LotteryTicket(rounds=2, pruning=0.3, dirpath=tmp_path, keep="all"),
-        max_epochs=3,
-    )
-    assert_rounds_equal_plain_fits(
-        tmp_path, make, list, zoo.ordered_loader, max_epochs=3
-    )
+    zoo.fit(make, LotteryTicket(rounds=2, pruning=0.3, dirpath=tmp_path, keep="all"), max_epochs=3)
+    assert_rounds_equal_plain_fits(tmp_path, make, list, zoo.ordered_loader, max_epochs=3)
 
 
 @pytest.mark.parametrize("kind", zoo.ANY_MODULE)
@@ -180,17 +124,13 @@ def test_a_round_equals_a_plain_fit_for_any_module(kind: str, tmp_path: Any) -> 
     pruning = Pruning(0.3, scope="layerwise")
     ticket = LotteryTicket(2, pruning, dirpath=tmp_path, keep="all")
     zoo.fit(make, ticket, max_epochs=2)
-    assert_rounds_equal_plain_fits(
-        tmp_path, make, list, zoo.ordered_loader, max_epochs=2
-    )
+    assert_rounds_equal_plain_fits(tmp_path, make, list, zoo.ordered_loader, max_epochs=2)
 
 
 def test_a_round_on_endless_data_equals_a_plain_fit(tmp_path: Any) -> None:
     settings = {"max_epochs": -1, "max_steps": 15, "val_check_interval": 5}
     ticket = LotteryTicket(rounds=2, pruning=0.3, dirpath=tmp_path, keep="all")
-    make = functools.partial(
-        zoo.Net, dropout=0.0
-    )  # DataLoaders move the global streams
+    make = functools.partial(zoo.Net, dropout=0.0)  # DataLoaders move the global streams
     zoo.fit(make, ticket, loader=zoo.endless_loader(), **settings)
     assert_rounds_equal_plain_fits(tmp_path, make, list, zoo.endless_loader, **settings)
 
@@ -227,9 +167,7 @@ def test_an_epoch_that_a_round_enters_counts_whole(rewind: str, tmp_path: Any) -
         assert metrics["train_loss_epoch"] == pytest.approx(mean, rel=1e-5)
 
 
-def test_a_round_knows_the_metrics_that_were_there_at_the_rewind_point(
-    tmp_path: Any,
-) -> None:
+def test_a_round_knows_the_metrics_that_were_there_at_the_rewind_point(tmp_path: Any) -> None:
     """As schedules and callbacks do in a plain fit that validates every other epoch."""
     notes: list[Any] = []
     ticket = LotteryTicket(rounds=1, dirpath=tmp_path, rewind="2ep")
@@ -239,19 +177,11 @@ def test_a_round_knows_the_metrics_that_were_there_at_the_rewind_point(
     assert losses[0] is None and len(losses) == 6
     assert losses[1] == losses[2] == losses[4] and losses[5] != losses[4]
     # what a round has not logged itself is no record of it
-    assert [
-        row for row in Run(tmp_path).records(1) if row.get("val_loss") == losses[1]
-    ] == []
+    assert [row for row in Run(tmp_path).records(1) if row.get("val_loss") == losses[1]] == []
 
 
 def bare_rounds(
-    net: nn.Module,
-    optimizer_of: Callable[..., Any],
-    rounds: int,
-    epochs: int,
-    rewind: int,
-    amount: float,
-    seed: int,
+    net: nn.Module, optimizer_of: Callable[..., Any], rounds: int, epochs: int, rewind: int, amount: float, seed: int
 ) -> list[tuple[dict[str, Tensor], dict[str, Tensor]]]:
     """Iterative magnitude pruning in bare PyTorch: masks and trained weights of every round."""
     optimizer = optimizer_of(net.parameters())
@@ -287,13 +217,7 @@ def bare_rounds(
             loader.sampler.set_epoch(epoch)
             for x, y in loader:
                 if round == 0 and step == rewind:
-                    start = copy.deepcopy(
-                        [
-                            net.state_dict(),
-                            optimizer.state_dict(),
-                            scheduler.state_dict(),
-                        ]
-                    )
+                    start = copy.deepcopy([net.state_dict(), optimizer.state_dict(), scheduler.state_dict()])
                 if round == 0 or step >= rewind:
                     optimizer.zero_grad()
                     F.cross_entropy(net(x), y).backward()
@@ -315,51 +239,28 @@ builtins_round = round
 
 @pytest.mark.parametrize("rewind", ["init", "3it", "1ep", "11it", "1ep5it"])
 @pytest.mark.parametrize("optimizer", zoo.OPTIMIZERS)
-def test_rounds_equal_a_bare_pytorch_loop(
-    optimizer: str, rewind: str, tmp_path: Any
-) -> None:
+def test_rounds_equal_a_bare_pytorch_loop(optimizer: str, rewind: str, tmp_path: Any) -> None:
     steps = {"init": 0, "3it": 3, "1ep": 8, "11it": 11, "1ep5it": 13}[rewind]
 
     def make() -> zoo.Net:
         return zoo.Net(zoo.OPTIMIZERS[optimizer], zoo.per_step)
 
-    ticket = LotteryTicket(
-        rounds=3, pruning=0.2, rewind=rewind, dirpath=tmp_path, keep="all"
-    )
+    ticket = LotteryTicket(rounds=3, pruning=0.2, rewind=rewind, dirpath=tmp_path, keep="all")
     zoo.fit(make, ticket, max_epochs=3, gradient_clip_val=0.5)
     run = Run(tmp_path)
     pl.seed_everything(1, verbose=False)
-    expected = bare_rounds(
-        make().net, zoo.OPTIMIZERS[optimizer], 3, 3, steps, 0.2, run.info["seed"]
-    )
+    expected = bare_rounds(make().net, zoo.OPTIMIZERS[optimizer], 3, 3, steps, 0.2, run.info["seed"])
     for round, (masks, weights) in enumerate(expected):
-        zoo.assert_equal(
-            {f"net.{n}": m for n, m in masks.items()},
-            dict(run.ticket(round).masks),
-            f"masks {round}",
-        )
-        zoo.assert_equal(
-            {f"net.{n}": w for n, w in weights.items()},
-            run.weights(round),
-            f"weights {round}",
-        )
+        zoo.assert_equal({f"net.{n}": m for n, m in masks.items()}, dict(run.ticket(round).masks), f"masks {round}")
+        zoo.assert_equal({f"net.{n}": w for n, w in weights.items()}, run.weights(round), f"weights {round}")
 
 
 def test_a_module_is_never_touched(tmp_path: Any) -> None:
     module = zoo.Net()
-    keys, kind, names = (
-        list(module.state_dict()),
-        type(module),
-        [n for n, _ in module.named_parameters()],
-    )
+    keys, kind, names = (list(module.state_dict()), type(module), [n for n, _ in module.named_parameters()])
     identities = [id(p) for p in module.parameters()]
     checkpoints = ModelCheckpoint(dirpath=tmp_path / "ckpts", save_top_k=-1)
-    zoo.fit(
-        module,
-        LotteryTicket(rounds=2, dirpath=tmp_path / "run"),
-        checkpoints,
-        max_epochs=2,
-    )
+    zoo.fit(module, LotteryTicket(rounds=2, dirpath=tmp_path / "run"), checkpoints, max_epochs=2)
     assert (list(module.state_dict()), type(module)) == (keys, kind)
     assert [n for n, _ in module.named_parameters()] == names
     assert [id(p) for p in module.parameters()] == identities
@@ -370,19 +271,9 @@ def test_a_module_is_never_touched(tmp_path: Any) -> None:
 
 
 def test_checkpoint_files_of_different_rounds_never_mix(tmp_path: Any) -> None:
-    checkpoints = ModelCheckpoint(
-        dirpath=tmp_path / "ckpts", monitor="val_loss", save_top_k=1, filename="{epoch}"
-    )
-    zoo.fit(
-        zoo.Net,
-        LotteryTicket(rounds=2, dirpath=tmp_path / "run", keep="all"),
-        checkpoints,
-        max_epochs=2,
-    )
-    files = sorted(
-        str(p.relative_to(tmp_path / "ckpts"))
-        for p in (tmp_path / "ckpts").rglob("*.ckpt")
-    )
+    checkpoints = ModelCheckpoint(dirpath=tmp_path / "ckpts", monitor="val_loss", save_top_k=1, filename="{epoch}")
+    zoo.fit(zoo.Net, LotteryTicket(rounds=2, dirpath=tmp_path / "run", keep="all"), checkpoints, max_epochs=2)
+    files = sorted(str(p.relative_to(tmp_path / "ckpts")) for p in (tmp_path / "ckpts").rglob("*.ckpt"))
     assert [f.rpartition("/")[0] for f in files] == ["", "round-01", "round-02"]
     ticket = Run(tmp_path / "run").ticket(2)
     best = torch.load(checkpoints.best_model_path, weights_only=True)["state_dict"]
@@ -397,25 +288,13 @@ def test_early_stopping_starts_every_round_anew(tmp_path: Any) -> None:
 
 
 def test_a_given_ticket_is_trained_as_it_is(tmp_path: Any) -> None:
-    zoo.fit(
-        zoo.Net,
-        LotteryTicket(rounds=2, pruning=0.4, dirpath=tmp_path / "a", keep="all"),
-        max_epochs=2,
-    )
+    zoo.fit(zoo.Net, LotteryTicket(rounds=2, pruning=0.4, dirpath=tmp_path / "a", keep="all"), max_epochs=2)
     Run(tmp_path / "a").ticket(2).save(tmp_path / "two.ticket")
     ticket = Ticket.load(tmp_path / "two.ticket")
-    zoo.fit(
-        zoo.Net,
-        LotteryTicket(rounds=2, pruning=0.5, ticket=ticket, dirpath=tmp_path / "b"),
-        seed=7,
-        max_epochs=2,
-    )
+    zoo.fit(zoo.Net, LotteryTicket(rounds=2, pruning=0.5, ticket=ticket, dirpath=tmp_path / "b"), seed=7, max_epochs=2)
     run = Run(tmp_path / "b")
     assert run.ticket(0).masks == ticket.masks
     assert [run.ticket(r).masks.kept for r in run.rounds] == [86, 43, 21]
     assert run.ticket(2).masks.nested_in(ticket.masks)
-    masked = {
-        n: t * ticket.masks[n] if n in ticket.masks else t
-        for n, t in ticket.weights.items()
-    }
+    masked = {n: t * ticket.masks[n] if n in ticket.masks else t for n, t in ticket.weights.items()}
     zoo.assert_equal(run.weights("initial"), masked)

@@ -18,8 +18,7 @@ CASES = [
         first,
         id=f"{name}-{'after' if first else 'before'}",
         marks=pytest.mark.skipif(
-            importlib.util.find_spec(name.partition(".")[0]) is None,
-            reason=f"{distribution} is not installed",
+            importlib.util.find_spec(name.partition(".")[0]) is None, reason=f"{distribution} is not installed"
         ),
     )
     for name, distribution, first in (

@@ -32,11 +32,7 @@ def test_every_recipe_runs(recipe: Path, tmp_path: Path) -> None:
     rounds = min(1, given["rounds"])
     arguments = ["run", str(recipe), "--lottery.rounds", str(rounds)]
     epochs = 1 if rounds else 3  # masks that move need some
-    for name, value in {
-        "max_epochs": epochs,
-        "limit_train_batches": 2,
-        "limit_val_batches": 1,
-    }.items():
+    for name, value in {"max_epochs": epochs, "limit_train_batches": 2, "limit_val_batches": 1}.items():
         arguments += [f"--trainer.{name}", str(value)]
     if "fashion" in recipe.stem:  # whose tests are of 10,000 images
         arguments += ["--lottery.test_each_round", "false"]

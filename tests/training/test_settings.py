@@ -87,10 +87,7 @@ def decayed(factor: float) -> Callable[[Any], Any]:
 def halves(module: Any, first: float = 0.1, split: int = 2) -> Any:
     """Two parameter groups, the first with values of its own."""
     parameters = list(module.parameters())
-    groups = [
-        {"params": parameters[:split], "lr": first},
-        {"params": parameters[split:]},
-    ]
+    groups = [{"params": parameters[:split], "lr": first}, {"params": parameters[split:]}]
     return SGD(groups, lr=0.1)
 
 
@@ -99,9 +96,7 @@ def warmed_up(o: Any, factor: float = 0.5, gamma: float = 0.9, at: int = 2) -> A
 
 
 def plateau(patience: int) -> Callable[[Any], Any]:
-    return scheduled(
-        lambda o: ReduceLROnPlateau(o, patience=patience), monitor="val_loss"
-    )
+    return scheduled(lambda o: ReduceLROnPlateau(o, patience=patience), monitor="val_loss")
 
 
 S = "lr_schedulers[0]"
@@ -152,11 +147,7 @@ PAIRS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any], str]] = {
         "optimizers[0].groups[0].max_lr: 0.2 in the run, 0.3 now",
     ),
     "patience": (plateau(1), plateau(2), f"{S}.patience: 1 in the run, 2 now"),
-    "value in a function's closure": (
-        decayed(0.9),
-        decayed(0.8),
-        f"{S}.lr_lambdas[0].factor: 0.9 in the run, 0.8 now",
-    ),
+    "value in a function's closure": (decayed(0.9), decayed(0.8), f"{S}.lr_lambdas[0].factor: 0.9 in the run, 0.8 now"),
     "number in a function": (
         scheduled(lambda o: LambdaLR(o, lambda e: 0.9**e)),
         scheduled(lambda o: LambdaLR(o, lambda e: 0.8**e)),
@@ -206,9 +197,7 @@ PAIRS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any], str]] = {
 
 
 @pytest.mark.parametrize("kind", PAIRS)
-def test_every_argument_of_what_configure_optimizers_gives_is_compared(
-    kind: str,
-) -> None:
+def test_every_argument_of_what_configure_optimizers_gives_is_compared(kind: str) -> None:
     before, now, message = PAIRS[kind]
 
     def module(configure: Any) -> Any:
@@ -238,9 +227,7 @@ def test_every_argument_of_what_configure_optimizers_gives_is_compared(
     ],
     ids=lambda changed: next(iter(changed)),
 )
-def test_a_setting_of_the_trainer_that_changes_results_is_compared(
-    changed: dict[str, Any],
-) -> None:
+def test_a_setting_of_the_trainer_that_changes_results_is_compared(changed: dict[str, Any]) -> None:
     (name,) = changed
     found = list(differences(settings(), settings(**changed)))
     assert name in [d.name for d in found if d.matters]
@@ -252,27 +239,17 @@ CALLBACKS: list[tuple[list[Any], list[Any], str]] = [
         [EarlyStopping("val_loss", patience=5)],
         "callbacks[0].patience: 3 in the run, 5 now",
     ),
-    (
-        [],
-        [StochasticWeightAveraging(0.1)],
-        "callbacks[0].name: None in the run, 'StochasticWeightAveraging' now",
-    ),
+    ([], [StochasticWeightAveraging(0.1)], "callbacks[0].name: None in the run, 'StochasticWeightAveraging' now"),
     (
         [GradientAccumulationScheduler({1: 2})],
         [GradientAccumulationScheduler({1: 3})],
         "callbacks[0].scheduling.1: 2 in the run, 3 now",
     ),
-    (
-        [BackboneFinetuning(3)],
-        [],
-        "callbacks[0].name: 'BackboneFinetuning' in the run, None now",
-    ),
+    ([BackboneFinetuning(3)], [], "callbacks[0].name: 'BackboneFinetuning' in the run, None now"),
 ]
 
 
-@pytest.mark.parametrize(
-    ("before", "now", "message"), CALLBACKS, ids=range(len(CALLBACKS))
-)
+@pytest.mark.parametrize(("before", "now", "message"), CALLBACKS, ids=range(len(CALLBACKS)))
 def test_arguments_of_callbacks_that_change_a_training_are_compared(
     before: list[Any], now: list[Any], message: str
 ) -> None:
@@ -295,20 +272,14 @@ def step(gamma: float) -> Any:
 
 
 @pytest.mark.parametrize("by_checkpoint", [False, True])
-def test_a_run_does_not_go_on_with_another_schedule(
-    by_checkpoint: bool, tmp_path: Path
-) -> None:
+def test_a_run_does_not_go_on_with_another_schedule(by_checkpoint: bool, tmp_path: Path) -> None:
     """Also where Lightning has put the run's own schedule back from `ckpt_path` before the rounds begin."""
     kept = ModelCheckpoint(tmp_path / "kept", save_last=True)
     killed = zoo.KillAt("on_train_batch_end", 13)
     with pytest.raises(zoo.Killed):
-        zoo.fit(
-            step(0.5), LotteryTicket(1, dirpath=tmp_path), killed, kept, max_epochs=3
-        )
+        zoo.fit(step(0.5), LotteryTicket(1, dirpath=tmp_path), killed, kept, max_epochs=3)
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
-    with pytest.raises(
-        StorageError, match=r"\[0\].gamma: 0.5 in the run, 0.9 now"
-    ) as error:
+    with pytest.raises(StorageError, match=r"\[0\].gamma: 0.5 in the run, 0.9 now") as error:
         zoo.fit(
             step(0.9),
             LotteryTicket(2, dirpath=tmp_path),
@@ -340,8 +311,7 @@ def as_an_earlier_version_wrote_it(dirpath: Path) -> None:
     old = {name: value for name, value in now.items() if name not in later}
     old["lr_schedulers"] = [scheduler["name"] for scheduler in now["lr_schedulers"]]
     old["optimizers"] = [
-        {k: v for k, v in optimizer.items() if k not in ("module", "groups")}
-        for optimizer in now["optimizers"]
+        {k: v for k, v in optimizer.items() if k not in ("module", "groups")} for optimizer in now["optimizers"]
     ]
     if "path" in now["hyperparameters"]:
         old["hyperparameters"]["path"] = "pathlib.PosixPath"
@@ -349,15 +319,9 @@ def as_an_earlier_version_wrote_it(dirpath: Path) -> None:
     directory.commit({RUN: encode_json({**info, "settings": old})})
 
 
-def test_a_run_of_an_earlier_version_goes_on(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_of_an_earlier_version_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def fit(rounds: int, make: Any, **trainer: Any) -> None:
-        zoo.fit(
-            make,
-            LotteryTicket(rounds, dirpath=tmp_path),
-            **{"max_epochs": 1, **trainer},
-        )
+        zoo.fit(make, LotteryTicket(rounds, dirpath=tmp_path), **{"max_epochs": 1, **trainer})
 
     fit(0, step(0.5))
     as_an_earlier_version_wrote_it(tmp_path)
@@ -376,9 +340,7 @@ class Configured(zoo.Net):
 
     def __init__(self, ignore: tuple[str, ...] = (), **given: Any) -> None:
         super().__init__()
-        self.save_hyperparameters(
-            {k: v for k, v in given.items() if k not in ignore}, logger=False
-        )
+        self.save_hyperparameters({k: v for k, v in given.items() if k not in ignore}, logger=False)
 
 
 def resume(dirpath: Path, rounds: int, **given: Any) -> None:
@@ -403,15 +365,8 @@ def test_hyperparameters_that_say_where_or_when_are_stored_and_not_compared(
             tag=f"net-{time:%Y-%m-%d_%H-%M-%S}",
         )
     assert Run(tmp_path).rounds == [0, 1]
-    (line,) = [
-        line
-        for line in capsys.readouterr().out.splitlines()
-        if line.startswith("not compared")
-    ]
-    assert (
-        "hyperparameters.default_root_dir: '/scratch/a' in the run, '/scratch/b' now"
-        in line
-    )
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("not compared")]
+    assert "hyperparameters.default_root_dir: '/scratch/a' in the run, '/scratch/b' now" in line
     assert "logs.paths[0]" in line and "paths[1]" not in line and "width" not in line
     stored = Run(tmp_path).info["settings"]["hyperparameters"]
     assert stored["folder"] == "/scratch/a/x"
@@ -424,15 +379,13 @@ def test_a_hyperparameter_can_be_left_out_to_go_on_as_the_error_says(
     resume(tmp_path, 0, comment="first", width=16)
     with pytest.raises(
         StorageError,
-        match=r"comment: 'first' in the run, 'second' now[\s\S]*the module: self.save_hyperparameters\(ignore=\['comment'\]\)",
+        match=r"comment: 'first' in the run, 'second' now[\s\S]*"
+        r"the module: self.save_hyperparameters\(ignore=\['comment'\]\)",
     ):
         resume(tmp_path, 1, comment="second", width=16)
     resume(tmp_path, 1, comment="second", width=16, ignore=("comment",))
     assert Run(tmp_path).rounds == [0, 1]
-    assert (
-        "hyperparameters.comment: 'first' in the run, None now"
-        in capsys.readouterr().out
-    )
+    assert "hyperparameters.comment: 'first' in the run, None now" in capsys.readouterr().out
     with pytest.raises(StorageError, match="width: 16 in the run, 32 now"):
         resume(tmp_path, 2, width=32)
 
@@ -450,9 +403,7 @@ TIMES = st.datetimes(datetime.datetime(1990, 1, 1), datetime.datetime(2089, 1, 1
 
 
 @given(TIMES, TIMES, st.sampled_from(STAMPS))
-def test_any_usual_time_stamp_is_known(
-    then: datetime.datetime, now: datetime.datetime, form: str
-) -> None:
+def test_any_usual_time_stamp_is_known(then: datetime.datetime, now: datetime.datetime, form: str) -> None:
     found = differences({"x": then.strftime(form)}, {"x": now.strftime(form)})
     assert not any(difference.matters for difference in found)
 
@@ -486,20 +437,11 @@ def test_a_new_hyperparameter_and_another_data_module_matter() -> None:
 
 
 def test_a_resume_where_the_bits_may_differ_says_so_in_one_line(
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def said(rounds: int) -> list[str]:
-        zoo.fit(
-            zoo.Net,
-            LotteryTicket(rounds, dirpath=tmp_path),
-            max_epochs=1,
-            limit_train_batches=1,
-        )
-        return [
-            line for line in capsys.readouterr().out.splitlines() if "the bits" in line
-        ]
+        zoo.fit(zoo.Net, LotteryTicket(rounds, dirpath=tmp_path), max_epochs=1, limit_train_batches=1)
+        return [line for line in capsys.readouterr().out.splitlines() if "the bits" in line]
 
     assert said(0) == []
     info = Run(tmp_path).info
@@ -515,17 +457,11 @@ def test_a_resume_where_the_bits_may_differ_says_so_in_one_line(
     assert line.endswith(f"CPU capability {there['CPU capability']} then, AVX9 now")
 
 
-def test_a_fit_that_trains_nothing_says_so(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_fit_that_trains_nothing_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Such as the later folds of a cross-validation in one directory."""
     for fold in range(2):
-        loader = torch.utils.data.DataLoader(
-            torch.utils.data.TensorDataset(*zoo.data(seed=fold)), 8
-        )
-        run = zoo.fit(
-            zoo.Net, LotteryTicket(1, dirpath=tmp_path), loader=loader, max_epochs=1
-        )
+        loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*zoo.data(seed=fold)), 8)
+        run = zoo.fit(zoo.Net, LotteryTicket(1, dirpath=tmp_path), loader=loader, max_epochs=1)
         out = " ".join(capsys.readouterr().out.split())
         assert ("nothing was trained: rounds 0 to 1" in out) == (fold == 1)
         assert ("K folds, a dirpath of its own" in out) == (fold == 1)

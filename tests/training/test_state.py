@@ -29,17 +29,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
 from torchmetrics import MaxMetric, MeanMetric, MetricTracker
 from torchmetrics.classification import MulticlassAccuracy
 
-from lottery.training.state import (
-    Objects,
-    Unstorable,
-    decode,
-    describe,
-    encode,
-    fill,
-    is_plain,
-    reseed,
-    same,
-)
+from lottery.training.state import Objects, Unstorable, decode, describe, encode, fill, is_plain, reseed, same
 
 
 class Phase(enum.Enum):
@@ -78,9 +68,7 @@ SCALARS = st.one_of(
         arrays.array_shapes(min_dims=0, max_dims=2, min_side=0, max_side=3),
     ),
 )
-KEYS = st.one_of(
-    st.text(max_size=3), st.integers(), st.tuples(st.integers(), st.text(max_size=2))
-)
+KEYS = st.one_of(st.text(max_size=3), st.integers(), st.tuples(st.integers(), st.text(max_size=2)))
 VALUES = st.recursive(
     SCALARS,
     lambda inner: st.one_of(
@@ -235,9 +223,7 @@ def looked_at(module: Everything) -> Any:
 
 
 @given(st.integers(0, 3), st.integers(0, 3))
-def test_live_objects_are_put_back_in_this_process_and_in_another(
-    before: int, after: int
-) -> None:
+def test_live_objects_are_put_back_in_this_process_and_in_another(before: int, after: int) -> None:
     module = Everything()
     objects = Objects({"module": module})
     for _ in range(before):
@@ -343,9 +329,7 @@ class Step:
 
 
 @given(st.integers(0, 3), st.integers(0, 3))
-def test_objects_of_the_users_and_of_the_standard_library_are_put_back(
-    before: int, after: int
-) -> None:
+def test_objects_of_the_users_and_of_the_standard_library_are_put_back(before: int, after: int) -> None:
     Counting.total, Counting.made = 0, []
     owner = Counting()
     objects = Objects({"module": owner})
@@ -367,18 +351,13 @@ def test_objects_of_the_users_and_of_the_standard_library_are_put_back(
     assert objects.lost() == []
 
 
-def test_what_has_no_plain_form_inside_of_a_container_is_named_and_not_made_none() -> (
-    None
-):
+def test_what_has_no_plain_form_inside_of_a_container_is_named_and_not_made_none() -> None:
     owner = SimpleNamespace(jobs=[1], frame=pd.DataFrame({"x": [1.0]}))
     objects = Objects({"module": owner})
     owner.jobs.append(object())
     owner.frame["x"] += 1
     changes = stored(objects.changes())
-    assert objects.lost() == [
-        f"module.frame ({describe(owner.frame)})",
-        "module.jobs[1] (object)",
-    ]
+    assert objects.lost() == [f"module.frame ({describe(owner.frame)})", "module.jobs[1] (object)"]
     another = SimpleNamespace(jobs=[1], frame=pd.DataFrame({"x": [1.0]}))
     Objects({"module": another}).restore(changes)
     assert another.jobs == [1]
@@ -421,9 +400,7 @@ def test_what_is_as_it_was_stays_the_object_that_it_is() -> None:
 
 
 def test_what_holds_state_and_cannot_be_stored_is_named() -> None:
-    owner = SimpleNamespace(
-        schedule=lambda epoch: epoch, file=io.StringIO(), stream=iter([1]), size=3
-    )
+    owner = SimpleNamespace(schedule=lambda epoch: epoch, file=io.StringIO(), stream=iter([1]), size=3)
     objects = Objects({"callback": owner})
     assert objects.opaque() == [
         "callback.schedule (a lambda)",
@@ -450,9 +427,7 @@ def test_nothing_that_runs_code_is_looked_up() -> None:
 
 
 @given(st.sampled_from(SITUATIONS), st.integers(1, 3), st.integers(1, 3))
-def test_what_objects_are_to_each_other_comes_back(
-    make: type[situations.Base], before: int, after: int
-) -> None:
+def test_what_objects_are_to_each_other_comes_back(make: type[situations.Base], before: int, after: int) -> None:
     def grow(situation: situations.Base, first: int, times: int) -> list[float]:
         values = []
         for number in range(first, first + times):
@@ -489,9 +464,7 @@ def state_of(situation: Any) -> dict[str, torch.Tensor]:
     return {} if own is None else stored(dict(own.state_dict()))
 
 
-def put(
-    situation: Any, objects: Objects, changes: Any, state: dict[str, torch.Tensor]
-) -> None:
+def put(situation: Any, objects: Objects, changes: Any, state: dict[str, torch.Tensor]) -> None:
     """As a fit does: what is reached has its parts before the state dict is loaded."""
     objects.restore(changes)
     own = situation if isinstance(situation, nn.Module) else _layer(situation)

@@ -66,9 +66,7 @@ def ticket(tmp_path: Path, rounds: int = ROUNDS, **more: Any) -> LotteryTicket:
 
 def fit(logger: Any, *callbacks: Any, make: Any = zoo.Net, **changes: Any) -> Any:
     data = zoo.shuffled_loader()
-    return zoo.fit(
-        make, *callbacks, loader=data, logger=logger, **{**SETTINGS, **changes}
-    )
+    return zoo.fit(make, *callbacks, loader=data, logger=logger, **{**SETTINGS, **changes})
 
 
 def board(tmp_path: Path, version: int = 0) -> TensorBoardLogger:
@@ -103,17 +101,12 @@ def table(tmp_path: Path, version: int = 0) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_rows_of_other_loggers_have_round_and_density_and_steps_that_never_go_back(
-    tmp_path: Path,
-) -> None:
+def test_rows_of_other_loggers_have_round_and_density_and_steps_that_never_go_back(tmp_path: Path) -> None:
     rows, lists = Rows(), CSVLogger(tmp_path, name="", version=0)
     fit([rows, lists], ticket(tmp_path), LearningRateMonitor("step"))
     run = Run(tmp_path / "run")
     density = {r: run.summary(r)["density"] for r in run.rounds}
-    read = [
-        (int(row["step"]), int(row["round"]), float(row["density"]))
-        for row in table(tmp_path)
-    ]
+    read = [(int(row["step"]), int(row["round"]), float(row["density"])) for row in table(tmp_path)]
     seen = [(step, row["round"], row["density"]) for step, row in rows.rows]
     assert read == seen
     steps, rounds, densities = zip(*seen, strict=True)
@@ -137,9 +130,7 @@ def test_rows_are_equal_after_a_kill(hook: str, n: int, tmp_path: Path) -> None:
     zoo.assert_equal(kept + second.rows, whole.rows)
 
 
-def test_manual_optimization_with_rare_steps_does_not_turn_steps_back(
-    tmp_path: Path,
-) -> None:
+def test_manual_optimization_with_rare_steps_does_not_turn_steps_back(tmp_path: Path) -> None:
     class Rare(zoo.Net):
         def __init__(self) -> None:
             super().__init__()
@@ -159,9 +150,7 @@ def test_manual_optimization_with_rare_steps_does_not_turn_steps_back(
     assert steps == sorted(steps) and steps[-1] == 3 * 16 - 1  # type: ignore[type-var]
 
 
-def test_rows_without_a_step_have_none_and_the_users_own_columns_stay(
-    tmp_path: Path,
-) -> None:
+def test_rows_without_a_step_have_none_and_the_users_own_columns_stay(tmp_path: Path) -> None:
     class Logs(pl.Callback):
         def on_train_start(self, trainer: Any, module: Any) -> None:
             trainer.logger.log_metrics({"round": -1.0, "mine": 1.0})
@@ -174,9 +163,7 @@ def test_rows_without_a_step_have_none_and_the_users_own_columns_stay(
     assert mine[0][1]["density"] == 1.0
 
 
-def test_the_settings_are_logged_beside_the_users_hyperparameters(
-    tmp_path: Path,
-) -> None:
+def test_the_settings_are_logged_beside_the_users_hyperparameters(tmp_path: Path) -> None:
     class Hyper(zoo.Net):
         def __init__(self, width: int = 7) -> None:
             super().__init__()
@@ -226,22 +213,16 @@ def test_the_summary_shows_metrics_and_layers_over_density(shown: Any) -> None:
     assert steps[0] == 0 and steps[1] == 32  # 0.8 is 32 hundredths of a halving
     best = series(found["summary"], f"{AXIS}/best val_acc")
     assert list(best) == steps
-    assert list(best.values()) == pytest.approx(
-        [summary["best"]["val_acc"] for summary in summaries]
-    )
+    assert list(best.values()) == pytest.approx([summary["best"]["val_acc"] for summary in summaries])
     kept = series(found["summary"], f"{AXIS}/weights kept")
     on_a_path = series(found["summary"], f"{AXIS}/weights on a path")
     dead = series(found["summary"], f"{AXIS}/dead units")
     connectivity = run.connectivity()
-    assert list(on_a_path.values()) == pytest.approx(
-        list(connectivity["on a path"] * run.summary(0)["prunable"])
-    )
+    assert list(on_a_path.values()) == pytest.approx(list(connectivity["on a path"] * run.summary(0)["prunable"]))
     assert list(dead.values()) == list(connectivity["dead units"])
     assert list(kept.values()) == [summary["kept"] for summary in summaries]
     layer = series(found["summary"], f"{LAYERS}/net.0.weight")
-    assert list(layer.values()) == pytest.approx(
-        [summary["densities"]["net.0.weight"] for summary in summaries]
-    )
+    assert list(layer.values()) == pytest.approx([summary["densities"]["net.0.weight"] for summary in summaries])
     # each round's own run holds its point of the line, which is what HPARAMS shows
     for summary, step in zip(summaries, steps, strict=True):
         own = found[run_name(summary["round"], summary["density"])]
@@ -255,10 +236,7 @@ def hparams(run: EventAccumulator) -> dict[str, HParamsPluginData]:
         told = run.PluginTagToContent("hparams")
     except KeyError:  # nothing
         return {}
-    return {
-        tag.rpartition("/")[2]: HParamsPluginData.FromString(content)
-        for tag, content in told.items()
-    }
+    return {tag.rpartition("/")[2]: HParamsPluginData.FromString(content) for tag, content in told.items()}
 
 
 def hyperparameters(run: EventAccumulator) -> dict[str, Any]:
@@ -298,9 +276,7 @@ def test_a_resumed_run_shows_no_step_twice(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rounds", [ROUNDS, ROUNDS + 1])
-def test_a_run_that_goes_on_elsewhere_shows_all_rounds_there(
-    rounds: int, tmp_path: Path
-) -> None:
+def test_a_run_that_goes_on_elsewhere_shows_all_rounds_there(rounds: int, tmp_path: Path) -> None:
     """Also where nothing is left to train."""
     fit(board(tmp_path), ticket(tmp_path))
     fit(board(tmp_path, 1), ticket(tmp_path, rounds))
@@ -325,10 +301,7 @@ def test_with_rounds_0_the_log_files_are_those_of_a_plain_fit(tmp_path: Path) ->
     def logged(base: Path, *callbacks: Any) -> Any:
         fit([CSVLogger(base, version=0), board(base)], *callbacks, make=Logged)
         events = runs(base)
-        scalars = {
-            name: {tag: pairs(run, tag) for tag in run.Tags()["scalars"]}
-            for name, run in events.items()
-        }
+        scalars = {name: {tag: pairs(run, tag) for tag in run.Tags()["scalars"]} for name, run in events.items()}
         return files(base), scalars
 
     class Logged(zoo.Net):
@@ -358,9 +331,7 @@ def test_checkpoints_lie_where_the_logger_says(shown: Any) -> None:
     assert (log_dir / "checkpoints/round-02").is_dir()
 
 
-def test_loggers_are_what_they_were_after_a_fit_and_after_an_exception(
-    tmp_path: Path,
-) -> None:
+def test_loggers_are_what_they_were_after_a_fit_and_after_an_exception(tmp_path: Path) -> None:
     class Mine(TensorBoardLogger):
         pass
 
@@ -384,9 +355,7 @@ def test_loggers_are_what_they_were_after_a_fit_and_after_an_exception(
         assert mine.experiment.get_logdir() == mine.log_dir
 
 
-def test_a_logger_that_fails_in_setup_leaves_the_others_as_they_were(
-    tmp_path: Path,
-) -> None:
+def test_a_logger_that_fails_in_setup_leaves_the_others_as_they_were(tmp_path: Path) -> None:
     class Failing(Rows):
         def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
             raise OSError("disk full")
@@ -397,9 +366,7 @@ def test_a_logger_that_fails_in_setup_leaves_the_others_as_they_were(
     assert type(rows) is Rows and type(failing) is Failing
 
 
-def test_hyperparameters_with_metrics_of_the_users_own_have_the_density_too(
-    tmp_path: Path,
-) -> None:
+def test_hyperparameters_with_metrics_of_the_users_own_have_the_density_too(tmp_path: Path) -> None:
     class Own(Showing):
         def on_train_start(self) -> None:
             self.logger.log_hyperparams({"lr": 0.1}, {"hp/loss": 0.0})
@@ -445,14 +412,8 @@ def test_the_other_namespace_is_served_too(tmp_path: Path) -> None:
 
 
 @settings(max_examples=25)
-@given(
-    shape=st.lists(st.integers(1, 20), min_size=1, max_size=4),
-    density=st.floats(0, 1),
-    of_input=st.booleans(),
-)
-def test_any_mask_has_an_image_of_a_sensible_size(
-    shape: list[int], density: float, of_input: bool
-) -> None:
+@given(shape=st.lists(st.integers(1, 20), min_size=1, max_size=4), density=st.floats(0, 1), of_input=st.booleans())
+def test_any_mask_has_an_image_of_a_sensible_size(shape: list[int], density: float, of_input: bool) -> None:
     generator = torch.Generator().manual_seed(0)
     mask = torch.rand(shape, generator=generator) < density
     image = mask_image(mask, of_input=of_input)

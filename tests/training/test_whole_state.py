@@ -26,13 +26,7 @@ from pytorch_lightning.callbacks import (
 )
 from pytorch_lightning.tuner import Tuner
 from torch import nn
-from torch.utils.data import (
-    DataLoader,
-    Dataset,
-    RandomSampler,
-    Sampler,
-    TensorDataset,
-)
+from torch.utils.data import DataLoader, Dataset, RandomSampler, Sampler, TensorDataset
 from torchmetrics import MaxMetric, MetricTracker
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -136,15 +130,11 @@ class Curriculum(pl.Callback):
     def __init__(self) -> None:
         self.weight, self.seen, self.sums = 1.0, [], {"loss": np.zeros(2)}
 
-    def on_before_optimizer_step(
-        self, trainer: Any, module: Any, optimizer: Any
-    ) -> None:
+    def on_before_optimizer_step(self, trainer: Any, module: Any, optimizer: Any) -> None:
         for group in optimizer.param_groups:
             group["lr"] = 0.05 * self.weight / (1 + self.sums["loss"][0])
 
-    def on_train_batch_end(
-        self, trainer: Any, module: Any, outputs: Any, *_: Any
-    ) -> None:
+    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, *_: Any) -> None:
         self.sums["loss"][0] += float(outputs["loss"])
 
     def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
@@ -230,16 +220,8 @@ MODULES: dict[str, tuple[Any, Callable[[], list[Any]]]] = {
     "callback": (zoo.Net, lambda: [Curriculum()]),
     "two callbacks of a class": (zoo.Net, lambda: [Curriculum(), Curriculum()]),
     "state of NumPy": (zoo.Net, lambda: [Plateau()]),
-    "accumulation": (
-        zoo.Net,
-        lambda: [GradientAccumulationScheduler({0: 1, 1: 2, 2: 4})],
-    ),
-    "groups added": (
-        Unfrozen,
-        lambda: [
-            BackboneFinetuning(1, backbone_initial_lr=0.01, verbose=False),
-        ],
-    ),
+    "accumulation": (zoo.Net, lambda: [GradientAccumulationScheduler({0: 1, 1: 2, 2: 4})]),
+    "groups added": (Unfrozen, lambda: [BackboneFinetuning(1, backbone_initial_lr=0.01, verbose=False)]),
 }
 LOADERS: dict[str, Callable[[], Any]] = {
     "numpy": lambda: data(sampler=Own(np.random.default_rng(5))),
@@ -263,15 +245,7 @@ def train(
     own = LotteryTicket(dirpath=path, keep="all", save_every="1it", **arguments)
     killers = [] if kill is None else [zoo.KillAt("on_train_batch_start", kill)]
     with contextlib.suppress(zoo.Killed):
-        zoo.fit(
-            make,
-            own,
-            *callbacks,
-            *killers,
-            loader=loader,
-            ckpt_path=ckpt_path,
-            max_epochs=EPOCHS,
-        )
+        zoo.fit(make, own, *callbacks, *killers, loader=loader, ckpt_path=ckpt_path, max_epochs=EPOCHS)
     return Run(path)
 
 
@@ -290,15 +264,12 @@ def killed(kinds: Iterable[str]) -> list[Any]:
     """Each kind, killed inside an epoch; slow: at another place as well, the same law."""
     others = itertools.cycle([BETWEEN, IN_THE_NEXT_ROUND])
     return [(kind, INSIDE) for kind in kinds] + [
-        pytest.param(kind, kill, marks=pytest.mark.slow)
-        for kind, kill in zip(kinds, others)
+        pytest.param(kind, kill, marks=pytest.mark.slow) for kind, kill in zip(kinds, others)
     ]
 
 
 @pytest.mark.parametrize(("kind", "kill"), killed(MODULES))
-def test_a_killed_run_goes_on_with_everything_that_training_has_changed(
-    kind: str, kill: int, tmp_path: Path
-) -> None:
+def test_a_killed_run_goes_on_with_everything_that_training_has_changed(kind: str, kill: int, tmp_path: Path) -> None:
     make, callbacks = MODULES[kind]
     whole = train(tmp_path / "whole", make, callbacks())
     train(tmp_path / "cut", make, callbacks(), kill=kill)
@@ -366,17 +337,13 @@ FROM_CHECKPOINTS = {
         for kind in FROM_CHECKPOINTS
     ],
 )
-def test_a_checkpoint_of_the_users_goes_on_with_everything_too(
-    kind: str, step: int, tmp_path: Path
-) -> None:
+def test_a_checkpoint_of_the_users_goes_on_with_everything_too(kind: str, step: int, tmp_path: Path) -> None:
     """What Lightning has loaded of it before our part begins is not taken for how things were at first."""
     make, callbacks = FROM_CHECKPOINTS[kind]
 
     def run(path: Path, **arguments: Any) -> Run:
         loader = Course() if kind.startswith("data module") else None
-        saved = ModelCheckpoint(
-            path / "saved", "{step}", save_top_k=-1, every_n_train_steps=1
-        )
+        saved = ModelCheckpoint(path / "saved", "{step}", save_top_k=-1, every_n_train_steps=1)
         return train(path, make, [*callbacks(), saved], loader, **arguments)
 
     whole = run(tmp_path / "whole")
@@ -389,9 +356,7 @@ def test_a_checkpoint_of_the_users_goes_on_with_everything_too(
     zoo.assert_equal(cut.records(1), whole.records(1))
 
 
-def test_a_checkpoint_of_the_kill_changes_nothing_of_what_was_set_before(
-    tmp_path: Path,
-) -> None:
+def test_a_checkpoint_of_the_kill_changes_nothing_of_what_was_set_before(tmp_path: Path) -> None:
     """Lightning loads it unasked, before the hooks that set things for a fit."""
 
     def run(path: Path, kill: int | None = None) -> Run:
@@ -418,9 +383,7 @@ class Growing(pl.LightningDataModule):
         return zoo.validation_loader()
 
 
-def test_loaders_that_are_asked_for_early_are_not_asked_for_twice(
-    tmp_path: Path,
-) -> None:
+def test_loaders_that_are_asked_for_early_are_not_asked_for_twice(tmp_path: Path) -> None:
     """Before the rounds begin, for `estimated_stepping_batches`, as OneCycleLR needs it."""
     make = functools.partial(zoo.Net, zoo.OPTIMIZERS["sgd"], zoo.one_cycle)
     whole = train(tmp_path / "whole", make, [], Growing())
@@ -433,21 +396,13 @@ def test_loaders_that_are_asked_for_early_are_not_asked_for_twice(
 def test_each_round_starts_as_the_first_did(kind: str, tmp_path: Path) -> None:
     make, callbacks = MODULES[kind]
     run = train(tmp_path, make, callbacks(), rounds=2)
-    counted = [
-        [row["seen"] for row in run.records(n) if "seen" in row] for n in run.rounds
-    ]
-    if kind in (
-        "temperature",
-        "set when an epoch begins",
-        "set when a training starts",
-    ):
+    counted = [[row["seen"] for row in run.records(n) if "seen" in row] for n in run.rounds]
+    if kind in ("temperature", "set when an epoch begins", "set when a training starts"):
         assert counted[0] and counted == [counted[0]] * 3
     assert len({run.summary(n)["steps"] for n in run.rounds}) == 1
 
 
-@pytest.mark.parametrize(
-    "rewind", ["11it", pytest.param("1ep", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("rewind", ["11it", pytest.param("1ep", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "kind",
     [
@@ -457,16 +412,12 @@ def test_each_round_starts_as_the_first_did(kind: str, tmp_path: Path) -> None:
         for kind in MODULES
     ],
 )
-def test_a_round_goes_on_from_what_the_rewind_point_had(
-    kind: str, rewind: str, tmp_path: Path
-) -> None:
+def test_a_round_goes_on_from_what_the_rewind_point_had(kind: str, rewind: str, tmp_path: Path) -> None:
     make, callbacks = MODULES[kind]
     whole = train(tmp_path / "whole", make, callbacks(), rewind=rewind)
     kill = EPOCHS * PER_EPOCH + 5
     train(tmp_path / "cut", make, callbacks(), kill=kill, rewind=rewind)
-    assert_equal_rounds(
-        train(tmp_path / "cut", make, callbacks(), rewind=rewind), whole
-    )
+    assert_equal_rounds(train(tmp_path / "cut", make, callbacks(), rewind=rewind), whole)
     assert whole.summary(0)["steps"] == whole.summary(1)["steps"]
     if kind == "temperature":
         first, second = ([row["seen"] for row in whole.records(n)] for n in (0, 1))
@@ -474,9 +425,7 @@ def test_a_round_goes_on_from_what_the_rewind_point_had(
 
 
 @pytest.mark.parametrize(("kind", "kill"), killed(LOADERS))
-def test_data_with_generators_of_their_own_go_on_where_they_were(
-    kind: str, kill: int, tmp_path: Path
-) -> None:
+def test_data_with_generators_of_their_own_go_on_where_they_were(kind: str, kill: int, tmp_path: Path) -> None:
     loader = LOADERS[kind]
     whole = train(tmp_path / "whole", zoo.Net, [], loader())
     train(tmp_path / "cut", zoo.Net, [], loader(), kill=kill)
@@ -520,10 +469,7 @@ def test_tuners_run_plainly_and_leave_no_run_behind(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "finder",
-    [
-        lambda: LearningRateFinder(num_training_steps=10),
-        lambda: BatchSizeFinder(max_trials=1),
-    ],
+    [lambda: LearningRateFinder(num_training_steps=10), lambda: BatchSizeFinder(max_trials=1)],
     ids=["rate", "batch size"],
 )
 def test_a_tuner_may_come_before_the_rounds(finder: Any, tmp_path: Path) -> None:
@@ -573,9 +519,7 @@ class Holder(zoo.Net):
         assert isinstance(checkpoint["loss"], nn.MSELoss)
 
 
-def test_checkpoints_that_hold_objects_take_them_from_the_live_module(
-    tmp_path: Path,
-) -> None:
+def test_checkpoints_that_hold_objects_take_them_from_the_live_module(tmp_path: Path) -> None:
     whole = train(tmp_path / "whole", Holder, [], rewind="5it")
     train(tmp_path / "cut", Holder, [], kill=30, rewind="5it")
     assert_equal_rounds(train(tmp_path / "cut", Holder, [], rewind="5it"), whole)
@@ -620,9 +564,7 @@ def test_fine_tuning_at_a_learning_rate_of_zero_is_refused(tmp_path: Path) -> No
     assert train(tmp_path, floored, [], rewind=rewind).rounds == [0, 1]
 
 
-def test_persistent_workers_are_refused_with_a_rewind_point_inside_an_epoch(
-    tmp_path: Path,
-) -> None:
+def test_persistent_workers_are_refused_with_a_rewind_point_inside_an_epoch(tmp_path: Path) -> None:
     loader = data(num_workers=1, persistent_workers=True)
     with pytest.raises(ValueError, match="persistent_workers=False"):
         train(tmp_path, zoo.Net, [], loader, rewind="3it")
@@ -665,10 +607,7 @@ class Hidden(Mapped):
 
 @pytest.mark.parametrize("make", [Mapped, Whole])
 def test_batches_that_are_mappings_are_followed(make: Any, tmp_path: Path) -> None:
-    for pruning in (
-        {"structure": "channel"},
-        {"score": "synflow"} if make is Mapped else {},
-    ):
+    for pruning in ({"structure": "channel"}, {"score": "synflow"} if make is Mapped else {}):
         path = tmp_path / "-".join(pruning)
         own = LotteryTicket(1, Pruning(0.2, **pruning), dirpath=path)  # type: ignore[arg-type]
         trainer = quiet(tmp_path)
@@ -713,9 +652,7 @@ class Renormed(Cached):
 
 
 @pytest.mark.parametrize("test_each_round", [False, True])
-def test_evaluations_of_our_own_leave_nothing_in_tensors(
-    test_each_round: bool, tmp_path: Path
-) -> None:
+def test_evaluations_of_our_own_leave_nothing_in_tensors(test_each_round: bool, tmp_path: Path) -> None:
     plain = zoo.fit(Renormed, max_epochs=2).lightning_module
     ticket = LotteryTicket(0, dirpath=tmp_path, test_each_round=test_each_round)
     ours = zoo.fit(Renormed, ticket, max_epochs=2).lightning_module
@@ -852,9 +789,7 @@ class ValidatesOnSome(zoo.Net):
         *(HeldInAList, ReadsGradients, ValidatesOnSome),
     ],
 )
-def test_what_training_adds_to_a_module_is_gone_when_a_round_begins(
-    make: Any, tmp_path: Path
-) -> None:
+def test_what_training_adds_to_a_module_is_gone_when_a_round_begins(make: Any, tmp_path: Path) -> None:
     whole = train(tmp_path / "whole", make, [])
     for place, kill in (("first", 5), ("second", EPOCHS * PER_EPOCH + 11)):
         train(tmp_path / place, make, [], kill=kill)
@@ -887,9 +822,7 @@ class SetInForward(zoo.Net):
 
 
 @pytest.mark.parametrize("make", [NeedsTraining, SetInForward])
-def test_an_evaluation_before_training_fails_and_leaves_nothing(
-    make: Any, tmp_path: Path
-) -> None:
+def test_an_evaluation_before_training_fails_and_leaves_nothing(make: Any, tmp_path: Path) -> None:
     plain = zoo.fit(make, max_epochs=2).lightning_module
     ours = zoo.fit(make, LotteryTicket(0, dirpath=tmp_path / "none"), max_epochs=2)
     zoo.assert_equal(ours.lightning_module.state_dict(), plain.state_dict())
@@ -911,9 +844,7 @@ class EarlyStopping(pl.Callback):
 
 
 @pytest.mark.parametrize("kind", [Timer, EarlyStopping])
-def test_callbacks_that_are_called_like_lightnings_are_not_taken_for_them(
-    kind: Any, tmp_path: Path
-) -> None:
+def test_callbacks_that_are_called_like_lightnings_are_not_taken_for_them(kind: Any, tmp_path: Path) -> None:
     assert train(tmp_path, zoo.Net, [kind()]).rounds == [0, 1]
 
 
@@ -933,9 +864,7 @@ class Taught(zoo.Net):
             self.teacher[name].lerp_(parameter.detach(), 0.3)
 
 
-def test_how_often_it_is_saved_has_no_part_in_copies_that_are_masked(
-    tmp_path: Path,
-) -> None:
+def test_how_often_it_is_saved_has_no_part_in_copies_that_are_masked(tmp_path: Path) -> None:
     runs = []
     for every in ("1it", "3it", 3600):
         ticket = LotteryTicket(

@@ -106,8 +106,8 @@ class Compaction:
                     continue
                 if self.kept and not _fits(value, parameter):
                     raise ValueError(
-                        f"the state {key!r} of {name} in {type(optimizer).__name__} has not the shape of its parameter, so"
-                        " it cannot be made smaller with it. Start the optimizer afresh."
+                        f"the state {key!r} of {name} in {type(optimizer).__name__} has not the shape of its parameter,"
+                        " so it cannot be made smaller with it. Start the optimizer afresh."
                     )
                 state["state"][number][key] = sliced(value, self.kept.get(name, ()))
         return state
@@ -119,22 +119,20 @@ class Compaction:
         )
 
 
-def compact(
-    module: nn.Module, example_input: Any, *, keep: Sequence[str] = ()
-) -> Compaction:
+def compact(module: nn.Module, example_input: Any, *, keep: Sequence[str] = ()) -> Compaction:
     """Remove the units of a network that nothing reads or nothing writes, judged by the weights that are zero.
 
     What goes is found with the labels that follow every element through one forward pass, the same as those that
     channel-structured pruning goes by; a library's graph of layers, as torch-pruning's, would be a second truth.
 
-    Units that nothing writes are constant; what they add is put into the bias of the layers that read them, where that is
-    exact. The smaller module is then run beside the module, both in double precision, on the example and on random inputs
-    of its shapes.
+    Units that nothing writes are constant; what they add is put into the bias of the layers that read them, where that
+    is exact. The smaller module is then run beside the module, both in double precision, on the example and on random
+    inputs of its shapes.
 
     Removed are units of linear layers, convolutions and embeddings, with what they have in biases, normalisation by
     channels and other tensors that are combined with them; whole groups of convolutions in groups; whole heads that go
-    into `scaled_dot_product_attention`. What goes into a layer normalisation, `nn.MultiheadAttention`, a recurrent layer
-    or any other function that is not followed stays, and so does what `forward` does not use.
+    into `scaled_dot_product_attention`. What goes into a layer normalisation, `nn.MultiheadAttention`, a recurrent
+    layer or any other function that is not followed stays, and so does what `forward` does not use.
 
     Args:
         module: the module, its pruned weights zero, as `bake` leaves them. It is not changed.
@@ -163,9 +161,7 @@ def compact(
         for parameter in exact.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
         inputs = [
-            x.detach().to("cpu", torch.float64 if x.is_floating_point() else x.dtype)
-            if isinstance(x, Tensor)
-            else x
+            x.detach().to("cpu", torch.float64 if x.is_floating_point() else x.dtype) if isinstance(x, Tensor) else x
             for x in as_inputs(example_input)
         ]
         owned = owned_tensors(exact)
@@ -197,10 +193,7 @@ def _in_groups(module: nn.Module) -> int:
 
 def _joined(one: Compaction, other: Compaction) -> Compaction:
     """A compaction, and then one of its module."""
-    removed = {
-        name: one.removed.get(name, 0) + other.removed.get(name, 0)
-        for name in {**one.removed, **other.removed}
-    }
+    removed = {name: one.removed.get(name, 0) + other.removed.get(name, 0) for name in {**one.removed, **other.removed}}
     kept = {**other.kept, **one.kept}
     for name in one.kept.keys() & other.kept.keys():
         dims = [stays.clone() for stays in one.kept[name]]
@@ -234,28 +227,20 @@ def _kept_names(module: nn.Module, keep: Sequence[str]) -> set[str]:
     """The parameters that patterns of names of layers or parameters mean."""
     parameters = list(parameters_of(module))
     parts = [canonical(path) for path, _ in module.named_modules() if path]
-    found = {
-        n
-        for pattern in keep
-        for n in matching(pattern, [*parts, *parameters], what="keep")
-    }
-    return {
-        p for p in parameters if any(p == n or p.startswith(f"{n}.") for n in found)
-    }
+    found = {n for pattern in keep for n in matching(pattern, [*parts, *parameters], what="keep")}
+    return {p for p in parameters if any(p == n or p.startswith(f"{n}.") for n in found)}
 
 
 def _copied(module: nn.Module) -> nn.Module:
     try:
         return copy.deepcopy(module)
     except Exception as error:
-        raise ValueError(
-            f"{type(module).__name__} cannot be copied: {error}"
-        ) from error
+        raise ValueError(f"{type(module).__name__} cannot be copied: {error}") from error
 
 
 @contextmanager
 def _apart() -> Iterator[None]:
-    """Random streams stay as they are; gradients are on, and the fast path of attention is off, which hides functions."""
+    """Random streams stay; gradients are on, and the fast path of attention, which hides functions, is off."""
     fast = torch.backends.mha.get_fastpath_enabled()
     with ExitStack() as stack:
         stack.enter_context(isolated())
@@ -268,9 +253,7 @@ def _apart() -> Iterator[None]:
 
 def _has_shape(value: Any) -> bool:
     """Whether a state of an optimizer is more than a number."""
-    return isinstance(value, (list, tuple, dict)) or (
-        isinstance(value, Tensor) and value.ndim > 0
-    )
+    return isinstance(value, (list, tuple, dict)) or (isinstance(value, Tensor) and value.ndim > 0)
 
 
 def _fits(value: Any, parameter: Tensor) -> bool:

@@ -16,8 +16,8 @@ class Removal:
     """What goes of a network.
 
     A bundle without live units goes when that changes no output: nothing reads its units, or they are constant and what
-    they add can be put into the bias of the layers that read them. Each rule that makes units stay is applied until none
-    finds any more.
+    they add can be put into the bias of the layers that read them. Each rule that makes units stay is applied until
+    none finds any more.
 
     Args:
         units: the units.
@@ -141,9 +141,7 @@ class Removal:
                 mine = self._worth(layer)
                 known = worth.setdefault(call.bias, mine)
                 if not torch.allclose(mine, known, rtol=1e-14, atol=1e-14):
-                    reason = (
-                        f"constant, not zero, and {call.bias} is used several times"
-                    )
+                    reason = f"constant, not zero, and {call.bias} is used several times"
                     grown |= self._keep(takes[counts], reason)
         return grown
 
@@ -234,10 +232,7 @@ def _zeros(weight: Tensor) -> str:
     """The rows and columns of zeros, in words."""
     if weight.ndim < 2:
         return ""
-    alive = (
-        (weight != 0).flatten(1).any(1),
-        (weight != 0).transpose(0, 1).flatten(1).any(1),
-    )
+    alive = ((weight != 0).flatten(1).any(1), (weight != 0).transpose(0, 1).flatten(1).any(1))
     found = [
         f"{n} {what}" + "s" * (n > 1)
         for what, has in zip(("row", "column"), alive, strict=True)

@@ -8,26 +8,16 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from lottery.foundations.names import (
-    buffers_of,
-    canonical,
-    parameters_of,
-    renamed,
-    uncompiled,
-)
+from lottery.foundations.names import buffers_of, canonical, parameters_of, renamed, uncompiled
 
 M = TypeVar("M", bound=nn.Module)
 
 
-def cut(
-    module: M,
-    kept: Mapping[str, Sequence[Tensor]],
-    added: Mapping[str, Tensor] | None = None,
-) -> M:
+def cut(module: M, kept: Mapping[str, Sequence[Tensor]], added: Mapping[str, Tensor] | None = None) -> M:
     """Leave out parts of the tensors that a module owns, in place.
 
-    The tensors stay the same objects, so that tied ones stay tied and each keeps its class and `requires_grad`; gradients
-    are dropped.
+    The tensors stay the same objects, so that tied ones stay tied and each keeps its class and `requires_grad`;
+    gradients are dropped.
 
     Args:
         module: the module; a copy of a trained one, as a rule.
@@ -97,10 +87,7 @@ def resize(module: M, state_dict: Mapping[str, Tensor]) -> M:
         if new.ndim != old.ndim or any(a > b for a, b in zip(new.shape, old.shape))
     ]
     if wrong:
-        raise ValueError(
-            f"the state dict is not that of a smaller {type(plain).__name__}:\n  "
-            + "\n  ".join(wrong)
-        )
+        raise ValueError(f"the state dict is not that of a smaller {type(plain).__name__}:\n  " + "\n  ".join(wrong))
     tensors = owned_tensors(plain)
     names = {id(tensor): name for name, tensor in tensors.items()}
     _replace(
@@ -111,9 +98,7 @@ def resize(module: M, state_dict: Mapping[str, Tensor]) -> M:
             if new.shape != old.shape and id(old) in names
         },
     )
-    plain.load_state_dict(
-        {name: state_dict[canonical(name)] for name in plain.state_dict()}
-    )
+    plain.load_state_dict({name: state_dict[canonical(name)] for name in plain.state_dict()})
     return module
 
 
@@ -137,9 +122,7 @@ def _replace(module: nn.Module, smaller: Mapping[str, Tensor]) -> None:
     for part in module.modules():
         mine = [*part._parameters.items(), *part._buffers.items()]
         changed = {
-            key: before[id(t)]
-            for key, t in mine
-            if t is not None and id(t) in before and before[id(t)] != t.shape
+            key: before[id(t)] for key, t in mine if t is not None and id(t) in before and before[id(t)] != t.shape
         }
         if changed:
             _note_sizes(part, changed)
@@ -160,9 +143,7 @@ def _note_sizes(part: nn.Module, before: Mapping[str, torch.Size]) -> None:
             part.groups = made // (part.out_channels // part.groups)
         part.out_channels, part.in_channels = made, taken * part.groups
     elif isinstance(part, nn.modules.batchnorm._NormBase):
-        part.num_features = next(
-            len(t) for t in (weight, part.running_mean) if t is not None
-        )
+        part.num_features = next(len(t) for t in (weight, part.running_mean) if t is not None)
     elif isinstance(part, nn.PReLU):
         part.num_parameters = len(part.weight)
     elif isinstance(part, nn.LayerNorm) and weight is not None:

@@ -32,18 +32,12 @@ class Layer:
     @classmethod
     def of(cls, call: Call, weight: Tensor) -> Layer:
         """From the call and its weight."""
-        alive = (
-            (weight.detach() != 0).flatten(2).any(2)
-            if weight.ndim > 2
-            else weight.detach() != 0
-        )
+        alive = (weight.detach() != 0).flatten(2).any(2) if weight.ndim > 2 else weight.detach() != 0
         takes = None
         if call.takes is not None:
             takes = call.takes.reshape(call.takes.shape[:2]).long()
             takes = takes.mT if call.column else takes
-        return cls(
-            call, call.made.flatten().long(), takes, alive.mT if call.column else alive
-        )
+        return cls(call, call.made.flatten().long(), takes, alive.mT if call.column else alive)
 
     @property
     def name(self) -> str:

@@ -16,9 +16,7 @@ from lottery.pruning.graph.follower import Follower
 TOLERANCE = 1e-12  # of the largest output, or of 1 where that is smaller
 
 
-def verify(
-    module: nn.Module, small: nn.Module, inputs: Sequence[Any], removal: Removal
-) -> None:
+def verify(module: nn.Module, small: nn.Module, inputs: Sequence[Any], removal: Removal) -> None:
     """Run both on inputs, and on random ones of their shapes, where the larger module takes such.
 
     Args:
@@ -42,9 +40,7 @@ def verify(
             found = _run(small, given)
         except Exception:  # noqa: BLE001 (whatever forward does)
             found = []
-        if len(found) != len(expected) or not all(
-            _agree(a, b) for a, b in zip(expected, found, strict=True)
-        ):
+        if len(found) != len(expected) or not all(_agree(a, b) for a, b in zip(expected, found, strict=True)):
             raise ValueError(
                 f"{type(module).__name__} would compute something else without its dead units:"
                 f" {_difference(module, small, given, removal)}"
@@ -76,14 +72,8 @@ def _agree(expected: Tensor, found: Tensor) -> bool:
         return False
     if not expected.is_floating_point():
         return torch.equal(expected, found)
-    scale = (
-        float(expected[expected.isfinite()].abs().amax())
-        if expected.isfinite().any()
-        else 1.0
-    )
-    return torch.allclose(
-        expected, found, rtol=0, atol=TOLERANCE * max(1.0, scale), equal_nan=True
-    )
+    scale = float(expected[expected.isfinite()].abs().amax()) if expected.isfinite().any() else 1.0
+    return torch.allclose(expected, found, rtol=0, atol=TOLERANCE * max(1.0, scale), equal_nan=True)
 
 
 class _Watching(Follower):
@@ -100,9 +90,7 @@ class _Watching(Follower):
         super()._leave(part, inputs, output)
 
 
-def _difference(
-    module: nn.Module, small: nn.Module, inputs: Sequence[Any], removal: Removal
-) -> str:
+def _difference(module: nn.Module, small: nn.Module, inputs: Sequence[Any], removal: Removal) -> str:
     """Where one sample takes another way, and what to do about it, in words."""
     sample = [x[:1] if isinstance(x, Tensor) else x for x in inputs]
     follower = _Watching(module, removal.units.owned, exact=True)
@@ -138,8 +126,8 @@ def _difference(
     before = [name for name in dict.fromkeys(entered) if name in removal.removed()]
     names_to_keep = before[-1:] or list(removal.removed())
     return (
-        f"{where}. Its code counts on sizes that shrink, as x.view(-1, 400) does where x.flatten(1) would not: rewrite it,"
-        f" or let the units stay, keep={names_to_keep}"
+        f"{where}. Its code counts on sizes that shrink, as x.view(-1, 400) does where x.flatten(1) would not: rewrite"
+        f" it, or let the units stay, keep={names_to_keep}"
     )
 
 

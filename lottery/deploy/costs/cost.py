@@ -13,34 +13,13 @@ from torch import Tensor, nn
 from lottery import storage
 from lottery.deploy.clock import alone
 from lottery.deploy.compaction.compaction import compact
-from lottery.deploy.costs.figures import (
-    BOTH,
-    COMPACTED,
-    DENSE,
-    MASKED,
-    SPARSE,
-    Cost,
-    Variant,
-)
+from lottery.deploy.costs.figures import BOTH, COMPACTED, DENSE, MASKED, SPARSE, Cost, Variant
 from lottery.deploy.costs.flops import count
 from lottery.deploy.costs.measure import latencies, peak_memory
-from lottery.deploy.inputs import (
-    Inputs,
-    as_inputs,
-    batch_of,
-    device_of,
-    has_samples,
-    moved,
-)
+from lottery.deploy.inputs import Inputs, as_inputs, batch_of, device_of, has_samples, moved
 from lottery.deploy.sparse import file as sparse_file
 from lottery.deploy.sparse.compute import sparsify
-from lottery.foundations.names import (
-    canonical,
-    owner_of,
-    parameters_of,
-    uncompiled,
-    weights_of,
-)
+from lottery.foundations.names import canonical, owner_of, parameters_of, uncompiled, weights_of
 from lottery.masks.masks import Masks
 from lottery.masks.prunable import matching
 from lottery.tickets.baking import bake
@@ -131,9 +110,7 @@ def cost(
         for name, one in timed.items():
             memory = {**variants[name].memory, size: peak_memory(one, batch)}
             latency = {**variants[name].latency, size: found[name]}
-            variants[name] = dataclasses.replace(
-                variants[name], memory=memory, latency=latency
-            )
+            variants[name] = dataclasses.replace(variants[name], memory=memory, latency=latency)
     return Cost(
         variants=variants,
         kept=masks.kept,
@@ -159,9 +136,7 @@ def check_batch_sizes(batch_sizes: Sequence[int]) -> tuple[int, ...]:
     """
     wrong = [n for n in batch_sizes if not isinstance(n, int) or n < 1]
     if wrong or not batch_sizes:
-        raise ValueError(
-            f"batch sizes {list(batch_sizes)}: give one or more positive integers, such as 1 and 64"
-        )
+        raise ValueError(f"batch sizes {list(batch_sizes)}: give one or more positive integers, such as 1 and 64")
     return tuple(dict.fromkeys(batch_sizes))
 
 
@@ -176,9 +151,7 @@ def check_device(name: str | torch.device) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).partition("\n")[0]
-        raise ValueError(
-            f"device {str(name)!r} is not there: {reason}. Leave it out to measure on the CPU."
-        ) from error
+        raise ValueError(f"device {str(name)!r} is not there: {reason}. Leave it out to measure on the CPU.") from error
     return device
 
 
@@ -216,9 +189,7 @@ def _stored(module: nn.Module, flops: int) -> Variant:
             tensors[name] = tensor
         seen.add(place)
     return Variant(
-        parameters=sum(p.numel() for p in module.parameters()),
-        bytes=len(storage.encode_tensors(tensors)),
-        flops=flops,
+        parameters=sum(p.numel() for p in module.parameters()), bytes=len(storage.encode_tensors(tensors)), flops=flops
     )
 
 
@@ -265,9 +236,7 @@ def _check_forward(module: nn.Module, inputs: Inputs) -> None:
         with torch.no_grad():
             module(*inputs)
     except Exception as error:  # whatever forward does
-        raise ValueError(
-            f"forward of {type(module).__name__} fails on the example input: {error}"
-        ) from error
+        raise ValueError(f"forward of {type(module).__name__} fails on the example input: {error}") from error
 
 
 def _check_keep(module: nn.Module, keep: Sequence[str]) -> None:

@@ -12,13 +12,7 @@ from lottery.deploy.costs.measure import Latency, Memory, Ratio
 if TYPE_CHECKING:
     import pandas
 
-DENSE, MASKED, COMPACTED, SPARSE, BOTH = (
-    "dense",
-    "masked",
-    "compacted",
-    "sparse",
-    "both",
-)
+DENSE, MASKED, COMPACTED, SPARSE, BOTH = ("dense", "masked", "compacted", "sparse", "both")
 
 
 @dataclass(frozen=True)
@@ -45,8 +39,8 @@ class Cost:
     """What a network costs in each of its forms.
 
     Args:
-        variants: by name: "dense", no weight pruned; "masked", the same with zeros; "compacted", without the dead units;
-            "sparse", the masked one as a sparse file and on sparse kernels; "both", the compacted one so.
+        variants: by name: "dense", no weight pruned; "masked", the same with zeros; "compacted", without the dead
+            units; "sparse", the masked one as a sparse file and on sparse kernels; "both", the compacted one so.
         kept: prunable weights that are kept.
         prunable: prunable weights.
         flops: of one sample of the masked network.
@@ -97,9 +91,10 @@ class Cost:
     def table(self) -> pandas.DataFrame:
         """One row per variant.
 
-        Columns: `parameters`, `bytes`, `FLOPs` of one sample; by batch size n `memory at n` in bytes, `seconds at n`, the
-        median, and its quartiles `from` and `to`. Those that begin with "x" are shares of the dense row; that of seconds
-        has its 95 % interval, `low` and `high`. NaN where nothing was measured.
+        Columns: `parameters`, `bytes`, `FLOPs` of one sample; by batch size n `memory at n` in bytes, `seconds at n`,
+            the
+        median, and its quartiles `from` and `to`. Those that begin with "x" are shares of the dense row; that of
+        seconds has its 95 % interval, `low` and `high`. NaN where nothing was measured.
         """
         import pandas
 

@@ -28,8 +28,8 @@ class Flops:
         sparse: what is left when each weight that is masked takes none: the FLOPs of each call times the density of the
             part of the weight that it uses.
         of_weights: those of `dense` that are spent on weights that have a mask. The others no mask can save.
-        uncounted: masked weights that no FLOPs were counted for: embeddings, which take none, and weights that torch does
-            not count or that reach no such function as they are, as under a parametrization.
+        uncounted: masked weights that no FLOPs were counted for: embeddings, which take none, and weights that torch
+            does not count or that reach no such function as they are, as under a parametrization.
     """
 
     dense: int
@@ -73,9 +73,7 @@ def count(module: nn.Module, masks: Mapping[str, Tensor], example_input: Any) ->
 class _Owners(TorchDispatchMode):
     """Sees each call that torch makes, and notes whose weight its FLOPs are spent on."""
 
-    def __init__(
-        self, counter: FlopCounterMode, parameters: Mapping[str, Tensor], masks: Masks
-    ) -> None:
+    def __init__(self, counter: FlopCounterMode, parameters: Mapping[str, Tensor], masks: Masks) -> None:
         super().__init__()
         self.counter = counter
         self.parameters = parameters
@@ -84,9 +82,7 @@ class _Owners(TorchDispatchMode):
         self.of_kept = 0.0
         self.seen: set[str] = set()
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         before = self.counter.get_total_flops()
         result = func(*args, **(kwargs or {}))
         flops = self.counter.get_total_flops() - before
@@ -120,17 +116,9 @@ def _in_plain_functions() -> Iterator[None]:
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with (
-            warnings.catch_warnings(),
-            torch.inference_mode(False),
-            torch.no_grad(),
-            sdpa_kernel(SDPBackend.MATH),
-        ):
+        with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
             warnings.filterwarnings("ignore", ".*TF32")  # by the next line
-            with (
-                torch.backends.mkldnn.flags(enabled=False),
-                torch.backends.cudnn.flags(enabled=False),
-            ):
+            with torch.backends.mkldnn.flags(enabled=False), torch.backends.cudnn.flags(enabled=False):
                 yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)

@@ -42,9 +42,7 @@ class Ratio:
             rank += 1
             tail += math.comb(len(ordered), rank) * 2.0 ** -len(ordered)
         rank = max(rank - 1, 0)
-        return cls(
-            statistics.median(ordered), ordered[rank], ordered[len(ordered) - 1 - rank]
-        )
+        return cls(statistics.median(ordered), ordered[rank], ordered[len(ordered) - 1 - rank])
 
 
 @dataclass(frozen=True)
@@ -127,8 +125,9 @@ class Memory:
 
     Args:
         weights: of parameters and buffers.
-        activations: the most that torch's allocator held at once beside weights and inputs: features, the output, and the
-            workspace of kernels that ask torch for it. What a library such as oneDNN or MKL takes for itself is not seen.
+        activations: the most that torch's allocator held at once beside weights and inputs: features, the output, and
+            the workspace of kernels that ask torch for it. What a library such as oneDNN or MKL takes for itself is not
+            seen.
     """
 
     weights: int

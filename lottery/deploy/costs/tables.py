@@ -25,9 +25,7 @@ def size_table(cost: Cost) -> TextTable:
         ):
             row += [text, _share(cost.share(name, quantity))]
         rows.append(row)
-    caption = (
-        "x: share of dense. FLOPs of one sample; those of sparse and both in theory."
-    )
+    caption = "x: share of dense. FLOPs of one sample; those of sparse and both in theory."
     header = ["", "parameters", "x", "file", "x", "FLOPs", "x"]
     return TextTable(header, rows, caption)
 
@@ -55,10 +53,7 @@ def time_table(cost: Cost) -> TextTable:
     rows = []
     for batch_size in cost.batch_sizes:
         for name, one in cost.variants.items():
-            latency, ratio = (
-                one.latency.get(batch_size),
-                cost.slowness(name, batch_size),
-            )
+            latency, ratio = (one.latency.get(batch_size), cost.slowness(name, batch_size))
             if latency is None or ratio is None:
                 continue
             lower, upper = latency.quartiles
@@ -77,16 +72,14 @@ def time_table(cost: Cost) -> TextTable:
                 ]
             )
     caption = (
-        f"Forward passes on {cost.device}. ±: half the distance of the quartiles; x: share of dense, its interval that of"
-        " the median of ratios. Memory: weights and the peak of what torch allocates."
+        f"Forward passes on {cost.device}. ±: half the distance of the quartiles; x: share of dense, its interval that"
+        " of the median of ratios. Memory: weights and the peak of what torch allocates."
     )
     header = ["batch", "", "latency", "±", "x", "95 % interval", "memory", "x"]
     return TextTable(header, rows, caption)
 
 
-def rounds_table(
-    costs: Mapping[str, Cost], metric: str = "", values: Mapping[str, float] = {}
-) -> TextTable:
+def rounds_table(costs: Mapping[str, Cost], metric: str = "", values: Mapping[str, float] = {}) -> TextTable:
     """Sizes of several networks as shares of dense, a row each, beside the metric of those that have one."""
     rows = [
         [
@@ -95,9 +88,7 @@ def rounds_table(
             *([number(values[name]) if name in values else NONE] if metric else []),
             f"{cost.removed:,} of {cost.units:,}",
             *(
-                _share(cost.share(variant, quantity))
-                if variant in cost.variants
-                else NONE
+                _share(cost.share(variant, quantity)) if variant in cost.variants else NONE
                 for quantity, variant in (
                     ("parameters", COMPACTED),
                     ("flops", COMPACTED),
@@ -128,13 +119,7 @@ def paces_table(costs: Mapping[str, Cost]) -> TextTable:
         for batch_size in cost.batch_sizes:
             found = [cost.slowness(variant, batch_size) for variant in variants]
             dense = cost.variants[DENSE].latency[batch_size].median
-            yield [
-                name,
-                percent(cost.density),
-                str(batch_size),
-                f"{1e3 * dense:.3g} ms",
-                *map(_pace, found),
-            ]
+            yield [name, percent(cost.density), str(batch_size), f"{1e3 * dense:.3g} ms", *map(_pace, found)]
 
     rows = [row for name, cost in costs.items() for row in cells(name, cost)]
     device = next(iter(costs.values())).device

@@ -60,18 +60,14 @@ def times(factor: float) -> str:
 
 def _kept(cost: Cost) -> Iterator[str]:
     fewer = f", {times(1 / cost.density)} fewer" if cost.kept else ""
-    yield (
-        f"{cost.kept:,} of {cost.prunable:,} prunable weights are kept: {percent(cost.density)}{fewer}."
-    )
+    yield (f"{cost.kept:,} of {cost.prunable:,} prunable weights are kept: {percent(cost.density)}{fewer}.")
 
 
 def _zeros(cost: Cost) -> Iterator[str]:
     ratios = _measured(cost, MASKED)
     if not ratios:
         return
-    figures = _by_size(
-        {n: f"{ratio.median:.2f} of dense" for n, ratio in ratios.items()}
-    )
+    figures = _by_size({n: f"{ratio.median:.2f} of dense" for n, ratio in ratios.items()})
     if all(speed(ratio) == "as fast" for ratio in ratios.values()):
         yield f"Zeros save no time in dense kernels: masked latency is {figures}."
     else:
@@ -87,16 +83,14 @@ def _compacted(cost: Cost) -> Iterator[str]:
     else:
         yield (
             f"Compaction removed {cost.removed:,} of {cost.units:,} units: parameters fall by"
-            f" {_fall(cost, COMPACTED, 'parameters')}, FLOPs fall by {_fall(cost, COMPACTED, 'flops')}{_in_theory(cost)}."
+            f" {_fall(cost, COMPACTED, 'parameters')}, FLOPs fall by"
+            f" {_fall(cost, COMPACTED, 'flops')}{_in_theory(cost)}."
         )
         yield from _pace(cost, COMPACTED, "The compacted network is")
         memory = cost.variants[COMPACTED].memory
         if memory:
             dense = cost.variants[DENSE].memory
-            shares = {
-                size: f"{found.peak / dense[size].peak:.2f} of dense"
-                for size, found in memory.items()
-            }
+            shares = {size: f"{found.peak / dense[size].peak:.2f} of dense" for size, found in memory.items()}
             yield f"Its peak memory is {_by_size(shares)}."
     for layer, why in cost.stayed.items():
         yield why if why.startswith(layer) else f"{layer}: {why}"
@@ -130,8 +124,8 @@ def _uncounted(cost: Cost) -> Iterator[str]:
     flops = cost.flops
     if flops.of_weights < flops.dense:
         yield (
-            f"{percent(1 - flops.of_weights / flops.dense)} of the FLOPs are of features alone, such as attention, or of"
-            " weights without a mask; no mask saves them."
+            f"{percent(1 - flops.of_weights / flops.dense)} of the FLOPs are of features alone, such as attention, or"
+            " of weights without a mask; no mask saves them."
         )
     if flops.uncounted:
         yield f"No FLOPs are counted for {listed(flops.uncounted)}."
@@ -146,9 +140,7 @@ def _balance(cost: Cost) -> Iterator[str]:
         ratios = {name: cost.slowness(name, size) for name in cost.variants}
         sure = {name: r for name, r in ratios.items() if r is not None and faster(r)}
         best = min(sure, key=lambda name: sure[name].median, default=None)
-        gains[size] = (
-            "nothing" if best is None else f"{times(1 / sure[best].median)} ({best})"
-        )
+        gains[size] = "nothing" if best is None else f"{times(1 / sure[best].median)} ({best})"
     yield f"Time won in all: {_by_size(gains)}{_in_theory(cost)}."
 
 
@@ -166,11 +158,7 @@ def _measured(cost: Cost, name: str) -> dict[int, Ratio]:
 
 def _in_theory(cost: Cost) -> str:
     share = cost.share(SPARSE, "flops")
-    return (
-        f", where {times(1 / share)} fewer FLOPs are possible in theory"
-        if share > 0
-        else ""
-    )
+    return f", where {times(1 / share)} fewer FLOPs are possible in theory" if share > 0 else ""
 
 
 def _fall(cost: Cost, name: str, quantity: str) -> str:
@@ -193,7 +181,4 @@ def _by_size(said: Mapping[int, str]) -> str:
     sizes: dict[str, list[str]] = {}
     for size, text in said.items():
         sizes.setdefault(text, []).append(str(size))
-    return ", ".join(
-        f"{text} at batch size{'s' if len(of) > 1 else ''} {listed(of)}"
-        for text, of in sizes.items()
-    )
+    return ", ".join(f"{text} at batch size{'s' if len(of) > 1 else ''} {listed(of)}" for text, of in sizes.items())

@@ -17,11 +17,7 @@ _COARSE = 2e-2  # of types with fewer bits
 
 
 def compare(
-    module: nn.Module,
-    run: Callable[[Inputs], Any],
-    inputs: Inputs,
-    fixed: bool,
-    what: str,
+    module: nn.Module, run: Callable[[Inputs], Any], inputs: Inputs, fixed: bool, what: str
 ) -> tuple[float, tuple[int, ...]]:
     """The largest difference between the outputs of a module and those of what was made of it.
 
@@ -40,13 +36,10 @@ def compare(
             float64, 2e-2 in smaller types, nothing in whole numbers.
     """
     size, name = batch_size(inputs), type(module).__name__
-    if any(
-        not _same(a, b)
-        for a, b in zip(outputs(module(*inputs)), outputs(module(*inputs)), strict=True)
-    ):
+    if any(not _same(a, b) for a, b in zip(outputs(module(*inputs)), outputs(module(*inputs)), strict=True)):
         raise ValueError(
-            f"{name} gives other outputs each time it is called, so nothing can be compared with it. Take what is random"
-            " out of forward in eval mode."
+            f"{name} gives other outputs each time it is called, so nothing can be compared with it. Take what is"
+            " random out of forward in eval mode."
         )
     sizes, worst = (size,) if fixed else (size, size + 1, 1), 0.0
     for tried in sizes:

@@ -55,9 +55,7 @@ def export_as(
     known = formats.find(to)
     check_options(to, options)
     known.check(**options)
-    network = Exportable(
-        uncompiled(module), example_input, masks, before, data, notes or {}
-    )
+    network = Exportable(uncompiled(module), example_input, masks, before, data, notes or {})
     return known.write(network, Path(path), **options)
 
 
@@ -69,6 +67,4 @@ def check_options(to: str, options: Mapping[str, Any]) -> None:
     """
     known = [option.name for option in formats.find(to).options]
     if unknown := [name for name in options if name not in known]:
-        raise ValueError(
-            f"the format {to!r} has no option {', '.join(unknown)}; it has {', '.join(known) or 'none'}"
-        )
+        raise ValueError(f"the format {to!r} has no option {', '.join(unknown)}; it has {', '.join(known) or 'none'}")

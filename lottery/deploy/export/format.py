@@ -120,11 +120,7 @@ class Format:
 
 
 _writers: Registry[Write] = Registry(
-    argument="to",
-    kind="format",
-    plural="formats",
-    accepts=callable,
-    otherwise="none other",
+    argument="to", kind="format", plural="formats", accepts=callable, otherwise="none other"
 )
 _formats: dict[str, Format] = {}
 
@@ -153,7 +149,8 @@ def register(
         for other in _formats.values():
             if other.name != name and option.name in {o.name for o in other.options}:
                 raise ValueError(
-                    f"the option {option.name!r} is of the format {other.name!r} already: give that of {name!r} another name"
+                    f"the option {option.name!r} is of the format {other.name!r} already: give that of {name!r} another"
+                    " name"
                 )
 
     def decorate(write: W) -> W:

@@ -19,11 +19,7 @@ M = TypeVar("M", bound=nn.Module)
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 
-def save_safetensors(
-    module: nn.Module,
-    path: str | os.PathLike[str],
-    config: Mapping[str, Any] | None = None,
-) -> Path:
+def save_safetensors(module: nn.Module, path: str | os.PathLike[str], config: Mapping[str, Any] | None = None) -> Path:
     """Write `model.safetensors` and `config.json` into a directory; returns the path of the weights.
 
     Tensors that share memory are stored once, as by ``safetensors.torch.save_model``. The configuration has the
@@ -40,18 +36,12 @@ def save_safetensors(
         StorageError: the path cannot be written.
     """
     plain, file = uncompiled(module), weights_file(path)
-    if odd := [
-        name
-        for name, value in plain.state_dict().items()
-        if not isinstance(value, Tensor)
-    ]:
+    if odd := [name for name, value in plain.state_dict().items() if not isinstance(value, Tensor)]:
         raise ValueError(
             f"safetensors holds tensors only, and the state dict of {type(plain).__name__} has something else in"
             f" {', '.join(odd)}: use torch.save"
         )
-    described = (
-        json.dumps(_described(plain, config or {}), indent=2) + "\n"
-    )  # fails before anything is written
+    described = json.dumps(_described(plain, config or {}), indent=2) + "\n"  # fails before anything is written
     data = _encoded(plain)
     storage.write(file, data)
     storage.write(file.with_name(CONFIG), described.encode())
@@ -61,8 +51,8 @@ def save_safetensors(
 def load_safetensors(module: M, path: str | os.PathLike[str]) -> M:
     """Load weights into a freshly built module; returns the module.
 
-    Where the file is of a compacted module, the module gets its smaller shapes: see `lottery.deploy.compaction.surgery.resize`.
-    Nothing in the file is executed.
+    Where the file is of a compacted module, the module gets its smaller shapes: see
+    `lottery.deploy.compaction.surgery.resize`. Nothing in the file is executed.
 
     Args:
         module: of the architecture that was saved, or of the one that it was before `compact`.
@@ -76,13 +66,8 @@ def load_safetensors(module: M, path: str | os.PathLike[str]) -> M:
     state = storage.read_as(file, _decoded, "a safetensors file")
     extra, missing, reshaped = differences(state, plain)
     if extra or missing:
-        wrong = [f"{name}: only in the file" for name in extra] + [
-            f"{name}: only in the module" for name in missing
-        ]
-        raise ValueError(
-            f"{file} is of another architecture than {type(plain).__name__}:\n  "
-            + "\n  ".join(wrong)
-        )
+        wrong = [f"{name}: only in the file" for name in extra] + [f"{name}: only in the module" for name in missing]
+        raise ValueError(f"{file} is of another architecture than {type(plain).__name__}:\n  " + "\n  ".join(wrong))
     if reshaped:
         from lottery.deploy.compaction.surgery import resize
 
@@ -150,9 +135,7 @@ def _described(module: nn.Module, more: Mapping[str, Any]) -> dict[str, Any]:
 
 def _is_plain(value: Any) -> bool:
     if isinstance(value, Mapping):
-        return all(
-            isinstance(key, str) and _is_plain(part) for key, part in value.items()
-        )
+        return all(isinstance(key, str) and _is_plain(part) for key, part in value.items())
     if isinstance(value, (list, tuple)):
         return all(map(_is_plain, value))
     return value is None or isinstance(value, (str, int, float, bool))

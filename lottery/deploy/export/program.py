@@ -30,8 +30,8 @@ class Exported:
         path: the file.
         size: its bytes.
         difference: the largest absolute difference from the module's outputs, over the batches that were tried.
-        batch: the only batch size it takes, or None: any. Where `forward` makes a number of the size, as in `x.view(64, -1)`,
-            it takes no other.
+        batch: the only batch size it takes, or None: any. Where `forward` makes a number of the size, as in `x.view(64,
+            -1)`, it takes no other.
         tried: the batch sizes at which it was compared.
         opset: of ONNX.
         inputs: the names of an ONNX model's inputs.
@@ -63,9 +63,7 @@ class Exported:
         return said
 
 
-def export_program(
-    module: nn.Module, example_input: Any, path: str | os.PathLike[str]
-) -> Exported:
+def export_program(module: nn.Module, example_input: Any, path: str | os.PathLike[str]) -> Exported:
     """Write a module as a `torch.export` program, which runs without the module's code: ``torch.export.load(path)``.
 
     It takes any batch size, or only the example's where `forward` leaves no other way. Before
@@ -88,17 +86,9 @@ def export_program(
             torch.export.save(program, buffer)
             buffer.seek(0)
             loaded = torch.export.load(buffer).module()
-        difference, tried = compare(
-            plain, lambda batch: loaded(*batch), inputs, fixed, "the program"
-        )
+        difference, tried = compare(plain, lambda batch: loaded(*batch), inputs, fixed, "the program")
     storage.write(Path(path), buffer.getbuffer())
-    return Exported(
-        Path(path),
-        buffer.getbuffer().nbytes,
-        difference,
-        batch_size(inputs) if fixed else None,
-        tried,
-    )
+    return Exported(Path(path), buffer.getbuffer().nbytes, difference, batch_size(inputs) if fixed else None, tried)
 
 
 def export_onnx(
@@ -143,9 +133,7 @@ def export_onnx(
     storage.write(Path(path), data)
     batch = batch_size(inputs) if fixed else None
     names = tuple(entry.name for entry in model.graph.input)
-    return Exported(
-        Path(path), len(data), difference, batch, tried, _opset(model), names
-    )
+    return Exported(Path(path), len(data), difference, batch, tried, _opset(model), names)
 
 
 # ONNX
@@ -160,8 +148,8 @@ def check_packages() -> None:
     needed = ("onnx", "onnxruntime", "onnxscript")
     if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
         raise ValueError(
-            f"ONNX needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed; get it with:"
-            " pip install 'lottery-tickets[onnx]'"
+            f"ONNX needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed; get it"
+            " with: pip install 'lottery-tickets[onnx]'"
         )
 
 
@@ -176,8 +164,8 @@ def check_opset(opset: int | None) -> None:
     highest = onnx.defs.onnx_opset_version()
     if opset is not None and not LOWEST_OPSET <= opset <= highest:
         raise ValueError(
-            f"opset={opset} cannot be written: torch's exporter begins at {LOWEST_OPSET}, and onnx {onnx.__version__} knows"
-            f" up to {highest}"
+            f"opset={opset} cannot be written: torch's exporter begins at {LOWEST_OPSET}, and onnx {onnx.__version__}"
+            f" knows up to {highest}"
         )
 
 
@@ -187,18 +175,14 @@ def _translated(program: Any, inputs: Inputs, opset: int | None, name: str) -> A
 
     try:
         with quiet():
-            exported: Any = torch.onnx.export(
-                program, inputs, dynamo=True, opset_version=opset
-            )
+            exported: Any = torch.onnx.export(program, inputs, dynamo=True, opset_version=opset)
             model = exported.model_proto
             onnx.checker.check_model(model, full_check=True)
     except Exception as error:
         first: BaseException = error  # the exporter wraps it in advice
         while first.__cause__ is not None:
             first = first.__cause__
-        raise ValueError(
-            f"{name} cannot be written as ONNX: {reason(first)}"
-        ) from error
+        raise ValueError(f"{name} cannot be written as ONNX: {reason(first)}") from error
     if opset is not None and _opset(model) != opset:
         raise ValueError(
             f"opset={opset} cannot be written for {name}: torch gives {_opset(model)} in its place. Ask for"
@@ -208,9 +192,7 @@ def _translated(program: Any, inputs: Inputs, opset: int | None, name: str) -> A
 
 
 def _opset(model: Any) -> int:
-    return next(
-        entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")
-    )
+    return next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
 
 
 def _session(data: bytes, name: str) -> Callable[[Sequence[Any]], list[Tensor]]:
@@ -220,9 +202,7 @@ def _session(data: bytes, name: str) -> Callable[[Sequence[Any]], list[Tensor]]:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     try:
-        session = onnxruntime.InferenceSession(
-            data, options, providers=["CPUExecutionProvider"]
-        )
+        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise ValueError(
             f"onnxruntime {onnxruntime.__version__} refuses the ONNX model of {name}: {reason(error)}"

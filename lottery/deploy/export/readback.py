@@ -21,9 +21,7 @@ def same(read: Mapping[str, Any], module: nn.Module) -> str:
     """
     for name, value in module.state_dict().items():
         if isinstance(value, Tensor) and not torch.equal(read[name], value):
-            raise ValueError(
-                f"{name} was read back with other values than it was written with"
-            )
+            raise ValueError(f"{name} was read back with other values than it was written with")
     return "Read back, every tensor is the same, bit for bit."
 
 
@@ -32,9 +30,6 @@ def apart(network: Exportable, read: nn.Module) -> str:
     with undisturbed(network.module, {}), undisturbed(read, {}), torch.no_grad():
         expected = outputs(network.module(*network.inputs))
         found = outputs(read(*network.inputs))
-    most = max(
-        float((a.double() - b.double()).abs().max())
-        for a, b in zip(expected, found, strict=True)
-    )
+    most = max(float((a.double() - b.double()).abs().max()) for a, b in zip(expected, found, strict=True))
     largest = max(float(a.double().abs().max()) for a in expected)
     return f"Outputs for {network.data} differ by at most {most:.2g}; the largest is {largest:.3g}."

@@ -20,9 +20,7 @@ from lottery.foundations.undisturbed import undisturbed
 
 
 @contextlib.contextmanager
-def evaluated(
-    module: nn.Module, example_input: Any
-) -> Iterator[tuple[nn.Module, Inputs]]:
+def evaluated(module: nn.Module, example_input: Any) -> Iterator[tuple[nn.Module, Inputs]]:
     """The module in eval mode, without gradients, and inputs on its device, of two samples at least."""
     plain = uncompiled(module)
     inputs = as_inputs(example_input)
@@ -42,25 +40,19 @@ def evaluated(
 def traced(module: nn.Module, inputs: Inputs, dynamic: bool = True) -> tuple[Any, bool]:
     """The module as an exported program, and whether its batch size is fixed."""
     batch = torch.export.Dim("batch")
-    shapes = pytree.tree_map(
-        lambda x: {0: batch} if isinstance(x, Tensor) and x.ndim else None, inputs
-    )
+    shapes = pytree.tree_map(lambda x: {0: batch} if isinstance(x, Tensor) and x.ndim else None, inputs)
     errors = []
     # the first way is the fastest; the second one lets `len(x)` be any number; the third takes the size as it is
     ways: list[tuple[Any, bool]] = [(shapes, False), (shapes, True), (None, False)]
     for dynamic_shapes, strict in ways if dynamic else ways[2:]:
         try:
             with quiet(), _plain_attention():
-                program = torch.export.export(
-                    module, inputs, dynamic_shapes=dynamic_shapes, strict=strict
-                )
+                program = torch.export.export(module, inputs, dynamic_shapes=dynamic_shapes, strict=strict)
         except Exception as error:  # noqa: BLE001 (whatever forward does)
             errors.append(error)
         else:
             return program, dynamic_shapes is None
-    raise ValueError(
-        f"{type(module).__name__} cannot be traced by torch.export: {reason(errors[-1])}"
-    ) from errors[-1]
+    raise ValueError(f"{type(module).__name__} cannot be traced by torch.export: {reason(errors[-1])}") from errors[-1]
 
 
 def reason(error: BaseException) -> str:
@@ -90,11 +82,7 @@ def quiet() -> Iterator[None]:
     """The exporter talks about its own workings in warnings, logs and prints; what matters comes as an error."""
     before = logging.root.manager.disable
     said = io.StringIO()
-    with (
-        warnings.catch_warnings(),
-        contextlib.redirect_stdout(said),
-        contextlib.redirect_stderr(said),
-    ):
+    with warnings.catch_warnings(), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         warnings.simplefilter("ignore")
         logging.disable(logging.ERROR)
         try:

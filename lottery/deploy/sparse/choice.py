@@ -12,14 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
 from lottery.deploy.clock import clock_of
-from lottery.deploy.sparse.linear import (
-    BLOCKS,
-    SparseLinear,
-    TwoFourLinear,
-    bsr,
-    csr,
-    two_four,
-)
+from lottery.deploy.sparse.linear import BLOCKS, SparseLinear, TwoFourLinear, bsr, csr, two_four
 
 Format = Literal["auto", "csr", "bsr", "2:4"]
 PAYS = 0.9
@@ -77,9 +70,7 @@ def stays(part: nn.Module) -> str:
     return ""
 
 
-def choose(
-    name: str, linear: nn.Linear, x: Tensor, format: Format
-) -> tuple[Layer, nn.Module]:
+def choose(name: str, linear: nn.Linear, x: Tensor, format: Format) -> tuple[Layer, nn.Module]:
     """The fastest form of a linear layer that a format allows, for one input.
 
     Args:
@@ -107,15 +98,7 @@ def choose(
             chosen = tried[0]
         else:
             why = f"{tried[0]} {why}"
-    layer = Layer(
-        name,
-        tuple(linear.weight.shape),
-        density(linear.weight),
-        chosen,
-        why,
-        x.shape[:-1].numel(),
-        seconds,
-    )
+    layer = Layer(name, tuple(linear.weight.shape), density(linear.weight), chosen, why, x.shape[:-1].numel(), seconds)
     return layer, {"dense": linear, **forms}[chosen]
 
 
@@ -124,9 +107,7 @@ def density(weight: Tensor) -> float:
     return int(weight.count_nonzero()) / max(1, weight.numel())
 
 
-def _forms(
-    linear: nn.Linear, format: Format
-) -> tuple[dict[str, nn.Module], dict[str, str]]:
+def _forms(linear: nn.Linear, format: Format) -> tuple[dict[str, nn.Module], dict[str, str]]:
     """The layer in each format that it can have, and why it cannot have others."""
     weight, bias = linear.weight, linear.bias
     ways: dict[str, Callable[[], nn.Module]] = {}
@@ -150,9 +131,7 @@ def _in_blocks(weight: Tensor, bias: Tensor | None, side: int) -> nn.Module:
     return SparseLinear(bsr(weight, side), bias)
 
 
-def _timed(
-    forms: Mapping[str, nn.Module], x: Tensor
-) -> tuple[dict[str, float], dict[str, str]]:
+def _timed(forms: Mapping[str, nn.Module], x: Tensor) -> tuple[dict[str, float], dict[str, str]]:
     """Seconds per call of each form, and why others cannot compute `x`.
 
     Each form is called in turns with the dense one, as layers are called between others: in a loop of its own a small
@@ -176,10 +155,7 @@ def _timed(
         if shares[form] > HOPELESS:
             continue
         turns = round(_SECONDS / (once + seconds["dense"]))
-        pairs = [
-            (_seconds(dense, x, clock), _seconds(layer, x, clock))
-            for _ in range(max(_FEWEST, min(_MOST, turns)))
-        ]
+        pairs = [(_seconds(dense, x, clock), _seconds(layer, x, clock)) for _ in range(max(_FEWEST, min(_MOST, turns)))]
         shares[form] = median(own / other for other, own in pairs)
         beside += [other for other, _ in pairs]
     if beside:

@@ -37,8 +37,9 @@ class Sparsified:
     difference: float
 
     def table(self) -> pandas.DataFrame:
-        """A row per layer: shape, density, rows of input, microseconds per call dense and in the best of each format that
-        was tried (NaN: not tried), what was chosen and why."""
+        """A row per layer: shape, density, rows of input, microseconds per call dense and in the best of each format
+        that was tried (NaN: not tried), what was chosen and why.
+        """
         import pandas
 
         rows = [
@@ -47,10 +48,7 @@ class Sparsified:
                 "shape": " x ".join(map(str, layer.shape)),
                 "density": layer.density,
                 "rows": layer.rows,
-                **{
-                    f"{kind} us": 1e6 * layer.best(kind)
-                    for kind in ("dense", "csr", "bsr", "2:4")
-                },
+                **{f"{kind} us": 1e6 * layer.best(kind) for kind in ("dense", "csr", "bsr", "2:4")},
                 "chosen": layer.chosen,
                 "why": layer.why,
             }
@@ -59,28 +57,27 @@ class Sparsified:
         return pandas.DataFrame(rows).set_index("layer")
 
 
-def sparsify(
-    module: nn.Module, example_input: Any, format: Format = "auto"
-) -> Sparsified:
+def sparsify(module: nn.Module, example_input: Any, format: Format = "auto") -> Sparsified:
     """A copy of a module whose linear layers compute with sparse matrices.
 
-    A zero weight counts as pruned. Each layer is timed with the input that it gets in a forward pass of `example_input`,
-    with as many threads as torch is set to, each format in turns with dense, call by call, and the median ratio counts.
-    What pays differs with device, batch size and density, so give an example of the size that will be served.
+    A zero weight counts as pruned. Each layer is timed with the input that it gets in a forward pass of
+    `example_input`, with as many threads as torch is set to, each format in turns with dense, call by call, and the
+    median ratio counts. What pays differs with device, batch size and density, so give an example of the size that will
+    be served.
 
     The result is for inference: nothing in it has gradients; `torch.save` holds its state dict, but safetensors,
-    `torch.export` and ONNX do not; and code that reads `weight` of a converted layer finds a sparse matrix. Convolutions
-    and recurrent layers stay dense: torch has no sparse ones.
+    `torch.export` and ONNX do not; and code that reads `weight` of a converted layer finds a sparse matrix.
+    Convolutions and recurrent layers stay dense: torch has no sparse ones.
 
     Args:
         module: the pruned module; it is not changed.
         example_input: a tensor, or a tuple of them, that `forward` takes; the first dimension is the batch.
-        format: "auto" takes for each layer the fastest, dense included. "csr", "bsr" (square blocks, of the fastest size)
-            and "2:4" convert every layer that they can, whether it pays or not.
+        format: "auto" takes for each layer the fastest, dense included. "csr", "bsr" (square blocks, of the fastest
+            size) and "2:4" convert every layer that they can, whether it pays or not.
 
     Raises:
-        ValueError: there is no such format; it can convert no layer, or the device lacks what it needs; or the outputs of
-            the copy are not those of the module.
+        ValueError: there is no such format; it can convert no layer, or the device lacks what it needs; or the outputs
+            of the copy are not those of the module.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(300, 200), nn.ReLU(), nn.Linear(200, 10))
@@ -91,9 +88,7 @@ def sparsify(
         (SparseLinear(in_features=300, ...), True, ['csr', 'csr'])
     """
     if format not in get_args(Format):
-        raise ValueError(
-            f"format={format!r}; choose from {', '.join(get_args(Format))}"
-        )
+        raise ValueError(f"format={format!r}; choose from {', '.join(get_args(Format))}")
     if format == "2:4" and (missing := lacking(device_of(module))):
         raise ValueError(f"{missing}. format='auto' takes what pays here.")
     inputs = as_inputs(example_input)
@@ -119,9 +114,7 @@ def sparsify(
             layers.append(layer)
         if format != "auto" and not replacements:
             listed = "".join(f"\n  {layer.name}: {layer.why}" for layer in layers)
-            raise ValueError(
-                f"format={format!r} can convert no layer of {type(module).__name__}:{listed}"
-            )
+            raise ValueError(f"format={format!r} can convert no layer of {type(module).__name__}:{listed}")
         sparse = _replaced(dense, replacements).eval()
         difference = _difference(_output(sparse, inputs), expected)
     return Sparsified(sparse, tuple(layers), difference)
@@ -129,18 +122,12 @@ def sparsify(
 
 def _staying(module: nn.Module) -> dict[nn.Module, str]:
     """The layers that must stay dense, and why."""
-    reasons = {
-        part: stays(part) for part in module.modules() if matrix(part) is not None
-    }
+    reasons = {part: stays(part) for part in module.modules() if matrix(part) is not None}
     for block in module.modules():
-        if isinstance(
-            block, nn.TransformerEncoderLayer
-        ):  # a fused kernel, in eval mode
+        if isinstance(block, nn.TransformerEncoderLayer):  # a fused kernel, in eval mode
             for part in block.modules():
                 if part in reasons and not reasons[part]:
-                    reasons[part] = (
-                        "nn.TransformerEncoderLayer reads its weights itself"
-                    )
+                    reasons[part] = "nn.TransformerEncoderLayer reads its weights itself"
     return {part: why for part, why in reasons.items() if why}
 
 
@@ -170,14 +157,10 @@ def _output(module: nn.Module, inputs: tuple[Any, ...]) -> Any:
     try:
         return module(*inputs)
     except Exception as error:  # whatever forward does
-        raise ValueError(
-            f"{type(module).__name__}.forward stopped on the example input with: {error}"
-        ) from error
+        raise ValueError(f"{type(module).__name__}.forward stopped on the example input with: {error}") from error
 
 
-def _replaced(
-    module: nn.Module, replacements: Mapping[nn.Module, nn.Module]
-) -> nn.Module:
+def _replaced(module: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> nn.Module:
     """The module with layers replaced, wherever they hang."""
     if module in replacements:
         return replacements[module]

@@ -74,8 +74,8 @@ def encode(mask: Tensor, encoding: str = "auto") -> Coded:
     code = ENCODINGS[encoding].code(_array(mask))
     if code is None:
         raise ValueError(
-            f"a mask of shape {tuple(mask.shape)} that keeps {int(mask.sum()):,} of {mask.numel():,} weights has not the"
-            f" pattern that encoding={encoding!r} is made for; encoding='auto' takes the shortest that fits"
+            f"a mask of shape {tuple(mask.shape)} that keeps {int(mask.sum()):,} of {mask.numel():,} weights has not"
+            f" the pattern that encoding={encoding!r} is made for; encoding='auto' takes the shortest that fits"
         )
     return Coded(encoding, code)
 
@@ -91,9 +91,7 @@ def decode(coded: Coded, shape: Sequence[int]) -> Tensor:
     try:
         mask = ENCODINGS[coded.encoding].mask(coded.code, shape or (1,))
     except IndexError as error:
-        raise ValueError(
-            f"a mask coded as {coded.encoding!r} does not go with the shape {shape}: {error}"
-        ) from None
+        raise ValueError(f"a mask coded as {coded.encoding!r} does not go with the shape {shape}: {error}") from None
     return torch.from_numpy(mask).reshape(shape)
 
 
@@ -121,9 +119,7 @@ def check(encoding: str) -> None:
         ValueError: there is none.
     """
     if encoding not in ENCODINGS:
-        raise ValueError(
-            f"encoding={encoding!r}; choose from auto, {', '.join(ENCODINGS)}"
-        )
+        raise ValueError(f"encoding={encoding!r}; choose from auto, {', '.join(ENCODINGS)}")
 
 
 def _codes(mask: Tensor) -> list[Coded]:
@@ -238,10 +234,7 @@ def _csr(mask: np.ndarray) -> bytes:
     rows: np.ndarray = mask.reshape(_matrix(mask.shape))
     pointers = np.concatenate([[0], rows.sum(axis=1).cumsum()])
     columns = rows.nonzero()[1]
-    return (
-        pointers.astype(_integer(mask.size)).tobytes()
-        + columns.astype(_integer(rows.shape[1])).tobytes()
-    )
+    return pointers.astype(_integer(mask.size)).tobytes() + columns.astype(_integer(rows.shape[1])).tobytes()
 
 
 def _from_csr(code: bytes, shape: Shape) -> np.ndarray:

@@ -65,9 +65,7 @@ def save_sparse(
         >>> small < 120_000 / 20, torch.equal(back["weight"], net.weight * masks["weight"])
         (True, True)
     """
-    storage.write(
-        Path(path), encode(state_dict, masks, values=values, encoding=encoding)
-    )
+    storage.write(Path(path), encode(state_dict, masks, values=values, encoding=encoding))
 
 
 def load_sparse(path: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -89,11 +87,7 @@ def load_sparse_masks(path: str | os.PathLike[str]) -> Masks:
 
 
 def encode(
-    state_dict: Mapping[str, Tensor],
-    masks: Masks,
-    *,
-    values: Values = "native",
-    encoding: str = "auto",
+    state_dict: Mapping[str, Tensor], masks: Masks, *, values: Values = "native", encoding: str = "auto"
 ) -> bytes:
     """The bytes of the file that `save_sparse` writes."""
     state_dict = renamed(state_dict)
@@ -127,12 +121,7 @@ def encode(
             "shape": list(tensor.shape),
             "dtype": str(tensor.dtype).removeprefix("torch."),
         }
-    described = {
-        "values": values,
-        "order": list(state_dict),
-        "tied": tied,
-        "masked": masked,
-    }
+    described = {"values": values, "order": list(state_dict), "tied": tied, "masked": masked}
     return seal("sparse", FORMAT, described, tensors)
 
 
@@ -144,10 +133,7 @@ def decode(data: bytes) -> tuple[dict[str, Tensor], Masks]:
         Exception: the bytes are damaged: errors of many kinds.
     """
     described, tensors = unseal(
-        data,
-        "sparse",
-        FORMAT,
-        "is a safetensors file, but not one that save_sparse wrote (Ticket.load reads tickets)",
+        data, "sparse", FORMAT, "is a safetensors file, but not one that save_sparse wrote (Ticket.load reads tickets)"
     )
     masks: dict[str, Tensor] = {}
     state: dict[str, Tensor] = {}
@@ -164,9 +150,7 @@ def decode(data: bytes) -> tuple[dict[str, Tensor], Masks]:
 
 
 def sizes(
-    masks: Masks,
-    values: Values = "native",
-    dtypes: torch.dtype | Mapping[str, torch.dtype] = torch.float32,
+    masks: Masks, values: Values = "native", dtypes: torch.dtype | Mapping[str, torch.dtype] = torch.float32
 ) -> pandas.DataFrame:
     """What the masked parameters take in each encoding, values included; without file headers and other tensors.
 
@@ -177,8 +161,8 @@ def sizes(
 
     Returns:
         A row per encoding and one for "auto": `bytes`, `x dense` (over all weights in their dtypes) and `x bound` (over
-        surviving values and the entropy of each mask, the least that a code can take which knows no pattern). "dense" is
-        all weights as they are, pruned ones too. NaN where a mask has not the encoding's pattern.
+        surviving values and the entropy of each mask, the least that a code can take which knows no pattern). "dense"
+        is all weights as they are, pruned ones too. NaN where a mask has not the encoding's pattern.
 
     Raises:
         ValueError: there is no such kind of values, or a dtype is missing.
@@ -192,16 +176,12 @@ def totals(layers: pandas.DataFrame) -> pandas.DataFrame:
 
     total = layers[[*ENCODINGS, "auto"]].astype(float).sum(skipna=False)
     dense, bound = total["dense"], float(layers["bound"].sum())
-    table = pandas.DataFrame(
-        {"bytes": total, "x dense": total / dense, "x bound": total / bound}
-    )
+    table = pandas.DataFrame({"bytes": total, "x dense": total / dense, "x bound": total / bound})
     return table.rename_axis("encoding")
 
 
 def layer_sizes(
-    masks: Masks,
-    values: Values = "native",
-    dtypes: torch.dtype | Mapping[str, torch.dtype] = torch.float32,
+    masks: Masks, values: Values = "native", dtypes: torch.dtype | Mapping[str, torch.dtype] = torch.float32
 ) -> pandas.DataFrame:
     """Bytes of each parameter in each encoding, and which one "auto" takes; arguments and errors as of `sizes`.
 
@@ -227,9 +207,7 @@ def layer_sizes(
                 "chosen": chosen,
                 "values": survivors,
                 "bound": survivors + encodings.entropy(mask),
-                **{
-                    n: survivors + code for n, code in codes.items() if code is not None
-                },
+                **{n: survivors + code for n, code in codes.items() if code is not None},
                 "dense": mask.numel() * dtypes[name].itemsize,
                 "auto": survivors + (codes[chosen] or 0),
             }

@@ -43,9 +43,7 @@ def decode(code: bytes) -> np.ndarray:
     count, k = _HEAD.unpack_from(code)
     middle = _HEAD.size + -(-count * k // 8)
     if k > 62 or len(code) < middle:
-        raise ValueError(
-            f"{len(code)} bytes cannot hold {count} remainders of {k} bits"
-        )
+        raise ValueError(f"{len(code)} bytes cannot hold {count} remainders of {k} bits")
     stream = np.frombuffer(code, np.uint8)
     ends = np.flatnonzero(np.unpackbits(stream[middle:]))
     if len(ends) != count:

@@ -21,8 +21,8 @@ _ROWS, _COLUMNS = 32, 64  # a 2:4 matrix of 16 bits is a multiple of these
 class SparseLinear(nn.Module):
     """x W^T + b with W in CSR or BSR, for inference.
 
-    W is a buffer: it gets no gradient, and is none of the `parameters`. It moves with `to`, and goes through `state_dict`
-    and `torch.save`; safetensors, `torch.export` and ONNX cannot hold it.
+    W is a buffer: it gets no gradient, and is none of the `parameters`. It moves with `to`, and goes through
+    `state_dict` and `torch.save`; safetensors, `torch.export` and ONNX cannot hold it.
 
     Args:
         weight: (out, in), in CSR or BSR.
@@ -81,11 +81,7 @@ def csr(weight: Tensor) -> Tensor:
     with quiet():
         found = weight.detach().to_sparse_csr()
         return torch.sparse_csr_tensor(
-            found.crow_indices().int(),
-            found.col_indices().int(),
-            found.values(),
-            found.shape,
-            check_invariants=False,
+            found.crow_indices().int(), found.col_indices().int(), found.values(), found.shape, check_invariants=False
         )
 
 
@@ -96,17 +92,11 @@ def bsr(weight: Tensor, side: int) -> Tensor:
         ValueError: the side does not divide the matrix.
     """
     if any(n % side for n in weight.shape):
-        raise ValueError(
-            f"blocks of {side} x {side} do not divide {tuple(weight.shape)}"
-        )
+        raise ValueError(f"blocks of {side} x {side} do not divide {tuple(weight.shape)}")
     with quiet():
         found = weight.detach().to_sparse_bsr((side, side))
         return torch.sparse_bsr_tensor(
-            found.crow_indices().int(),
-            found.col_indices().int(),
-            found.values(),
-            found.shape,
-            check_invariants=False,
+            found.crow_indices().int(), found.col_indices().int(), found.values(), found.shape, check_invariants=False
         )
 
 
@@ -156,7 +146,6 @@ def quiet() -> Iterator[None]:
     """Without torch's warnings that sparse formats are in beta."""
     with warnings.catch_warnings():
         warnings.filterwarnings(
-            "ignore",
-            message="Sparse .* support is in beta|.*SparseSemiStructuredTensor is in prototype",
+            "ignore", message="Sparse .* support is in beta|.*SparseSemiStructuredTensor is in prototype"
         )
         yield

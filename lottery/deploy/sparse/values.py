@@ -28,10 +28,10 @@ class Stored(NamedTuple):
 def store(tensor: Tensor, mask: Tensor, values: Values = "native") -> Stored:
     """The kept weights of a tensor.
 
-    "native" is exact. "float32" and "bfloat16" round to nearest, to 24 and 8 significant bits: bfloat16 is off by at most
-    2^-8 of each weight. "int8" divides a row, all that one output unit reads, into 254 steps between -m and m, m the
-    largest magnitude that it keeps: off by at most half a step, m / 254. A tensor of fewer than two dimensions is one row.
-    Numbers that would get no smaller stay as they are: integers, and floats of no more bits than asked for.
+    "native" is exact. "float32" and "bfloat16" round to nearest, to 24 and 8 significant bits: bfloat16 is off by at
+    most 2^-8 of each weight. "int8" divides a row, all that one output unit reads, into 254 steps between -m and m, m
+    the largest magnitude that it keeps: off by at most half a step, m / 254. A tensor of fewer than two dimensions is
+    one row. Numbers that would get no smaller stay as they are: integers, and floats of no more bits than asked for.
 
     Args:
         tensor: the weights.
@@ -74,9 +74,7 @@ def restore(stored: Stored, mask: Tensor, dtype: torch.dtype) -> Tensor:
     survivors, scales = stored
     kept = int(mask.sum())
     if survivors.shape != (kept,):
-        raise ValueError(
-            f"{tuple(survivors.shape)} surviving weights for {kept} places"
-        )
+        raise ValueError(f"{tuple(survivors.shape)} surviving weights for {kept} places")
     if scales is not None:
         counts = _counts(mask)
         if scales.shape != counts.shape:
@@ -87,9 +85,7 @@ def restore(stored: Stored, mask: Tensor, dtype: torch.dtype) -> Tensor:
     return whole
 
 
-def size(
-    mask: Tensor, dtype: torch.dtype = torch.float32, values: Values = "native"
-) -> int:
+def size(mask: Tensor, dtype: torch.dtype = torch.float32, values: Values = "native") -> int:
     """Bytes that the kept weights of a tensor of `dtype` take, scales included."""
     kept = int(mask.sum())
     if not shrinks(dtype, values):
@@ -101,11 +97,7 @@ def size(
 
 def shrinks(dtype: torch.dtype, values: Values) -> bool:
     """Whether numbers of a dtype get smaller as `values`."""
-    return (
-        values != "native"
-        and dtype.is_floating_point
-        and getattr(torch, values).itemsize < dtype.itemsize
-    )
+    return values != "native" and dtype.is_floating_point and getattr(torch, values).itemsize < dtype.itemsize
 
 
 def check(values: str) -> None:
@@ -115,9 +107,7 @@ def check(values: str) -> None:
         ValueError: there is none.
     """
     if values not in get_args(Values):
-        raise ValueError(
-            f"values={values!r}; choose from {', '.join(get_args(Values))}"
-        )
+        raise ValueError(f"values={values!r}; choose from {', '.join(get_args(Values))}")
 
 
 def _scales(survivors: Tensor, mask: Tensor) -> Tensor:

@@ -21,8 +21,8 @@ from lottery.pruning.scores.context import NEEDS
 class Gradual:
     """Gradual pruning: the density falls on a polynomial from 1 to `density` while the network trains.
 
-    After t steps, from t0 = start · steps to t1 = end · steps, the density is d + (1 − d) · (1 − (t − t0) / (t1 − t0))^power.
-    Pruned weights stay pruned. A training that is stopped before t1 ends denser than `density`.
+    After t steps, from t0 = start · steps to t1 = end · steps, the density is d + (1 − d) · (1 − (t − t0) / (t1 −
+    t0))^power. Pruned weights stay pruned. A training that is stopped before t1 ends denser than `density`.
 
     Args:
         density: kept / prunable at the end, in (0, 1).
@@ -32,7 +32,8 @@ class Gradual:
         power: of the polynomial: 3 in the paper, 1 for a line.
         score: what a weight is worth: a score of `lottery.scores` that needs no data and nothing from before, such as
             "magnitude" or "lamp", or a function of a `Context`.
-        scope: "layerwise", every layer at the same density, as in the paper; "global", "erk" and the others of `Pruning`.
+        scope: "layerwise", every layer at the same density, as in the paper; "global", "erk" and the others of
+            `Pruning`.
 
     Raises:
         ValueError: an argument is out of range, or the score needs what is not there while a round trains.
@@ -80,9 +81,7 @@ class Gradual:
         """At every interval from the start to the end, and at the end."""
         first, last = self._span(training)
         since = step - first
-        return 0 < since and (
-            step == last or (step < last and since % training.interval(self.every) == 0)
-        )
+        return 0 < since and (step == last or (step < last and since % training.interval(self.every) == 0))
 
     def density_after(self, step: int, training: Training) -> float:
         """The density that the polynomial gives after `step` steps."""
@@ -95,9 +94,7 @@ class Gradual:
         density = self.density_after(moment.step, moment.training)
         if density >= 1:
             return moment.masks
-        context = scores.Context(
-            moment.module, moment.masks, generator=moment.generator
-        )
+        context = scores.Context(moment.module, moment.masks, generator=moment.generator)
         found = scores.compute(self.score, context)
         amounts = Amounts(densities=[density], scope=self.scope)
         following = dict(moment.masks)
@@ -105,9 +102,7 @@ class Gradual:
             masks = [following[name] for name in names]
             count = sum(int(mask.sum()) for mask in masks) - left
             gone = smallest([found[name] for name in names], count, masks)
-            following.update(
-                {n: m & ~g for n, m, g in zip(names, masks, gone, strict=True)}
-            )
+            following.update({n: m & ~g for n, m, g in zip(names, masks, gone, strict=True)})
         return Masks(following)
 
     def _span(self, training: Training) -> tuple[int, int]:

@@ -52,10 +52,7 @@ class Training:
                 " Trainer max_steps=..., or max_epochs=... and data of known length"
             )
         finite = 0 < batches < math.inf
-        return cls(
-            int(steps),
-            math.ceil(batches / trainer.accumulate_grad_batches) if finite else None,
-        )
+        return cls(int(steps), math.ceil(batches / trainer.accumulate_grad_batches) if finite else None)
 
     def interval(self, every: str) -> int:
         """Steps between two moves.
@@ -124,9 +121,7 @@ def check_every(every: str) -> None:
         ValueError: `every` is not a step, or no time at all.
     """
     if Step.parse(every) == Step():
-        raise ValueError(
-            f"every={every!r} is no time at all: write steps ('100it') or epochs ('1ep')"
-        )
+        raise ValueError(f"every={every!r} is no time at all: write steps ('100it') or epochs ('1ep')")
 
 
 def check_share(name: str, value: Any, least: float = 0.0) -> None:
@@ -137,6 +132,4 @@ def check_share(name: str, value: Any, least: float = 0.0) -> None:
     """
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not least < value <= 1:
-        raise ValueError(
-            f"{name}={value!r} is a share of the training: above {least:g}, at most 1"
-        )
+        raise ValueError(f"{name}={value!r} is a share of the training: above {least:g}, at most 1")

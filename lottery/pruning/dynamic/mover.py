@@ -16,14 +16,7 @@ from lottery.pruning.dynamic.moment import Moment, Moving, Training
 from lottery.pruning.dynamic.registry import name_of
 
 
-def begin(
-    moving: Moving,
-    masks: Masks,
-    seed: int,
-    training: Training,
-    *,
-    allow_empty: bool = False,
-) -> Masks:
+def begin(moving: Moving, masks: Masks, seed: int, training: Training, *, allow_empty: bool = False) -> Masks:
     """The masks that a training starts under.
 
     Args:
@@ -67,16 +60,11 @@ class Mover:
         self._gradients: dict[str, Tensor] = {}
         self._last: tuple[int, int] | None = None
 
-    def start(
-        self, module: nn.Module, optimizers: Iterable[Optimizer], training: Training
-    ) -> None:
+    def start(self, module: nn.Module, optimizers: Iterable[Optimizer], training: Training) -> None:
         """The training begins, or goes on."""
         self._module, self._training = module, training
         names = {id(p): name for name, p in parameters_of(module).items()}
-        self._names = [
-            {names[id(p)] for g in optimizer.param_groups for p in g["params"]}
-            for optimizer in optimizers
-        ]
+        self._names = [{names[id(p)] for g in optimizer.param_groups for p in g["params"]} for optimizer in optimizers]
         self._index = {id(optimizer): i for i, optimizer in enumerate(optimizers)}
 
     def keep_gradients(self, masks: Masks) -> None:
@@ -170,6 +158,7 @@ def _check(before: Masks, after: Masks, moving: Moving, allow_empty: bool) -> No
     empty = [n for n, m in after.items() if before[n].any() and not m.any()]
     if empty and not allow_empty:
         raise ValueError(
-            f"moving={name_of(moving)!r} would leave no weight of {', '.join(empty)}, which cuts the network there (layer"
-            " collapse). Use a higher density, another scope, or exclude the layer with Pruning(exclude=[...]), or set its collapse='warn'."
+            f"moving={name_of(moving)!r} would leave no weight of {', '.join(empty)}, which cuts the network there"
+            " (layer collapse). Use a higher density, another scope, or exclude the layer with Pruning(exclude=[...]),"
+            " or set its collapse='warn'."
         )

@@ -17,14 +17,12 @@ from lottery.pruning.dynamic.moment import Moment, Training, check_every, check_
 from lottery.pruning.dynamic.registry import register
 
 
-def drop_and_grow(
-    mask: Tensor, weights: Tensor, worth: Tensor, fraction: float
-) -> Tensor:
+def drop_and_grow(mask: Tensor, weights: Tensor, worth: Tensor, fraction: float) -> Tensor:
     """Drop the kept weights of smallest magnitude and grow as many where `worth` is largest, ties by position.
 
-    Exactly ``round(fraction * kept)`` go and as many come. They come from all positions that are not kept after the drop,
-    as in RigL's equation and code: a weight that was just dropped may be taken again, and then goes on with its value. So
-    a layer that is nearly dense can move too, and one that is dense does not.
+    Exactly ``round(fraction * kept)`` go and as many come. They come from all positions that are not kept after the
+    drop, as in RigL's equation and code: a weight that was just dropped may be taken again, and then goes on with its
+    value. So a layer that is nearly dense can move too, and one that is dense does not.
 
     Args:
         mask: boolean, True = kept.
@@ -68,24 +66,20 @@ class Regrowing(ABC):
         check_share("until", self.until)
 
     def begin(self, masks: Masks, generator: torch.Generator) -> Masks:
-        """Random masks, exactly as many weights in each pool as the scope says; some of the ticket's where there is one."""
+        """Random masks, exactly as many weights in each pool as the scope says; some of the ticket's where there is
+        one.
+        """
         following: dict[str, Tensor] = {}
         amounts = Amounts(densities=[self.density], scope=self.scope)
         for names, left in amounts.pools(masks, 1):
-            draws = [
-                torch.rand(masks[n].shape, generator=generator, dtype=torch.float64)
-                for n in names
-            ]
+            draws = [torch.rand(masks[n].shape, generator=generator, dtype=torch.float64) for n in names]
             kept = smallest(draws, left, [masks[n] for n in names])
             following.update(zip(names, kept, strict=True))
         return Masks({name: following[name] for name in masks})
 
     def due(self, step: int, training: Training) -> bool:
         """At every interval after the first step, before `until`."""
-        return (
-            0 < step < self.until * training.steps
-            and step % training.interval(self.every) == 0
-        )
+        return 0 < step < self.until * training.steps and step % training.interval(self.every) == 0
 
     def fraction_after(self, step: int, training: Training) -> float:
         """The fraction of each layer's kept weights that is dropped after `step` steps."""
@@ -113,7 +107,8 @@ class SET(Regrowing):
 
     Args:
         density: kept / prunable, in (0, 1), from the first step to the last.
-        scope: how it is shared out at the start: "erk", "erdos-renyi" as in the paper, "uniform" and the others of `Pruning`.
+        scope: how it is shared out at the start: "erk", "erdos-renyi" as in the paper, "uniform" and the others of
+            `Pruning`.
         drop: fraction of the kept weights of each layer that a move replaces, in (0, 1).
         every: time between two moves, such as "1ep" or "100it".
         until: share of the training after which nothing moves, above 0, at most 1.
@@ -121,7 +116,8 @@ class SET(Regrowing):
     Raises:
         ValueError: an argument is out of range.
 
-    Source: Mocanu et al., "Scalable training of artificial neural networks with adaptive sparse connectivity inspired by
+    Source: Mocanu et al., "Scalable training of artificial neural networks with adaptive sparse connectivity inspired
+        by
     network science", Nature Communications 2018, algorithm 1. It drops the smallest positive and the largest negative
     weights each for itself; this takes the smallest magnitudes, as comparisons with RigL do.
     """
@@ -132,9 +128,7 @@ class SET(Regrowing):
     needs_gradients: ClassVar[bool] = False
 
     def _worth(self, name: str, moment: Moment) -> Tensor:
-        return torch.rand(
-            moment.masks[name].shape, generator=moment.generator, dtype=torch.float64
-        )
+        return torch.rand(moment.masks[name].shape, generator=moment.generator, dtype=torch.float64)
 
 
 @register("rigl")
@@ -142,8 +136,8 @@ class SET(Regrowing):
 class RigL(Regrowing):
     """RigL: the smallest weights are dropped, others grow where the dense gradient is largest.
 
-    After t steps a fraction drop / 2 · (1 + cos(π t / (until · steps))) of each layer moves. A layer without a gradient, or
-    with one that is not finite, as when a GradScaler finds its scale, stays as it is until the next move.
+    After t steps a fraction drop / 2 · (1 + cos(π t / (until · steps))) of each layer moves. A layer without a
+    gradient, or with one that is not finite, as when a GradScaler finds its scale, stays as it is until the next move.
 
     Args:
         density: kept / prunable, in (0, 1), from the first step to the last.

@@ -1,9 +1,9 @@
 """What each function of torch connects, so that a forward pass shows which value reaches which.
 
-Inside `Connections` a value is 1 where the input reaches it and 0 elsewhere; a gradient is 1 where it reaches the output.
-Functions that sum or move values do so as they are. The others have a rule here: a nonlinearity, a norm or a softmax
-passes each unit on, a maximum is a sum, a product of two activations passes what either carries, a bias begins no path.
-What has no rule is refused, so that no answer is wrong without a word.
+Inside `Connections` a value is 1 where the input reaches it and 0 elsewhere; a gradient is 1 where it reaches the
+output. Functions that sum or move values do so as they are. The others have a rule here: a nonlinearity, a norm or a
+softmax passes each unit on, a maximum is a sum, a product of two activations passes what either carries, a bias begins
+no path. What has no rule is refused, so that no answer is wrong without a word.
 """
 
 from __future__ import annotations
@@ -30,9 +30,7 @@ class Connections(TorchFunctionMode):
         ValueError: a function of the input, or of a masked parameter, that has no rule.
     """
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         given = list(tensors_in((args, kwargs)))
         flows = any(isinstance(t, Flow) for t in given)
@@ -150,7 +148,16 @@ def _embedding(func: Any, x: Any, weight: Any, *args: Any, **kwargs: Any) -> Ten
     return weight.sum(0).expand(*x.shape, -1)  # any token may come
 
 
-def _max_pool(func: Any, x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False, **kwargs: Any) -> Tensor:  # fmt: skip
+def _max_pool(
+    func: Any,
+    x: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    **kwargs: Any,
+) -> Tensor:
     if set(dilation if isinstance(dilation, (tuple, list)) else [dilation]) != {1}:
         raise ValueError(f"{func.__name__} with dilation={dilation}")
     average = getattr(F, func.__name__.replace("max", "avg"))
@@ -188,9 +195,10 @@ def _named(rule: Any, names: str) -> dict[str, Callable[..., Any]]:
 
 
 _MOVES = _words(
-    """reshape view flatten unflatten ravel squeeze unsqueeze permute transpose t T mT swapaxes swapdims movedim moveaxis
-    cat concat concatenate stack hstack vstack chunk split tensor_split unbind getitem select narrow index_select expand
-    expand_as broadcast_to repeat repeat_interleave tile flip roll contiguous clone"""
+    """reshape view flatten unflatten ravel squeeze unsqueeze permute transpose t T mT swapaxes swapdims movedim
+    moveaxis cat concat concatenate stack hstack vstack chunk split tensor_split unbind getitem select narrow
+    index_select expand expand_as broadcast_to repeat repeat_interleave tile flip roll contiguous clone
+    """
 )
 """Functions that put values elsewhere, of activations and of weights."""
 
@@ -212,10 +220,7 @@ _RULES: dict[str, Callable[..., Any]] = {
     **_named(_plus, "add sub radd rsub subtract maximum minimum"),
     **_named(_times, "mul div rmul rdiv rtruediv multiply divide true_divide"),
     **_named(_product, "matmul rmatmul mm bmm mv einsum tensordot"),
-    **_named(
-        _layer,
-        "linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d",
-    ),
+    **_named(_layer, "linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d"),
     **_named(_max_pool, "max_pool1d max_pool2d max_pool3d"),
     **_named(_norm(2, per_channel=True), "batch_norm instance_norm"),
     **_named(_norm(1, per_channel=True), "group_norm"),
@@ -228,9 +233,7 @@ _RULES: dict[str, Callable[..., Any]] = {
     "amax": lambda func, x, *args, **kwargs: x.sum(*args, **kwargs),
     "pad": lambda func, x, pad, mode="constant", value=0: func(x, pad, mode),
     **_named(
-        lambda func, x, size, *_: getattr(F, func.__name__.replace("max", "avg"))(
-            x, size
-        ),
+        lambda func, x, size, *_: getattr(F, func.__name__.replace("max", "avg"))(x, size),
         "adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d",
     ),
 }

@@ -14,14 +14,12 @@ from lottery.pruning.graph.follower import Follower
 from lottery.pruning.graph.labels import FIXED, NOTHING
 
 
-def couple(
-    module: nn.Module, names: Collection[str], example_input: Any
-) -> dict[str, tuple[Tensor, ...]]:
+def couple(module: nn.Module, names: Collection[str], example_input: Any) -> dict[str, tuple[Tensor, ...]]:
     """Labels of the units that each parameter makes and takes; equal labels go together.
 
     A forward pass of one sample runs, and each feature carries a label: a layer gives its output units new ones, sums
-    join labels, and what moves features moves labels. Fixed are units that the network takes or gives back, that a layer
-    outside `names` makes, or that go into a function that is not known here.
+    join labels, and what moves features moves labels. Fixed are units that the network takes or gives back, that a
+    layer outside `names` makes, or that go into a function that is not known here.
 
     Args:
         module: the module, in eval mode and with gradients enabled.
@@ -29,8 +27,8 @@ def couple(
         example_input: what `forward` takes: a tensor, a tuple, or a mapping by name; the first dimension is the batch.
 
     Returns:
-        Parameter name to int64 tensors that broadcast to its shape, first of the units that it makes, then of those that
-        it takes; -1 for fixed ones. Parameters without units are left out.
+        Parameter name to int64 tensors that broadcast to its shape, first of the units that it makes, then of those
+        that it takes; -1 for fixed ones. Parameters without units are left out.
 
     Raises:
         ValueError: forward fails, hides what it computes from torch, or has no unit that may go.
@@ -40,8 +38,8 @@ def couple(
     output = follower.run(module, inputs, named)
     if not any(True for _ in tensors_in(output)):
         raise ValueError(
-            f"{type(module).__name__}.forward gives a {type(output).__name__}, in which no tensor is found: it must give a"
-            " tensor, or tensors in tuples, lists or mappings"
+            f"{type(module).__name__}.forward gives a {type(output).__name__}, in which no tensor is found: it must"
+            " give a tensor, or tensors in tuples, lists or mappings"
         )
     labels = follower.labels
     axes: dict[str, dict[torch.Size, Tensor]] = {}
@@ -58,15 +56,11 @@ def couple(
     for fixed, _ in labels.fixed:
         stays[components[fixed]] = True
     components[stays[components]] = -1
-    found = {
-        name: tuple(components[t.long()] for t in axes[name].values())
-        for name in names
-        if name in axes
-    }
+    found = {name: tuple(components[t.long()] for t in axes[name].values()) for name in names if name in axes}
     if not any((t >= 0).any() for own in found.values() for t in own):
         raise ValueError(
-            f"no channel of {type(module).__name__} can be removed: each is an input or an output, belongs to a layer that"
-            f" is not pruned, or goes into what is not followed: {', '.join(sorted(follower.unknown)) or 'nothing'}."
-            " Choose another structure."
+            f"no channel of {type(module).__name__} can be removed: each is an input or an output, belongs to a layer"
+            " that is not pruned, or goes into what is not followed:"
+            f" {', '.join(sorted(follower.unknown)) or 'nothing'}. Choose another structure."
         )
     return found

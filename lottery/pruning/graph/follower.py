@@ -32,20 +32,13 @@ class Follower(TorchFunctionMode, Labelling):
         unfollowed: name of an owned tensor to the function in which it was lost sight of.
     """
 
-    def __init__(
-        self, module: nn.Module, owned: Mapping[str, Tensor], exact: bool = False
-    ) -> None:
+    def __init__(self, module: nn.Module, owned: Mapping[str, Tensor], exact: bool = False) -> None:
         TorchFunctionMode.__init__(self)
         Labelling.__init__(self, owned, exact, type(module).__name__)
         self.unknown: set[str] = set()
         self.unfollowed: dict[str, str] = {}
 
-    def run(
-        self,
-        module: nn.Module,
-        inputs: Sequence[Any],
-        named: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def run(self, module: nn.Module, inputs: Sequence[Any], named: Mapping[str, Any] | None = None) -> Any:
         """One forward pass; what it takes is fixed, and what it gives.
 
         Raises:
@@ -82,9 +75,7 @@ class Follower(TorchFunctionMode, Labelling):
             if self.of.get(x) is not None:
                 self.labels.fix(self.of[x], reason)
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = _name_of(func)
         given = list(tensors_in((args, kwargs)))

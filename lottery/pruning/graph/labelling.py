@@ -170,9 +170,7 @@ class Labelling:
         # where norms are limited, a column's values need the others
         return not (use.name == "embedding" and limits_norms(use.args, use.kwargs))
 
-    def _taking(
-        self, call: Call, given: Mapping[str, Any], units: int, spatial: int
-    ) -> Call:
+    def _taking(self, call: Call, given: Mapping[str, Any], units: int, spatial: int) -> Call:
         """The call of a linear layer or convolution, with what it takes."""
         x, weight, bias = given["input"], given["weight"], given.get("bias")
         feature = x.ndim - 1 - spatial
@@ -185,11 +183,7 @@ class Labelling:
             each = takes.reshape(groups, 1, -1).expand(-1, units // groups, -1)
             axis = each.reshape(units, -1, *[1] * spatial)
         values = x.detach()
-        low, high = (
-            values.movedim(feature, 0).flatten(1).aminmax(dim=1)
-            if x.ndim > 1
-            else (values, values)
-        )
+        low, high = values.movedim(feature, 0).flatten(1).aminmax(dim=1) if x.ndim > 1 else (values, values)
         transposed = call.column == 1
         return replace(
             call,

@@ -7,10 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-NOTHING, FIXED = (
-    0,
-    1,
-)  # no unit, as zeros and constants; features that come from outside
+NOTHING, FIXED = (0, 1)  # no unit, as zeros and constants; features that come from outside
 
 
 class Labels:

@@ -32,9 +32,10 @@ def effective(module: nn.Module, masks: Masks, example_input: Any) -> Masks:
     """The kept weights that lie on a path from the input to the output of `forward`.
 
     A path is a chain of kept weights; parameters without a mask are dense. The module's own forward is run on the CPU
-    with weights of 0 and 1, and `lottery.pruning.graph.connections` stands in for what is not a sum of inputs. Each value is whether
-    the input reaches it, each gradient whether it reaches the output, so the answer is exact at any depth. A pruned bias
-    or norm weight counts where its unit does; a bias alone begins no path. Every token may be the input of an embedding.
+    with weights of 0 and 1, and `lottery.pruning.graph.connections` stands in for what is not a sum of inputs. Each
+    value is whether the input reaches it, each gradient whether it reaches the output, so the answer is exact at any
+    depth. A pruned bias or norm weight counts where its unit does; a bias alone begins no path. Every token may be the
+    input of an embedding.
 
     Args:
         module: the module; it is afterwards as it was before.
@@ -63,26 +64,15 @@ def effective(module: nn.Module, masks: Masks, example_input: Any) -> Masks:
                 materialize_grads=True,
             )
         except Exception as error:  # as where a part computes its forward once more
-            raise ValueError(
-                f"the paths of {type(module).__name__} cannot be followed back: {error}"
-            ) from error
-    return Masks(
-        {
-            name: (gradient > 0) & masks[name]
-            for name, gradient in zip(masks, gradients, strict=True)
-        }
-    )
+            raise ValueError(f"the paths of {type(module).__name__} cannot be followed back: {error}") from error
+    return Masks({name: (gradient > 0) & masks[name] for name, gradient in zip(masks, gradients, strict=True)})
 
 
 def _dense(module: nn.Module) -> dict[str, Tensor]:
     """Ones for each parameter; of each buffer, where it is not zero: it may say what is connected."""
-    ones = {
-        name: torch.ones(p.shape, dtype=torch.float64, device="cpu")
-        for name, p in parameters_of(module).items()
-    }
+    ones = {name: torch.ones(p.shape, dtype=torch.float64, device="cpu") for name, p in parameters_of(module).items()}
     buffers = {
-        name: _positive(buffer) if buffer.is_floating_point() else buffer
-        for name, buffer in buffers_of(module).items()
+        name: _positive(buffer) if buffer.is_floating_point() else buffer for name, buffer in buffers_of(module).items()
     }
     return {**ones, **{name: buffer.cpu() for name, buffer in buffers.items()}}
 
@@ -93,9 +83,7 @@ def _positive(buffer: Tensor) -> Tensor:
     return buffer.double().abs() if sparse else buffer.ne(0).double()
 
 
-def _outputs(
-    module: nn.Module, values: dict[str, Tensor], example_input: Any
-) -> list[Tensor]:
+def _outputs(module: nn.Module, values: dict[str, Tensor], example_input: Any) -> list[Tensor]:
     inputs, named = arguments(with_tensors(example_input, _ones))
     what = f"the paths of {type(module).__name__} cannot be followed: "
     run: Any = module
@@ -149,7 +137,8 @@ class Connectivity:
         self.masks.check_same(self.effective)
         if not self.effective.nested_in(self.masks):
             raise ValueError(
-                "effective keeps weights that masks does not; give what lottery.pruning.graph.paths.effective found for these masks"
+                "effective keeps weights that masks does not; give what lottery.pruning.graph.paths.effective found for"
+                " these masks"
             )
 
     @property
@@ -199,9 +188,7 @@ class Connectivity:
             ValueError: none does; the message names the sparsest layer.
         """
         if self.connected is False:
-            name, density = min(
-                self.masks.densities().items(), key=lambda item: item[1]
-            )
+            name, density = min(self.masks.densities().items(), key=lambda item: item[1])
             raise ValueError(
                 f"no path is left from input to output (the sparsest layer is {name}, with {100 * density:.3g} % of its"
                 " weights), so nothing can be learnt. Keep more weights, prune in more steps, use another score or"

@@ -20,14 +20,7 @@ from pkgutil import iter_modules
 
 from lottery.foundations.undisturbed import undisturbed
 from lottery.pruning.scores.context import Context
-from lottery.pruning.scores.registry import (
-    Score,
-    available,
-    name_of,
-    needs_of,
-    register,
-    resolve,
-)
+from lottery.pruning.scores.registry import Score, available, name_of, needs_of, register, resolve
 from lottery.pruning.scores.scoring import check_scores, compute
 
 for _family in iter_modules(__path__):

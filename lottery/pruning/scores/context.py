@@ -32,8 +32,8 @@ def supervised_logits(module: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
     """
     if not isinstance(batch, (tuple, list)) or len(batch) != 2:
         raise ValueError(
-            f"a batch is a {type(batch).__name__}, not a pair (input, target). Give Context(loss=...), and logits=... for"
-            " GraSP: functions of (module, batch)."
+            f"a batch is a {type(batch).__name__}, not a pair (input, target). Give Context(loss=...), and logits=..."
+            " for GraSP: functions of (module, batch)."
         )
     x, y = batch
     return module(x), y
@@ -58,7 +58,8 @@ class Context:
         batches: returns fresh batches each time it is called, on the module's device.
         loss: (module, batch) to a scalar, mean over the batch.
         logits: (module, batch) to logits and class targets, for scores that scale the logits.
-        example_input: what the module's `forward` takes: a tensor, a tuple, or a mapping by name; the first dimension is the batch.
+        example_input: what the module's `forward` takes: a tensor, a tuple, or a mapping by name; the first dimension
+            is the batch.
         initial: a state dict of the weights before training.
         accumulated: what the score's own accumulator gathered during training, by parameter; see `movement`.
         generator: the run's own random generator, on the CPU.
@@ -111,14 +112,10 @@ class Context:
             ValueError: there is none, or none is asked for.
         """
         if count < 1:
-            raise ValueError(
-                f"batches={count} is too few to score with: give 1 or more"
-            )
+            raise ValueError(f"batches={count} is too few to score with: give 1 or more")
         none = object()
         batch = none
         for batch in islice(self.batches() if self.batches else (), count):
             yield batch
         if batch is none:
-            raise ValueError(
-                "there is no batch to score with: batches() of the Context gives none"
-            )
+            raise ValueError("there is no batch to score with: batches() of the Context gives none")

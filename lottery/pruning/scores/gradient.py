@@ -21,16 +21,9 @@ def gradients(loss: Tensor, context: Context, graph: bool = False) -> dict[str, 
     """∂loss/∂θ of each prunable parameter, dense; zeros where it plays no part."""
     parameters = context.parameters
     found = torch.autograd.grad(
-        loss,
-        list(parameters.values()),
-        create_graph=graph,
-        allow_unused=True,
-        materialize_grads=True,
+        loss, list(parameters.values()), create_graph=graph, allow_unused=True, materialize_grads=True
     )
-    return {
-        name: g.to_dense() if g.is_sparse else g
-        for name, g in zip(parameters, found, strict=True)
-    }
+    return {name: g.to_dense() if g.is_sparse else g for name, g in zip(parameters, found, strict=True)}
 
 
 def summed(terms: Iterable[dict[str, Tensor]], context: Context) -> dict[str, Tensor]:
@@ -61,10 +54,7 @@ class Snip:
     def __call__(self, context: Context) -> dict[str, Tensor]:
         """The score of each weight; all of them sum to 1."""
         taken = context.take(self.batches)
-        total = summed(
-            (gradients(context.loss(context.module, b), context) for b in taken),
-            context,
-        )
+        total = summed((gradients(context.loss(context.module, b), context) for b in taken), context)
         scores = {n: (w * total[n]).abs() for n, w in context.weights.items()}
         whole = sum(float(score.double().sum()) for score in scores.values())
         return {name: score / (whole or 1.0) for name, score in scores.items()}
@@ -92,13 +82,8 @@ class GraSP:
     def __call__(self, context: Context) -> dict[str, Tensor]:
         """The score of each weight."""
         taken = list(context.take(self.batches))
-        total = summed(
-            (gradients(self._loss(b, context), context) for b in taken), context
-        )
-        total = {
-            name: g.detach() * context.masks[name].to(g.device)
-            for name, g in total.items()
-        }
+        total = summed((gradients(self._loss(b, context), context) for b in taken), context)
+        total = {name: g.detach() * context.masks[name].to(g.device) for name, g in total.items()}
 
         def curvature(batch: Any) -> dict[str, Tensor]:
             own = gradients(self._loss(batch, context), context, graph=True)

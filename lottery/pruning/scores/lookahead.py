@@ -21,16 +21,17 @@ _Norm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
 class Lookahead:
     """|w_jk| · ‖W_{i−1}[k, :]‖ · ‖W_{i+1}[:, j]‖: magnitude seen through the layers before and after.
 
-    j is the output and k the input unit of w; the norms are of all weights into k and of all weights out of j. The first
-    and the last layer have a factor less. Where layers join, as in a residual sum, all of them are neighbours.
+    j is the output and k the input unit of w; the norms are of all weights into k and of all weights out of j. The
+    first and the last layer have a factor less. Where layers join, as in a residual sum, all of them are neighbours.
 
-    The order of layers comes from `torch.fx`: forward must be traceable, every scored parameter the weight of a Linear or
-    Conv layer that it calls, and the features of neighbours must line up, with or without a flatten between.
+    The order of layers comes from `torch.fx`: forward must be traceable, every scored parameter the weight of a Linear
+    or Conv layer that it calls, and the features of neighbours must line up, with or without a flatten between.
 
     Args:
         fold_batchnorm: scale the rows of a layer by γ/√(σ² + ε) of a BatchNorm right after it.
 
-    Source: Park, Lee, Mo & Shin, "Lookahead: A Far-sighted Alternative of Magnitude-based Pruning", ICLR 2020, section 2.
+    Source: Park, Lee, Mo & Shin, "Lookahead: A Far-sighted Alternative of Magnitude-based Pruning", ICLR 2020, section
+        2.
     """
 
     fold_batchnorm: bool = True
@@ -48,10 +49,7 @@ class Lookahead:
                 "lookahead scores the weights of Linear and Conv layers that forward calls, which these are not:"
                 f" {missing}. Exclude them or choose another score."
             )
-        return {
-            name: _score(name, layers).reshape(mask.shape)
-            for name, mask in context.masks.items()
-        }
+        return {name: _score(name, layers).reshape(mask.shape) for name, mask in context.masks.items()}
 
 
 @dataclass
@@ -140,11 +138,7 @@ def _squares(part: nn.Module, norm: _Norm | None) -> Tensor:
     squares = weight.square().flatten(1)
     if norm is not None:
         variance = norm.get_buffer("running_var").double() + norm.eps
-        gamma = (
-            norm.get_parameter("weight").detach()
-            if norm.affine
-            else variance.new_ones(())
-        )
+        gamma = norm.get_parameter("weight").detach() if norm.affine else variance.new_ones(())
         squares = squares * (gamma.double().square() / variance)[:, None]
     groups = getattr(part, "groups", 1)
     return squares.reshape(groups, len(weight) // groups, weight.shape[1], -1)

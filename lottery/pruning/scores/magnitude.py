@@ -1,7 +1,7 @@
 """Scores of the weights alone: magnitude, random, and the criteria of Zhou et al. on initial and final weights.
 
-θ are the weights, θ₀ those before training. Sources: Zhou et al., "Deconstructing Lottery Tickets: Zeros, Signs, and the
-Supermask", NeurIPS 2019, section 2 (mask criteria) and section 5 (signs), and its authors' code.
+θ are the weights, θ₀ those before training. Sources: Zhou et al., "Deconstructing Lottery Tickets: Zeros, Signs, and
+the Supermask", NeurIPS 2019, section 2 (mask criteria) and section 5 (signs), and its authors' code.
 """
 
 from __future__ import annotations

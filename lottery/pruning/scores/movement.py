@@ -29,16 +29,12 @@ class MovementAccumulator:
         {'weight': tensor([[-2.]])}
     """
 
-    def __init__(
-        self, names: Iterable[str], sums: Mapping[str, Tensor] | None = None
-    ) -> None:
+    def __init__(self, names: Iterable[str], sums: Mapping[str, Tensor] | None = None) -> None:
         self.names = list(names)
         self.sums = {name: total.clone() for name, total in (sums or {}).items()}
 
     @torch.no_grad()
-    def update(
-        self, module: nn.Module, optimizer: torch.optim.Optimizer | None = None
-    ) -> None:
+    def update(self, module: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> None:
         """Add this step's −θ ⊙ g; parameters without a gradient add nothing.
 
         Args:
@@ -57,10 +53,7 @@ class MovementAccumulator:
             stepped = optimizer is None or id(parameter) in own
             if stepped and parameter.grad is not None:
                 gradient = parameter.grad
-                total.sub_(
-                    parameter
-                    * (gradient.to_dense() if gradient.is_sparse else gradient)
-                )
+                total.sub_(parameter * (gradient.to_dense() if gradient.is_sparse else gradient))
 
 
 @register("movement", "accumulated")

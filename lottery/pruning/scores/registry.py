@@ -14,11 +14,7 @@ Score = Callable[[Context], Mapping[str, Tensor]]
 T = TypeVar("T", bound=Callable[..., Any])
 
 _scores: Registry[Score] = Registry(
-    argument="score",
-    kind="score",
-    plural="scores",
-    accepts=callable,
-    otherwise="a function of a Context",
+    argument="score", kind="score", plural="scores", accepts=callable, otherwise="a function of a Context"
 )
 _needs: dict[str, tuple[str, ...]] = {}
 
@@ -36,9 +32,7 @@ def register(name: str, *needs: str) -> Callable[[T], T]:
         ValueError: another score has the name, or a need is no optional field of `Context`.
     """
     if unknown := set(needs) - NEEDS.keys():
-        raise ValueError(
-            f"the score {name!r} cannot need {sorted(unknown)}; it can need {', '.join(NEEDS)}"
-        )
+        raise ValueError(f"the score {name!r} cannot need {sorted(unknown)}; it can need {', '.join(NEEDS)}")
 
     def decorate(score: T) -> T:
         _scores.register(name)(score)

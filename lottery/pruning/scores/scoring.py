@@ -14,9 +14,7 @@ from lottery.pruning.scores.context import NEEDS, Context
 from lottery.pruning.scores.registry import Score, name_of, needs_of, resolve
 
 
-def compute(
-    score: str | Mapping[str, Any] | Score, context: Context
-) -> dict[str, Tensor]:
+def compute(score: str | Mapping[str, Any] | Score, context: Context) -> dict[str, Tensor]:
     """Score the prunable weights of a module, which is afterwards as it was before.
 
     Args:
@@ -33,16 +31,12 @@ def compute(
     score = resolve(score)
     for need in needs_of(score):
         if getattr(context, need) is None:
-            raise ValueError(
-                f"the score {name_of(score)!r} needs {NEEDS[need]}: give Context({need}=...)"
-            )
+            raise ValueError(f"the score {name_of(score)!r} needs {NEEDS[need]}: give Context({need}=...)")
     with undisturbed(context.module, context.masks):
         return check_scores(score(context), context.masks, name_of(score))
 
 
-def check_scores(
-    scores: Mapping[str, Tensor], masks: Masks, name: str
-) -> dict[str, Tensor]:
+def check_scores(scores: Mapping[str, Tensor], masks: Masks, name: str) -> dict[str, Tensor]:
     """Make sure that there is a finite score for each surviving weight; returns them in the masks' order, detached.
 
     Args:
@@ -65,23 +59,19 @@ def check_scores(
     for n in there:
         if not isinstance(scores[n], Tensor) or not scores[n].is_floating_point():
             what = getattr(scores[n], "dtype", type(scores[n]).__name__)
-            raise TypeError(
-                f"the score {name!r} gave {what} for {n}; scores are floating tensors"
-            )
+            raise TypeError(f"the score {name!r} gave {what} for {n}; scores are floating tensors")
     wrong += [
         f"{n}: scores of shape {tuple(scores[n].shape)}, weights of shape {tuple(masks[n].shape)}"
         for n in there
         if scores[n].shape != masks[n].shape
     ]
     if wrong:
-        raise ValueError(
-            f"the score {name!r} does not fit the masks:\n  " + "\n  ".join(wrong)
-        )
+        raise ValueError(f"the score {name!r} does not fit the masks:\n  " + "\n  ".join(wrong))
     for n, mask in masks.items():
         count = int((~torch.isfinite(scores[n]).cpu() & mask).sum())
         if count:
             raise ValueError(
-                f"the score {name!r} is NaN or infinite for {count} of the {int(mask.sum())} weights of {n}. Look for NaN"
-                " or very large weights there, or for batches that overflow; or exclude the layer."
+                f"the score {name!r} is NaN or infinite for {count} of the {int(mask.sum())} weights of {n}. Look for"
+                " NaN or very large weights there, or for batches that overflow; or exclude the layer."
             )
     return {n: scores[n].detach() for n in masks}

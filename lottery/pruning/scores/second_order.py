@@ -106,9 +106,7 @@ class OBS:
 
     def __post_init__(self) -> None:
         if self.block < 1 or self.damping <= 0:
-            raise ValueError(
-                f"block={self.block} must be at least 1, and damping={self.damping} greater than 0"
-            )
+            raise ValueError(f"block={self.block} must be at least 1, and damping={self.damping} greater than 0")
 
     def __call__(self, context: Context) -> dict[str, Tensor]:
         """The score of each weight, in double precision."""
@@ -142,9 +140,7 @@ class OBS:
         return diagonal.flatten()[: weight.numel()].reshape(weight.shape)
 
 
-def sample_gradients(
-    batch: Any, context: Context
-) -> Iterator[tuple[int, dict[str, Tensor]]]:
+def sample_gradients(batch: Any, context: Context) -> Iterator[tuple[int, dict[str, Tensor]]]:
     """The gradients of each sample's own loss, some samples at a time: how many, and tensors of shape (n, *shape).
 
     A sample is a position in the first dimension of the batch's tensors. Its loss is that of a batch of one.
@@ -178,17 +174,12 @@ def _together(batch: Any, indices: Tensor, context: Context) -> dict[str, Tensor
 
 
 def _one_by_one(batch: Any, indices: Tensor, context: Context) -> dict[str, Tensor]:
-    found = [
-        gradients(context.loss(context.module, _sample(batch, index)), context)
-        for index in indices
-    ]
+    found = [gradients(context.loss(context.module, _sample(batch, index)), context) for index in indices]
     return {name: torch.stack([g[name] for g in found]) for name in context.masks}
 
 
 def _sample(batch: Any, index: Tensor) -> Any:
-    return apply_to_collection(
-        batch, Tensor, lambda t: t.index_select(0, index.reshape(1).to(t.device))
-    )
+    return apply_to_collection(batch, Tensor, lambda t: t.index_select(0, index.reshape(1).to(t.device)))
 
 
 def _hessian_diagonal(batch: Any, context: Context) -> dict[str, Tensor]:
@@ -216,17 +207,9 @@ def _hessian_diagonal(batch: Any, context: Context) -> dict[str, Tensor]:
     return diagonals
 
 
-def _mean(
-    terms: Iterable[tuple[int, dict[str, Tensor]]], context: Context
-) -> dict[str, Tensor]:
+def _mean(terms: Iterable[tuple[int, dict[str, Tensor]]], context: Context) -> dict[str, Tensor]:
     """The mean of sums over so many samples (or batches) each, over all of them and all ranks."""
     count = ""  # no parameter has this name
-    total = summed(
-        (
-            {**sums, count: next(iter(sums.values())).new_tensor(float(n))}
-            for n, sums in terms
-        ),
-        context,
-    )
+    total = summed(({**sums, count: next(iter(sums.values())).new_tensor(float(n))} for n, sums in terms), context)
     whole = total.pop(count)
     return {name: value / whole for name, value in total.items()}

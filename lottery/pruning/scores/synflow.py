@@ -56,14 +56,10 @@ class SynFlow:
                 f"synflow needs a module whose forward gives a tensor; that of {type(module).__name__} gives a"
                 f" {type(output).__name__}"
             )
-        gradients = torch.autograd.grad(
-            output.sum(), weights, allow_unused=True, materialize_grads=True
-        )
+        gradients = torch.autograd.grad(output.sum(), weights, allow_unused=True, materialize_grads=True)
         return {
             name: (weight * gradient).abs()
-            for name, weight, gradient in zip(
-                context.masks, weights, gradients, strict=True
-            )
+            for name, weight, gradient in zip(context.masks, weights, gradients, strict=True)
         }
 
     def _absolute(self, name: str, tensor: Tensor) -> Tensor:
@@ -77,15 +73,13 @@ class SynFlow:
 def _ones(example: Any) -> Any:
     """Ones in the place of every tensor."""
     if not any(True for _ in tensors_in(example)):
-        raise TypeError(
-            f"synflow needs an input of tensors, but example_input is a {type(example).__name__}"
-        )
+        raise TypeError(f"synflow needs an input of tensors, but example_input is a {type(example).__name__}")
 
     def ones(x: Tensor) -> Tensor:
         if not x.is_floating_point() or not x.ndim:
             raise TypeError(
-                f"synflow needs floating inputs with a batch dimension, to replace by ones; example_input has {x.dtype}. Token"
-                " ids have no ones: score another way."
+                "synflow needs floating inputs with a batch dimension, to replace by ones; example_input has"
+                f" {x.dtype}. Token ids have no ones: score another way."
             )
         return torch.ones_like(x[:1], dtype=torch.float64)
 

@@ -23,7 +23,8 @@ class Wanda:
     """|W_ij| · ‖X_j‖₂: magnitude times the norm of the input that the weight multiplies, over all samples.
 
     Weights are meant to be compared within each output row. For a convolution X_j is all that a kernel entry meets. The
-    paper prunes layer after layer, on inputs that have passed the pruned layers below: to do so, score again after each.
+    paper prunes layer after layer, on inputs that have passed the pruned layers below: to do so, score again after
+    each.
 
     Args:
         batches: how many batches to take.
@@ -41,29 +42,22 @@ class Wanda:
             ValueError: a parameter is not the weight of a linear layer or convolution that forward calls as a module.
         """
         owners = {name: owner_of(context.module, name) for name in context.masks}
-        squares = summed(
-            (_input_squares(owners, b, context) for b in context.take(self.batches)),
-            context,
-        )
+        squares = summed((_input_squares(owners, b, context) for b in context.take(self.batches)), context)
         if missing := [name for name in owners if name not in squares]:
             raise ValueError(
-                f"wanda scores the weights of Linear and Conv layers that forward calls, which these are not: {missing}."
-                " Exclude them or choose another score."
+                "wanda scores the weights of Linear and Conv layers that forward calls, which these are not:"
+                f" {missing}. Exclude them or choose another score."
             )
         return {n: w.abs() * squares[n].sqrt() for n, w in context.weights.items()}
 
 
-def _input_squares(
-    owners: dict[str, nn.Module], batch: Any, context: Context
-) -> dict[str, Tensor]:
+def _input_squares(owners: dict[str, nn.Module], batch: Any, context: Context) -> dict[str, Tensor]:
     """Σ x² over all inputs that each weight multiplies in one batch."""
     calls: list[tuple[str, Tensor]] = []
     with ExitStack() as stack, torch.no_grad():
         for name, layer in owners.items():
             if isinstance(layer, LAYERS) and name.rpartition(".")[2] == "weight":
-                handle = layer.register_forward_pre_hook(
-                    lambda _, inputs, name=name: calls.append((name, inputs[0]))
-                )
+                handle = layer.register_forward_pre_hook(lambda _, inputs, name=name: calls.append((name, inputs[0])))
                 stack.callback(handle.remove)
         context.loss(context.module, batch)
     totals: dict[str, Tensor] = {}

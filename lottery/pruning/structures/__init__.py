@@ -23,14 +23,4 @@ from lottery.pruning.structures.structure import Grouped, Structure
 for _family in iter_modules(__path__):
     import_module(f"{__name__}.{_family.name}")
 
-__all__ = [
-    "Element",
-    "Grouped",
-    "Groups",
-    "Structure",
-    "available",
-    "name_of",
-    "prune_groups",
-    "register",
-    "resolve",
-]
+__all__ = ["Element", "Grouped", "Groups", "Structure", "available", "name_of", "prune_groups", "register", "resolve"]

@@ -22,10 +22,10 @@ from lottery.pruning.structures.structure import Grouped
 class Channel(Grouped):
     """An output unit with everything coupled to it: its row, its columns in the layers that take it, and its partners.
 
-    Channels that are added or multiplied together go together, as do a depthwise convolution's with those that it takes;
-    a flatten gives a channel many columns. What it has in biases and normalisation layers is cut off with it, as nothing
-    takes it any more. The network's inputs and outputs stay, as do the units of layers that are not pruned and units that
-    go into a function that is not known, such as attention.
+    Channels that are added or multiplied together go together, as do a depthwise convolution's with those that it
+    takes; a flatten gives a channel many columns. What it has in biases and normalisation layers is cut off with it, as
+    nothing takes it any more. The network's inputs and outputs stay, as do the units of layers that are not pruned and
+    units that go into a function that is not known, such as attention.
 
     Source: Li et al., "Pruning Filters for Efficient ConvNets", ICLR 2017, section 3 (filters and their feature maps;
     residual partners); Fang et al., "DepGraph: Towards Any Structural Pruning", CVPR 2023 (coupled groups).
@@ -40,9 +40,7 @@ class Channel(Grouped):
 
     needs_example_input: ClassVar[bool] = True
 
-    def groups(
-        self, masks: Masks, module: nn.Module | None = None, example_input: Any = None
-    ) -> Groups:
+    def groups(self, masks: Masks, module: nn.Module | None = None, example_input: Any = None) -> Groups:
         """A group for each channel, numbered by the first row that it has.
 
         Raises:

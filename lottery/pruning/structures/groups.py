@@ -20,9 +20,9 @@ Pool = tuple[Sequence[str], float]
 class Groups:
     """Which groups each weight belongs to.
 
-    A weight that belongs to several, as to an output channel by its row and to an input channel by its column, goes with
-    the first of them that goes. A group may have weights in several parameters. Its home is the first parameter that
-    names it in its first tensor, or else in a later one.
+    A weight that belongs to several, as to an output channel by its row and to an input channel by its column, goes
+    with the first of them that goes. A group may have weights in several parameters. Its home is the first parameter
+    that names it in its first tensor, or else in a later one.
 
     Args:
         ids: parameter name to int64 tensors that broadcast to the parameter's shape, such as (out, 1) for rows and
@@ -47,16 +47,12 @@ class Groups:
     @property
     def count(self) -> int:
         """How many groups there are."""
-        return 1 + max(
-            (int(t.max()) for own in self.ids.values() for t in own), default=-1
-        )
+        return 1 + max((int(t.max()) for own in self.ids.values() for t in own), default=-1)
 
     def homes(self) -> Tensor:
         """The position in `ids` of each group's home, shape (count,)."""
         order = sorted(
-            (depth, position, t)
-            for position, own in enumerate(self.ids.values())
-            for depth, t in enumerate(own)
+            (depth, position, t) for position, own in enumerate(self.ids.values()) for depth, t in enumerate(own)
         )
         homes = torch.full((self.count + 1,), -1)
         for _, position, t in reversed(order):
@@ -71,9 +67,7 @@ def check_reduce(reduce: str) -> None:
         ValueError: there is not.
     """
     if reduce not in get_args(Reduce):
-        raise ValueError(
-            f"reduce={reduce!r}; the ways are {', '.join(map(repr, get_args(Reduce)))}"
-        )
+        raise ValueError(f"reduce={reduce!r}; the ways are {', '.join(map(repr, get_args(Reduce)))}")
 
 
 def prune_groups(
@@ -87,9 +81,9 @@ def prune_groups(
 ) -> Masks:
     """Remove whole groups: exactly ``round(amount * surviving)`` of each pool, those of the smallest score.
 
-    A group survives while one of its weights does, and its score is that of its surviving weights. Ties go to the lowest
-    number. What is counted is groups: groups differ in size, and those that cross share weights, so the fraction of
-    weights that goes is near the amount and not equal to it.
+    A group survives while one of its weights does, and its score is that of its surviving weights. Ties go to the
+    lowest number. What is counted is groups: groups differ in size, and those that cross share weights, so the fraction
+    of weights that goes is near the amount and not equal to it.
 
     Args:
         scores: parameter name to tensor of the parameter's shape; high = keep.
@@ -123,9 +117,7 @@ def prune_groups(
     position = {name: i for i, name in enumerate(groups.ids)}
     gone = torch.zeros(len(worth), dtype=torch.bool)
     for names, amount in pools:
-        here = torch.tensor(
-            [position[n] for n in names if n in position], dtype=torch.int64
-        )
+        here = torch.tensor([position[n] for n in names if n in position], dtype=torch.int64)
         pool = torch.isin(homes, here)
         surviving = int((pool & alive).sum())
         count = round(amount * surviving)
@@ -144,9 +136,7 @@ def prune_groups(
     return Masks(following)
 
 
-def _worth(
-    scores: Mapping[str, Tensor], masks: Masks, groups: Groups, reduce: Reduce
-) -> tuple[Tensor, Tensor]:
+def _worth(scores: Mapping[str, Tensor], masks: Masks, groups: Groups, reduce: Reduce) -> tuple[Tensor, Tensor]:
     """The score of each group, in double precision, and how many of its weights survive."""
     total = torch.zeros(groups.count + 1, dtype=torch.float64)
     sizes = torch.zeros(groups.count + 1, dtype=torch.int64)

@@ -63,12 +63,7 @@ class NofM:
         Raises:
             ValueError: a parameter has no input dimension, or one that m does not divide.
         """
-        return Masks(
-            {
-                name: self._pattern(name, scores[name].detach().cpu(), mask)
-                for name, mask in masks.items()
-            }
-        )
+        return Masks({name: self._pattern(name, scores[name].detach().cpu(), mask) for name, mask in masks.items()})
 
     def _pattern(self, name: str, scores: Tensor, mask: Tensor) -> Tensor:
         if mask.ndim < 2 or mask.shape[1] % self.m:

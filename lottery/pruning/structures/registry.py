@@ -25,8 +25,8 @@ def resolve(structure: str | Mapping[str, Any] | Structure) -> Structure:
     """A structure from its name, from its name and settings, or as it is.
 
     Args:
-        structure: "channel", {"name": "block", "shape": [4, 4]}, "2:4" for {"name": "n:m", "n": 2, "m": 4}, or any object
-            with a `next_masks` like that of `Structure`.
+        structure: "channel", {"name": "block", "shape": [4, 4]}, "2:4" for {"name": "n:m", "n": 2, "m": 4}, or any
+            object with a `next_masks` like that of `Structure`.
 
     Raises:
         ValueError: an unknown name or setting; the message lists what is close, or all.

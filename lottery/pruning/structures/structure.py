@@ -10,13 +10,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from lottery.masks.masks import Masks
-from lottery.pruning.structures.groups import (
-    Groups,
-    Pool,
-    Reduce,
-    check_reduce,
-    prune_groups,
-)
+from lottery.pruning.structures.groups import Groups, Pool, Reduce, check_reduce, prune_groups
 
 
 class Structure(Protocol):
@@ -40,7 +34,8 @@ class Structure(Protocol):
             pools: names of parameters, and the fraction of what survives there that goes.
             allow_empty: a parameter may lose its last weight.
             module: the module, for structures that look at how its layers follow each other.
-            example_input: what the module's `forward` takes: a tensor, a tuple, or a mapping by name; for the same structures.
+            example_input: what the module's `forward` takes: a tensor, a tuple, or a mapping by name; for the same
+                structures.
         """
         ...
 
@@ -73,12 +68,7 @@ class Grouped(ABC):
         check_reduce(self.reduce)
 
     @abstractmethod
-    def groups(
-        self,
-        masks: Masks,
-        module: nn.Module | None = None,
-        example_input: Any = None,
-    ) -> Groups:
+    def groups(self, masks: Masks, module: nn.Module | None = None, example_input: Any = None) -> Groups:
         """Which weights go together."""
 
     def next_masks(
@@ -93,10 +83,5 @@ class Grouped(ABC):
     ) -> Masks:
         """The masks after one pruning, as `prune_groups` does it."""
         return prune_groups(
-            scores,
-            masks,
-            self.groups(masks, module, example_input),
-            pools,
-            reduce=self.reduce,
-            allow_empty=allow_empty,
+            scores, masks, self.groups(masks, module, example_input), pools, reduce=self.reduce, allow_empty=allow_empty
         )

@@ -43,17 +43,13 @@ class Block(Grouped):
             )
         object.__setattr__(self, "shape", shape)
 
-    def groups(
-        self, masks: Masks, module: nn.Module | None = None, example_input: Any = None
-    ) -> Groups:
+    def groups(self, masks: Masks, module: nn.Module | None = None, example_input: Any = None) -> Groups:
         """A group for each tile, row by row.
 
         Raises:
             ValueError: a parameter has fewer than two dimensions.
         """
-        return Groups.consecutive(
-            {name: _tiles(name, mask, *self.shape) for name, mask in masks.items()}
-        )
+        return Groups.consecutive({name: _tiles(name, mask, *self.shape) for name, mask in masks.items()})
 
 
 @register("kernel")
@@ -65,17 +61,13 @@ class Kernel(Grouped):
     2017, section 3.
     """
 
-    def groups(
-        self, masks: Masks, module: nn.Module | None = None, example_input: Any = None
-    ) -> Groups:
+    def groups(self, masks: Masks, module: nn.Module | None = None, example_input: Any = None) -> Groups:
         """A group for each pair, row by row.
 
         Raises:
             ValueError: a parameter has fewer than two dimensions.
         """
-        return Groups.consecutive(
-            {name: _tiles(name, mask, 1, 1) for name, mask in masks.items()}
-        )
+        return Groups.consecutive({name: _tiles(name, mask, 1, 1) for name, mask in masks.items()})
 
 
 def _tiles(name: str, mask: Tensor, rows: int, columns: int) -> Tensor:

@@ -1,7 +1,7 @@
 """Controls: what else might explain that a ticket does well. Functions from a ticket to a ticket.
 
-Each changes one thing about the ticket, its weights or its mask, and keeps the number of weights: what then does as well
-as the ticket shows that this one thing did not matter.
+Each changes one thing about the ticket, its weights or its mask, and keeps the number of weights: what then does as
+well as the ticket shows that this one thing did not matter.
 
     >>> import torch
     >>> from lottery import Masks, Ticket
@@ -25,27 +25,9 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from lottery.studies.controls.magnitude import MagnitudeInit, OneShot
-from lottery.studies.controls.registry import (
-    MATERIALS,
-    Control,
-    available,
-    register,
-    resolve,
-)
-from lottery.studies.controls.sampling import (
-    random,
-    random_erk,
-    random_uniform,
-    shuffle,
-    shuffle_fan_in,
-)
-from lottery.studies.controls.starting import (
-    order,
-    reinit,
-    reinit_signs,
-    shuffle_weights,
-    signs,
-)
+from lottery.studies.controls.registry import MATERIALS, Control, available, register, resolve
+from lottery.studies.controls.sampling import random, random_erk, random_uniform, shuffle, shuffle_fan_in
+from lottery.studies.controls.starting import order, reinit, reinit_signs, shuffle_weights, signs
 from lottery.studies.controls.transfer import Transfer, nearest
 
 for _family in iter_modules(__path__):

@@ -67,8 +67,8 @@ class OneShot:
 class MagnitudeInit:
     """Initial weights pruned by magnitude, before any training: need the mask be learned?
 
-    As `OneShot`, of the weights that round 0 began with, also where the rewind point is later; the weights to start from
-    are the ticket's.
+    As `OneShot`, of the weights that round 0 began with, also where the rewind point is later; the weights to start
+    from are the ticket's.
 
     Args:
         scope: "global" or "layerwise", as of `OneShot`.
@@ -76,7 +76,8 @@ class MagnitudeInit:
     Raises:
         ValueError: there is no such scope.
 
-    Source: "magnitude" at initialization, Frankle et al., "Pruning Neural Networks at Initialization: Why Are We Missing
+    Source: "magnitude" at initialization, Frankle et al., "Pruning Neural Networks at Initialization: Why Are We
+        Missing
     the Mark?", ICLR 2021.
     """
 

@@ -92,9 +92,7 @@ class Control:
         """Name and settings as plain data, which `resolve` takes."""
         return registry.described(self.name, self.function)
 
-    def make(
-        self, ticket: Ticket, seed: int, materials: Mapping[str, Any] | None = None
-    ) -> Ticket:
+    def make(self, ticket: Ticket, seed: int, materials: Mapping[str, Any] | None = None) -> Ticket:
         """The control of a ticket.
 
         Args:
@@ -108,8 +106,7 @@ class Control:
         given = materials or {}
         if missing := sorted(self.needs - given.keys()):
             raise ValueError(
-                f"the control {self.name!r} needs "
-                + "; ".join(f"{name!r}, {MATERIALS[name]}" for name in missing)
+                f"the control {self.name!r} needs " + "; ".join(f"{name!r}, {MATERIALS[name]}" for name in missing)
             )
         made = self.function(ticket, seed, **{n: given[n] for n in self.needs})
         # a user's own function need not say where its ticket came from
@@ -119,9 +116,9 @@ class Control:
 def register(name: str, *, start: Start = "rewind", order: int = 0) -> Callable[[F], F]:
     """Decorator: give a control its name.
 
-    It decorates a function of a ticket and a seed that returns a ticket, or a frozen dataclass with settings that can be
-    called so. What it needs besides are its keyword-only arguments, named as in `MATERIALS`; one that needs an "other"
-    ticket is a dataclass with a `path`.
+    It decorates a function of a ticket and a seed that returns a ticket, or a frozen dataclass with settings that can
+    be called so. What it needs besides are its keyword-only arguments, named as in `MATERIALS`; one that needs an
+    "other" ticket is a dataclass with a `path`.
 
     Args:
         name: what the command line calls it.
@@ -166,8 +163,8 @@ def resolve(control: str | Mapping[str, Any] | Make | Control) -> Control:
             {"name": "transfer", "path": "checkpoints/other", "weights": False}, with any; or a registered function.
 
     Raises:
-        ValueError: an unknown name or setting, a function that is not registered, or no path to another ticket where one
-            is needed.
+        ValueError: an unknown name or setting, a function that is not registered, or no path to another ticket where
+            one is needed.
         TypeError: it is none of these.
 
     Example:
@@ -199,9 +196,7 @@ def _parsed(text: str) -> dict[str, Any]:
     name, _, value = text.partition("=")
     setting = _first_setting(_controls.resolve(name))
     if setting is None:
-        raise ValueError(
-            f"the control {name!r} has no settings: leave out {'=' + value!r}"
-        )
+        raise ValueError(f"the control {name!r} has no settings: leave out {'=' + value!r}")
     return {"name": name, setting.name: value}
 
 

@@ -53,8 +53,7 @@ def shuffle_fan_in(ticket: Ticket, seed: int = 0) -> Ticket:
     Source: as `shuffle`, within units.
     """
     masks = {
-        name: _draw(mask.shape, fan_in(mask), generator(seed, "rows", name))
-        for name, mask in ticket.masks.items()
+        name: _draw(mask.shape, fan_in(mask), generator(seed, "rows", name)) for name, mask in ticket.masks.items()
     }
     return with_masks(ticket, Masks(masks), "shuffle-fan-in", seed)
 
@@ -126,9 +125,7 @@ def random_uniform(ticket: Ticket, seed: int = 0, *, fresh: State) -> Ticket:
     return _random(ticket, counts, "random-uniform", seed, fresh)
 
 
-def _random(
-    ticket: Ticket, counts: Mapping[str, int], control: str, seed: int, fresh: State
-) -> Ticket:
+def _random(ticket: Ticket, counts: Mapping[str, int], control: str, seed: int, fresh: State) -> Ticket:
     check_fresh(ticket, fresh)
     masks = _drawn(ticket.masks, counts, seed)
     return Ticket(masks, fresh, origin(ticket, control, seed))
@@ -142,11 +139,7 @@ def _drawn(masks: Masks, counts: Mapping[str, int], seed: int) -> Masks:
     """Masks of the same shapes with `counts` weights each."""
     return Masks(
         {
-            name: _draw(
-                mask.shape,
-                torch.tensor([counts[name]]),
-                generator(seed, "mask", name),
-            )
+            name: _draw(mask.shape, torch.tensor([counts[name]]), generator(seed, "mask", name))
             for name, mask in masks.items()
         }
     )
@@ -155,16 +148,12 @@ def _drawn(masks: Masks, counts: Mapping[str, int], seed: int) -> Masks:
 def _draw(shape: torch.Size, counts: Tensor, stream: torch.Generator) -> Tensor:
     """A random mask whose weights, cut into as many rows as there are counts, keep so many of each row."""
     rows = len(counts)
-    values = torch.rand(
-        rows, math.prod(shape) // max(1, rows), generator=stream, dtype=torch.float64
-    )
+    values = torch.rand(rows, math.prod(shape) // max(1, rows), generator=stream, dtype=torch.float64)
     order = values.argsort(dim=1, stable=True)
     return (order < counts[:, None]).reshape(shape)
 
 
-def _apportioned(
-    wanted: Mapping[str, float], sizes: Mapping[str, int], total: int
-) -> dict[str, int]:
+def _apportioned(wanted: Mapping[str, float], sizes: Mapping[str, int], total: int) -> dict[str, int]:
     """Whole numbers near `wanted`, none above its size, that sum to `total`: the largest remainders are rounded up."""
     counts = {name: min(sizes[name], math.floor(w)) for name, w in wanted.items()}
     room = [name for name in counts if counts[name] < sizes[name]]

@@ -7,13 +7,7 @@ from dataclasses import replace
 import torch
 
 from lottery.studies.controls.registry import register
-from lottery.studies.controls.states import (
-    State,
-    check_fits,
-    generator,
-    origin,
-    start_weights,
-)
+from lottery.studies.controls.states import State, check_fits, generator, origin, start_weights
 from lottery.tickets.ticket import Ticket, with_values
 
 
@@ -48,8 +42,8 @@ def reinit(ticket: Ticket, seed: int = 0, *, fresh: State) -> Ticket:
 def reinit_signs(ticket: Ticket, seed: int = 0, *, fresh: State) -> Ticket:
     """Fresh magnitudes with the ticket's signs: is it the signs that make the ticket?
 
-    A start weight of zero counts as positive. What is not prunable is the fresh module's. The seed is noted; the draw is
-    that of `fresh`.
+    A start weight of zero counts as positive. What is not prunable is the fresh module's. The seed is noted; the draw
+    is that of `fresh`.
 
     Args:
         ticket: the ticket.
@@ -108,9 +102,7 @@ def shuffle_weights(ticket: Ticket, seed: int = 0) -> Ticket:
     for name, start in start_weights(ticket, "shuffle-weights").items():
         mask = ticket.masks[name]
         survivors = start[mask]
-        order = torch.randperm(
-            len(survivors), generator=generator(seed, "weights", name)
-        )
+        order = torch.randperm(len(survivors), generator=generator(seed, "weights", name))
         values[name] = start.masked_scatter(mask, survivors[order])
     weights = with_values(ticket.weights, ticket.masks, values)
     return Ticket(ticket.masks, weights, origin(ticket, "shuffle-weights", seed))
@@ -134,9 +126,7 @@ def check_fresh(ticket: Ticket, fresh: State) -> None:
     """
     check_fits(ticket, fresh, "fresh weights")
     known = ticket.masks.keys() & ticket.weights.keys()
-    if known and all(
-        torch.equal(fresh[n].cpu(), ticket.weights[n].to(fresh[n].dtype)) for n in known
-    ):
+    if known and all(torch.equal(fresh[n].cpu(), ticket.weights[n].to(fresh[n].dtype)) for n in known):
         raise ValueError(
             "the fresh weights are those that the ticket starts from: initialise the module with another seed"
         )

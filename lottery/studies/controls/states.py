@@ -50,14 +50,9 @@ def check_fits(ticket: Ticket, state: State, what: str) -> None:
             wrong.append(f"{name}: lazy, without a shape yet, in the {what}")
         elif there[name].shape != mine[name].shape:
             shapes = tuple(mine[name].shape), tuple(there[name].shape)
-            wrong.append(
-                f"{name}: {shapes[0]} in the ticket, {shapes[1]} in the {what}"
-            )
+            wrong.append(f"{name}: {shapes[0]} in the ticket, {shapes[1]} in the {what}")
     if wrong:
-        raise ValueError(
-            f"the {what} are of another architecture than the ticket:\n  "
-            + "\n  ".join(sorted(wrong))
-        )
+        raise ValueError(f"the {what} are of another architecture than the ticket:\n  " + "\n  ".join(sorted(wrong)))
 
 
 def start_weights(ticket: Ticket, control: str) -> dict[str, Tensor]:

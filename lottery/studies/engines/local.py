@@ -15,12 +15,7 @@ from typing import Any, NamedTuple
 from lottery.studies.jobs import Ended, Job
 
 # what most cells import; other modules of a recipe are imported by each
-_PRELOADED = [
-    "lottery.studies.cell",
-    "lottery.tasks.data",
-    "lottery.tasks.models",
-    "sklearn.datasets",
-]
+_PRELOADED = ["lottery.studies.cell", "lottery.tasks.data", "lottery.tasks.models", "sklearn.datasets"]
 _GRACE = 5.0  # seconds that trainings have to end by themselves
 
 
@@ -64,10 +59,7 @@ class LocalEngine:
         answers, theirs = self._context.Pipe(duplex=False)
         device = self._least_used()
         process = self._context.Process(
-            target=_perform,
-            args=(job, theirs, device, os.getcwd()),
-            name=job.key,
-            daemon=False,
+            target=_perform, args=(job, theirs, device, os.getcwd()), name=job.key, daemon=False
         )
         process.start()
         theirs.close()

@@ -38,19 +38,11 @@ class RayEngine:
     Source: Moritz et al., "Ray: A Distributed Framework for Emerging AI Applications", OSDI 2018.
     """
 
-    def __init__(
-        self,
-        address: str | None = None,
-        cpus: float = 1.0,
-        gpus: float = 0.0,
-        retries: int = 3,
-    ) -> None:
+    def __init__(self, address: str | None = None, cpus: float = 1.0, gpus: float = 0.0, retries: int = 3) -> None:
         if not cpus > 0:
             raise ValueError(f"cpus={cpus!r} must be more than 0")
         if not gpus >= 0 or (gpus > 1 and gpus != int(gpus)):
-            raise ValueError(
-                f"gpus={gpus!r}; give a fraction up to 1, or a whole number"
-            )
+            raise ValueError(f"gpus={gpus!r}; give a fraction up to 1, or a whole number")
         if retries < 0:
             raise ValueError(f"retries={retries!r} must be 0 or more")
         self.cpus, self.gpus = cpus, gpus
@@ -62,18 +54,13 @@ class RayEngine:
             **({} if gpus else {"CUDA_VISIBLE_DEVICES": ""}),
         }
         self._perform = self._ray.remote(perform_elsewhere).options(
-            num_cpus=cpus,
-            num_gpus=gpus,
-            max_retries=retries,
-            runtime_env={"env_vars": variables},
+            num_cpus=cpus, num_gpus=gpus, max_retries=retries, runtime_env={"env_vars": variables}
         )
         self._jobs: dict[Any, Job] = {}
         if not self.slots:
             found = [node["Resources"] for node in self._nodes()]
             self.close()
-            sizes = ", ".join(
-                f"{n.get('CPU', 0):g} and {n.get('GPU', 0):g}" for n in found
-            )
+            sizes = ", ".join(f"{n.get('CPU', 0):g} and {n.get('GPU', 0):g}" for n in found)
             raise ValueError(
                 f"a cell takes {cpus:g} CPUs and {gpus:g} GPUs, and no node has that many; they have {sizes or 'none'}"
             )
@@ -81,9 +68,7 @@ class RayEngine:
     @property
     def slots(self) -> int:
         """How many cells the nodes that are alive now can train at once."""
-        return sum(
-            cells_on(node["Resources"], self.cpus, self.gpus) for node in self._nodes()
-        )
+        return sum(cells_on(node["Resources"], self.cpus, self.gpus) for node in self._nodes())
 
     def start(self, job: Job) -> None:
         """Hand a cell to the cluster."""
@@ -94,9 +79,7 @@ class RayEngine:
         if not self._jobs:
             return []
         self._ray.wait(list(self._jobs), timeout=seconds)
-        ready, _ = self._ray.wait(
-            list(self._jobs), num_returns=len(self._jobs), timeout=0
-        )
+        ready, _ = self._ray.wait(list(self._jobs), num_returns=len(self._jobs), timeout=0)
         return [Ended(self._jobs.pop(task), self._error(task)) for task in ready]
 
     def close(self) -> None:
@@ -123,29 +106,20 @@ def _connect(address: str | None) -> Any:
     try:
         ray: Any = importlib.import_module("ray")
     except ImportError as error:
-        raise ImportError(
-            "Ray is not installed; get it with: pip install 'lottery-tickets[ray]'"
-        ) from error
+        raise ImportError("Ray is not installed; get it with: pip install 'lottery-tickets[ray]'") from error
     if ray.is_initialized():
-        raise RuntimeError(
-            "this process is connected to a Ray already; call ray.shutdown() first"
-        )
+        raise RuntimeError("this process is connected to a Ray already; call ray.shutdown() first")
     own: dict[str, Any] = {
         "include_dashboard": False,
         "object_store_memory": 100 << 20,  # cells hand nothing over in memory
     }
     try:
-        ray.init(
-            address or "local",
-            log_to_driver=False,
-            logging_level="ERROR",
-            **({} if address else own),
-        )
+        ray.init(address or "local", log_to_driver=False, logging_level="ERROR", **({} if address else own))
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise ConnectionError(
             f"no Ray cluster answers at {address!r}: {error}\n"
-            "Start one with `ray start --head` (if with RAY_AUTH_MODE=token, set that here too), or give no address for a"
-            " Ray of this machine's own."
+            "Start one with `ray start --head` (if with RAY_AUTH_MODE=token, set that here too), or give no address for"
+            " a Ray of this machine's own."
         ) from error
     return ray
 

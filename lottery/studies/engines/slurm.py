@@ -75,11 +75,7 @@ class SlurmEngine:
         folder: str | os.PathLike[str] | None = None,
         cluster: Literal["local"] | None = None,
     ) -> None:
-        for name, value, least in (
-            ("cpus", cpus, 1),
-            ("gpus", gpus, 0),
-            ("slots", slots, 1),
-        ):
+        for name, value, least in (("cpus", cpus, 1), ("gpus", gpus, 0), ("slots", slots, 1)):
             if value < least:
                 raise ValueError(f"{name}={value!r} must be {least} or more")
         if cluster not in (None, "local"):
@@ -88,9 +84,7 @@ class SlurmEngine:
         try:
             self._submitit: Any = importlib.import_module("submitit")
         except ImportError as error:
-            raise ImportError(
-                "submitit is not installed; get it with: pip install 'lottery-tickets[slurm]'"
-            ) from error
+            raise ImportError("submitit is not installed; get it with: pip install 'lottery-tickets[slurm]'") from error
         self.slots = slots
         self._folder = Path(folder or Path(study) / "slurm").absolute()
         self._queue = _Queue() if cluster is None else None
@@ -249,11 +243,7 @@ def _squeue() -> dict[str, str] | None:
     options = "--noheader", "--states=all", f"--user={getpass.getuser()}"
     try:
         answer = subprocess.run(
-            ["squeue", *options, "--format=%i %T"],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=60,
+            ["squeue", *options, "--format=%i %T"], capture_output=True, text=True, check=True, timeout=60
         )
     except (OSError, subprocess.SubprocessError):
         return None

@@ -57,16 +57,10 @@ class Claims:
         if not 0 < margin < float("inf"):
             raise ValueError(f"margin={margin!r} must be more than 0")
         if not 0 < level < 0.5:
-            raise ValueError(
-                f"level={level!r} must be between 0 and 0.5; 0.05 is usual"
-            )
+            raise ValueError(f"level={level!r} must be between 0 and 0.5; 0.05 is usual")
         self.margin, self.level = margin, level
         patterns = (must_beat,) if isinstance(must_beat, str) else must_beat
-        self.must_beat = [
-            name
-            for name in self.controls
-            if any(fnmatch(name, pattern) for pattern in patterns)
-        ]
+        self.must_beat = [name for name in self.controls if any(fnmatch(name, pattern) for pattern in patterns)]
 
     @property
     def rounds(self) -> list[int]:
@@ -146,5 +140,5 @@ class Claims:
         return found
 
     def speed(self) -> pandas.DataFrame:
-        """Steps to reach dense's best validation value, relative to dense; see `lottery.studies.evidence.speed.speed`."""
+        """Steps to reach dense's best validation value, relative to dense: `lottery.studies.evidence.speed.speed`."""
         return speed(self.grid, self.level)

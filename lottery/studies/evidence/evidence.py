@@ -26,21 +26,22 @@ class Evidence(Claims):
     "Shown" is a one-sided paired t test whose p value, corrected by Holm, is at most `level`. So the chance of one or
     more false claims is at most `level` in each of these families: matching, over rounds; below, over rounds; wins over
     the controls that must be beaten, over rounds and these controls together; wins over the other controls likewise;
-    closeness of controls to the ticket, over rounds and all controls. That holds for a study that is read when it is complete:
-    stopping as soon as a claim appears makes false ones likelier.
+    closeness of controls to the ticket, over rounds and all controls. That holds for a study that is read when it is
+    complete: stopping as soon as a claim appears makes false ones likelier.
 
     Args:
         points: one row per finished training: columns arm, seed, round, density, value, step, reached, steps and
-            perhaps budget; `Study.points()` makes them. `value` is measured on test data, at the step of best validation.
-            Seeds missing in one arm are left out where they are missing; see `missing`.
+            perhaps budget; `Study.points()` makes them. `value` is measured on test data, at the step of best
+            validation. Seeds missing in one arm are left out where they are missing; see `missing`.
         margin: how much worse than dense is still as good, in units of the metric. Default for accuracies between 0
-            and 1: 0.01, one percentage point. Papers say "commensurate" or "matching" without one, yet no number of seeds
-            shows a difference to be nothing; a point is about two standard deviations between seeds on small tasks.
+            and 1: 0.01, one percentage point. Papers say "commensurate" or "matching" without one, yet no number of
+            seeds shows a difference to be nothing; a point is about two standard deviations between seeds on small
+            tasks.
         level: chance of a false claim in each family.
         lower_is_better: whether a smaller value is the better one.
         metric: what `value` is.
-        must_beat: glob pattern or patterns of the controls that a winning ticket beats: those of fresh weights or random masks.
-            The others inform.
+        must_beat: glob pattern or patterns of the controls that a winning ticket beats: those of fresh weights or
+            random masks. The others inform.
         planned: the controls that were to be trained. One that must be beaten and was not trained is not beaten.
 
     Raises:
@@ -80,9 +81,7 @@ class Evidence(Claims):
             ValueError: there is no such control.
         """
         if control not in self.controls:
-            raise ValueError(
-                f"no control {control!r} in this study; it has {', '.join(self.controls) or 'none'}"
-            )
+            raise ValueError(f"no control {control!r} in this study; it has {', '.join(self.controls) or 'none'}")
         return against(self, control)
 
     def verdict(self) -> Verdict:

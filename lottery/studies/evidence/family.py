@@ -29,9 +29,7 @@ class Claim:
     next_level: float
 
 
-def family(
-    p: Mapping[str, Array], asked: Mapping[str, np.ndarray], level: float
-) -> dict[str, Claim]:
+def family(p: Mapping[str, Array], asked: Mapping[str, np.ndarray], level: float) -> dict[str, Claim]:
     """Claims by name, with a chance of at most `level` for one or more false ones among all of them.
 
     Args:
@@ -55,8 +53,5 @@ def family(
     shown = adjusted <= level
     left = int(members.sum() - shown.sum())
     return {
-        name: Claim(
-            raw[i], adjusted[i], shown[i], int(members.sum()), level / max(1, left)
-        )
-        for i, name in enumerate(p)
+        name: Claim(raw[i], adjusted[i], shown[i], int(members.sum()), level / max(1, left)) for i, name in enumerate(p)
     }

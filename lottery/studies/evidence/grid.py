@@ -39,8 +39,8 @@ class Grid:
     """One finished training per arm, seed and round.
 
     Args:
-        points: columns arm, seed, round, density, value, step, reached, steps and, where the Trainer's limit in steps is
-            known, `budget`. Dense is the arm "dense" at round 0.
+        points: columns arm, seed, round, density, value, step, reached, steps and, where the Trainer's limit in steps
+            is known, `budget`. Dense is the arm "dense" at round 0.
 
         planned: controls that were to be trained, also where nothing of them is there.
 
@@ -53,9 +53,7 @@ class Grid:
     def __init__(self, points: pandas.DataFrame, planned: Sequence[str] = ()) -> None:
         missing = [name for name in _COLUMNS if name not in points]
         if missing:
-            raise ValueError(
-                f"points lack {missing}; Study.points() has {', '.join(_COLUMNS)}"
-            )
+            raise ValueError(f"points lack {missing}; Study.points() has {', '.join(_COLUMNS)}")
         self.points = points.astype({"arm": str, "seed": int, "round": int})
         self._check_places()
         arms = self.points["arm"].unique()
@@ -111,9 +109,7 @@ class Grid:
         twice = self.points[self.points.duplicated(places)]
         if len(twice):
             arm, seed, round = twice.iloc[0][places]
-            raise ValueError(
-                f"{arm}, seed {seed}, round {round} occurs twice in the points; give each training once"
-            )
+            raise ValueError(f"{arm}, seed {seed}, round {round} occurs twice in the points; give each training once")
         dense = self.points["arm"] == DENSE
         wrong = self.points[dense != (self.points["round"] == 0)]
         if len(wrong):
@@ -122,9 +118,7 @@ class Grid:
                 f"{arm}, seed {seed} has a point in round {round}; round 0 is dense's, and dense has no other"
             )
 
-    def _check_equal(
-        self, arm: str, column: str, tolerance: float = 0.0, to: str = TICKET
-    ) -> None:
+    def _check_equal(self, arm: str, column: str, tolerance: float = 0.0, to: str = TICKET) -> None:
         """What must be equal for a difference to mean what it says."""
         if column not in self.points:
             return
@@ -132,6 +126,7 @@ class Grid:
         wrong = np.argwhere(np.abs(mine - its) > tolerance * its)
         for place, seed in wrong[:1]:
             raise ValueError(
-                f"{arm} has {column} {mine[place, seed]:.6g} in round {self.rounds[place]}, seed {self.seeds[seed]}, where"
-                f" {to} has {its[place, seed]:.6g}: what differs between them would not be the ticket alone; train {arm} anew with the same"
+                f"{arm} has {column} {mine[place, seed]:.6g} in round {self.rounds[place]}, seed {self.seeds[seed]},"
+                f" where {to} has {its[place, seed]:.6g}: what differs between them would not be the ticket alone;"
+                f" train {arm} anew with the same"
             )

@@ -24,15 +24,15 @@ class Outcome:
         first_below: the first round shown to be more than the margin worse than dense.
         first_win: of each control, the first round in which the ticket is shown to be better.
         close: of each control, the rounds in which it is shown to be less than the margin worse than the ticket.
-        round: the round that the words look at: the last winning one, else the last matching, else that with the largest
-            mean gain over dense; None where nothing can be compared.
+        round: the round that the words look at: the last winning one, else the last matching, else that with the
+            largest mean gain over dense; None where nothing can be compared.
         seeds: the most pairs of dense and ticket in any round.
         seeds_needed: how many seeds would show some round to be a winning ticket (to be matching, where no control was
-            trained that must be beaten) with a power of 80 %, if means and spreads stay as they are; `seeds` where it is
-            shown already; None where 50 would not do, or fewer than two seeds leave the spread unknown.
+            trained that must be beaten) with a power of 80 %, if means and spreads stay as they are; `seeds` where it
+            is shown already; None where 50 would not do, or fewer than two seeds leave the spread unknown.
         nearest: the round that `seeds_needed` is for.
-        open: the rounds that are neither shown to match dense nor to be below, with the seeds that would settle each; None
-            as above.
+        open: the rounds that are neither shown to match dense nor to be below, with the seeds that would settle each;
+            None as above.
     """
 
     winning: bool

@@ -23,9 +23,9 @@ class Paired:
 
     Args:
         differences: one difference per seed; NaN where a seed has no pair.
-        rounding: differences that lie within this of each other are the same number; one for all, or one per comparison.
-            Where all are the same, there is no spread to measure them by: the interval is NaN and an exact sign test takes
-            the place of the t test.
+        rounding: differences that lie within this of each other are the same number; one for all, or one per
+            comparison. Where all are the same, there is no spread to measure them by: the interval is NaN and an exact
+            sign test takes the place of the t test.
 
     Example:
         >>> found = Paired(np.array([[0.01, 0.02, 0.03], [0.02, 0.02, 0.02], [0.01, np.nan, np.nan]]))
@@ -118,9 +118,7 @@ def holm(p: ArrayLike) -> Array:
     return found
 
 
-def power(
-    effect: float, spread: float, seeds: int | NDArray[np.int64], level: float
-) -> Array:
+def power(effect: float, spread: float, seeds: int | NDArray[np.int64], level: float) -> Array:
     """The chance that a one-sided t test shows an effect, by the noncentral t distribution.
 
     Args:
@@ -142,9 +140,7 @@ def power(
     return np.asarray(stats.nct.sf(critical, np.subtract(seeds, 1), away))
 
 
-def seeds_for(
-    effect: float, spread: float, level: float, wanted: float = 0.8
-) -> int | None:
+def seeds_for(effect: float, spread: float, level: float, wanted: float = 0.8) -> int | None:
     """The fewest seeds that show an effect with power `wanted`, if mean and spread stay as they are.
 
     Returns:

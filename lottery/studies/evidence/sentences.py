@@ -30,20 +30,19 @@ def headline(claims: Claims, outcome: Outcome) -> str:
     if not matching.any():
         worse = int(claims.below.shown.sum()) or "none"
         return (
-            f"No winning ticket is shown: no round is shown to be {within}, {over}; {worse} of {len(matching)} shown to be"
-            " worse than that."
+            f"No winning ticket is shown: no round is shown to be {within}, {over}; {worse} of {len(matching)} shown to"
+            " be worse than that."
         )
     where = _rounds(claims, matching)
     if not beaten:
         return (
-            f"A matching ticket in {where}: {within}, {over}. Whether it is a winning one needs controls to tell, such as"
-            " reinit."
+            f"A matching ticket in {where}: {within}, {over}. Whether it is a winning one needs controls to tell, such"
+            " as reinit."
         )
-    better = [
-        f"better than {name} in {_rounds(claims, claims.wins[name].shown) or 'no round'}"
-        for name in beaten
-    ]
-    return f"No winning ticket is shown, {over}: {within} in {where}, {listed(better)}, but never all of it in one round."
+    better = [f"better than {name} in {_rounds(claims, claims.wins[name].shown) or 'no round'}" for name in beaten]
+    return (
+        f"No winning ticket is shown, {over}: {within} in {where}, {listed(better)}, but never all of it in one round."
+    )
 
 
 def body(claims: Claims, outcome: Outcome) -> Iterator[str]:
@@ -72,8 +71,9 @@ def _measured(claims: Claims, seeds: int) -> str:
     pairs = "one seed" if seeds == 1 else f"pairs of equal seeds ({seeds})"
     return (
         f"Measured: {claims.metric} at each training's step of best validation, in {pairs}. Matching is no more than"
-        f" {claims.words.size(claims.margin)} worse than dense. Claims are one-sided paired t tests, each kind corrected by Holm"
-        f" over its rounds and controls at {percent(claims.level)}; intervals are {percent(1 - claims.level)}, two-sided."
+        f" {claims.words.size(claims.margin)} worse than dense. Claims are one-sided paired t tests, each kind"
+        f" corrected by Holm over its rounds and controls at {percent(claims.level)}; intervals are"
+        f" {percent(1 - claims.level)}, two-sided."
     )
 
 
@@ -138,8 +138,8 @@ def _speed(claims: Claims, round: int) -> str:
         interval = f" ({row['low']:.2f} to {row['high']:.2f})" if there else ""
         parts.append(f"{arm} {row['ratio']:.2f}{interval}, {of}")
     return (
-        f"Steps to dense's best validation value in round {round}, as a ratio to dense's own, of the seeds that got there:"
-        f" {'; '.join(parts)}."
+        f"Steps to dense's best validation value in round {round}, as a ratio to dense's own, of the seeds that got"
+        f" there: {'; '.join(parts)}."
     )
 
 
@@ -150,8 +150,8 @@ def _wide(claims: Claims) -> Iterator[str]:
     if wide.any():
         widest = claims.words.size(float(np.nanmax(half)))
         yield (
-            f"The interval to dense is wider than the margin to either side in {wide.sum()} of {len(wide)} rounds (by up to"
-            f" {widest}): there neither matching nor its absence is easily shown."
+            f"The interval to dense is wider than the margin to either side in {wide.sum()} of {len(wide)} rounds (by"
+            f" up to {widest}): there neither matching nor its absence is easily shown."
         )
 
 
@@ -165,8 +165,8 @@ def _needed(claims: Claims, outcome: Outcome) -> Iterator[str]:
         return
     yield (
         f"Too few seeds to show {what}, if there is one: about {outcome.seeds_needed} would show"
-        f" {_round(claims, claims.rounds.index(outcome.nearest))} to be it (power 80 %), if means and spreads stay as they are,"
-        f" which {outcome.seeds} seeds tell only roughly."
+        f" {_round(claims, claims.rounds.index(outcome.nearest))} to be it (power 80 %), if means and spreads stay as"
+        f" they are, which {outcome.seeds} seeds tell only roughly."
     )
 
 
@@ -185,11 +185,7 @@ def _open(claims: Claims, outcome: Outcome) -> Iterator[str]:
     if not many:
         yield f"{found}; about {need} seeds would settle it."
         return
-    every = (
-        f"about {max(known)[0]} all of them"
-        if len(known) == len(outcome.open)
-        else f"{MOST_SEEDS} not all of them"
-    )
+    every = f"about {max(known)[0]} all of them" if len(known) == len(outcome.open) else f"{MOST_SEEDS} not all of them"
     yield f"{found}; about {need} seeds would settle {_round(claims, claims.rounds.index(round))}, {every}."
 
 

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 
 def speed(grid: Grid, level: float = 0.05) -> pandas.DataFrame:
-    """Steps until validation first reached the dense run's best value of the same seed, as a ratio to dense's own steps.
+    """Steps until validation first reached the dense run's best value of the same seed, as a ratio to dense's own
+    steps.
 
     Counted from the start of training, so an arm that starts from a rewind point has that point's steps counted too.
 

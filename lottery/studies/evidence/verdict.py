@@ -29,7 +29,5 @@ def verdict_on(claims: Claims) -> Verdict:
     """The verdict on the trainings of a study."""
     outcome = outcome_of(claims)
     return Verdict(
-        **vars(outcome),
-        headline=sentences.headline(claims, outcome),
-        sentences=tuple(sentences.body(claims, outcome)),
+        **vars(outcome), headline=sentences.headline(claims, outcome), sentences=tuple(sentences.body(claims, outcome))
     )

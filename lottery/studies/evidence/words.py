@@ -43,9 +43,7 @@ class Words:
         number = f"{100 * amount:.3g}"
         return f"{number} point{'' if number == '1' else 's'}"
 
-    def change(
-        self, mean: float, low: float = float("nan"), high: float = float("nan")
-    ) -> str:
+    def change(self, mean: float, low: float = float("nan"), high: float = float("nan")) -> str:
         """A difference, with its interval where there is one."""
         factor, form = (100, "+.2f") if self.in_percent else (1, "+.3g")
         numbers = [_true_minus(f"{factor * v:{form}}") for v in (mean, low, high)]

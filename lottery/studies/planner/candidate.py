@@ -38,8 +38,8 @@ class Candidate:
         """The settings for `lottery run` and `lottery study`.
 
         Args:
-            pruning: the recipe's own `lottery.pruning`: a fraction, a list of densities or a mapping. Groups with amounts
-                of their own keep them, so the density ends a little off.
+            pruning: the recipe's own `lottery.pruning`: a fraction, a list of densities or a mapping. Groups with
+                amounts of their own keep them, so the density ends a little off.
 
         Example:
             >>> Candidate(2, 5, 0.5, 0.9).overrides({"scope": "layerwise"})
@@ -53,11 +53,4 @@ class Candidate:
         if mapping:
             key += ".densities" if listed else ".amount"
         rounds, epochs = str(self.rounds), str(self.epochs)
-        return [
-            "--lottery.rounds",
-            rounds,
-            key,
-            value,
-            "--trainer.max_epochs",
-            epochs,
-        ]
+        return ["--lottery.rounds", rounds, key, value, "--trainer.max_epochs", epochs]

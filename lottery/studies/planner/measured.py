@@ -23,8 +23,8 @@ class Measured:
     """What a plan is made from.
 
     Args:
-        curves: validation of the ticket arm over time, means over seeds: columns round (0 is dense), density, epoch (1 is
-            the first), value and spread, the standard deviation over seeds (NaN of one seed).
+        curves: validation of the ticket arm over time, means over seeds: columns round (0 is dense), density, epoch (1
+            is the first), value and spread, the standard deviation over seeds (NaN of one seed).
         seconds_per_epoch: what an epoch of one training takes.
         one_shot: density to the best validation value of a ticket pruned to it in one round; empty where no one-shot
             arm was trained.
@@ -46,9 +46,7 @@ class Measured:
         if missing:
             raise ValueError(f"curves lack {missing}; they have {list(self.curves)}")
         if self.curves["round"].nunique() < 2:
-            raise ValueError(
-                "curves hold no pruned round beside dense; measure at least one round more"
-            )
+            raise ValueError("curves hold no pruned round beside dense; measure at least one round more")
 
     @classmethod
     def of_runs(cls, runs: Sequence[Run], one_shot: Sequence[Run] = ()) -> Measured:
@@ -71,10 +69,7 @@ class Measured:
             )
         histories = [run.history() for run in runs]
         best = "min" if summaries[0]["mode"] == "min" else "max"
-        epochs = [
-            h.dropna(subset=[metric]).groupby(["round", "epoch"], as_index=False)
-            for h in histories
-        ]
+        epochs = [h.dropna(subset=[metric]).groupby(["round", "epoch"], as_index=False) for h in histories]
         rows = pandas.concat([e.agg({"density": "mean", metric: best}) for e in epochs])
         curves = rows.groupby(["round", "epoch"], as_index=False).agg(
             density=("density", "mean"), value=(metric, "mean"), spread=(metric, "std")
@@ -125,15 +120,11 @@ class Measured:
         return _between(densities, values, density) if len(values) else math.nan
 
 
-def _by_density(
-    summaries: Sequence[Mapping[str, Any]], metric: str
-) -> dict[float, float]:
+def _by_density(summaries: Sequence[Mapping[str, Any]], metric: str) -> dict[float, float]:
     """The mean best value at each density, rounded so that seeds agree."""
     found: dict[float, list[float]] = {}
     for summary in summaries:
-        found.setdefault(round(summary["density"], 4), []).append(
-            summary["best"][metric]
-        )
+        found.setdefault(round(summary["density"], 4), []).append(summary["best"][metric])
     return {density: float(np.mean(values)) for density, values in found.items()}
 
 

@@ -43,15 +43,7 @@ class Plan:
         import pandas
 
         rows = [
-            (
-                c.rounds,
-                c.epochs,
-                c.total,
-                c.amount,
-                c.predicted,
-                ", ".join(c.extrapolated),
-            )
-            for c in self.candidates
+            (c.rounds, c.epochs, c.total, c.amount, c.predicted, ", ".join(c.extrapolated)) for c in self.candidates
         ]
         names = ["rounds", "epochs", "total", "amount", "predicted", "extrapolated"]
         return pandas.DataFrame(rows, columns=names)
@@ -68,9 +60,7 @@ class Plan:
         measured = self.measured
         return float(measured.rounds["spread"][measured.rounds_to(self.density)])
 
-    def cost(
-        self, seeds: int = 5, controls: int = 3, compared: int = 6
-    ) -> tuple[int, float]:
+    def cost(self, seeds: int = 5, controls: int = 3, compared: int = 6) -> tuple[int, float]:
         """Epochs and seconds of one process to confirm the best by a study.
 
         Args:
@@ -85,19 +75,14 @@ class Plan:
 
     def sentences(self, seeds: int = 5, controls: int = 3) -> list[str]:
         """What is proposed, on what grounds, and what it would cost to confirm."""
-        return [
-            self._proposal(),
-            *self._unsure(),
-            *self._rounds_or_epochs(),
-            self._confirm(seeds, controls),
-        ]
+        return [self._proposal(), *self._unsure(), *self._rounds_or_epochs(), self._confirm(seeds, controls)]
 
     def _proposal(self) -> str:
         best = self.best
         found = (
             f"{_rounds(best.rounds)} of {best.epochs} epochs after a dense one of as many,"
-            f" {percent(best.amount)} of the weights pruned in each, reach {percent(self.density)} with {best.total} of {self.budget}"
-            " epochs"
+            f" {percent(best.amount)} of the weights pruned in each, reach {percent(self.density)} with {best.total} of"
+            f" {self.budget} epochs"
         )
         if math.isnan(best.predicted):
             return f"{found}: a guess, for nothing measured tells; the most epochs a round were put first."
@@ -111,18 +96,16 @@ class Plan:
         if len(alike := self.alike()) > 1:
             cheapest = alike[0]
             found.append(
-                f"{len(alike)} candidates lie within the seeds' spread of {self.spread:.4f}; the cheapest takes {cheapest.total}"
-                f" epochs ({_rounds(cheapest.rounds)} of {cheapest.epochs})."
+                f"{len(alike)} candidates lie within the seeds' spread of {self.spread:.4f}; the cheapest takes"
+                f" {cheapest.total} epochs ({_rounds(cheapest.rounds)} of {cheapest.epochs})."
             )
         if best.epochs < measured.epochs:
             found.append(
-                f"The masks measured come from rounds of {measured.epochs} epochs: what masks of shorter rounds are worth only a"
-                " new run can show."
+                f"The masks measured come from rounds of {measured.epochs} epochs: what masks of shorter rounds are"
+                " worth only a new run can show."
             )
         if best.extrapolated:
-            found.append(
-                f"Beyond what was measured: {', '.join(best.extrapolated)}; taken to be as at its edge."
-            )
+            found.append(f"Beyond what was measured: {', '.join(best.extrapolated)}; taken to be as at its edge.")
         if not measured.one_shot:
             rounds = measured.rounds_to(self.density)
             found.append(
@@ -144,17 +127,17 @@ class Plan:
         said = (
             f"Saving rounds ({few} of {long} epochs: {fewer:.4f}) is predicted to cost"
             f" {'no more' if agrees else 'more'} than saving epochs ({many} of {short}: {shorter:.4f}),"
-            f" {'as' if agrees else 'unlike what'} is usually expected. Papers differ: one shot finds larger tickets than many"
-            " rounds (Frankle & Carbin 2019, section 2), and rounds can be much shorter if the learning rate falls with them"
-            " (Zimmer et al., ICLR 2023)."
+            f" {'as' if agrees else 'unlike what'} is usually expected. Papers differ: one shot finds larger tickets"
+            " than many rounds (Frankle & Carbin 2019, section 2), and rounds can be much shorter if the learning rate"
+            " falls with them (Zimmer et al., ICLR 2023)."
         )
         return [said]
 
     def _confirm(self, seeds: int, controls: int) -> str:
         epochs, seconds = self.cost(seeds, controls)
         return (
-            f"To confirm it with {seeds} seeds and {controls} controls: {epochs:,} epochs, about {duration(seconds)} in one"
-            f" process: lottery study RECIPE --seeds {seeds} {' '.join(self.best.overrides())} (under"
+            f"To confirm it with {seeds} seeds and {controls} controls: {epochs:,} epochs, about {duration(seconds)} in"
+            f" one process: lottery study RECIPE --seeds {seeds} {' '.join(self.best.overrides())} (under"
             " lottery.pruning.amount where the recipe's pruning is a mapping)."
         )
 
@@ -172,9 +155,9 @@ def plan(measured: Measured, budget: int, density: float) -> Plan:
     """Propose rounds and epochs per round.
 
     Every n rounds of e epochs with (n + 1) e <= budget is tried, each round pruning 1 - density ** (1 / n) of the
-    surviving weights. The prediction is the measured validation value after e epochs at the target density, less what fewer
-    rounds cost: nothing for the number of rounds measured, all that separates it from one-shot for one round, and between
-    them linear in the logarithm of what a round leaves, log(density) / n. Both costs are taken to add up.
+    surviving weights. The prediction is the measured validation value after e epochs at the target density, less what
+    fewer rounds cost: nothing for the number of rounds measured, all that separates it from one-shot for one round, and
+    between them linear in the logarithm of what a round leaves, log(density) / n. Both costs are taken to add up.
 
     Args:
         measured: curves of a study's ticket arm, and its one-shot arm if it has one.
@@ -203,9 +186,7 @@ def plan(measured: Measured, budget: int, density: float) -> Plan:
     many, long = measured.rounds_to(density), measured.epochs
     lowest = float(measured.rounds["density"].min())
     values = {e: measured.value(density, e) for e in range(1, long + 1)}
-    one_shot_there = not measured.one_shot or (
-        min(measured.one_shot) <= density <= max(measured.one_shot)
-    )
+    one_shot_there = not measured.one_shot or (min(measured.one_shot) <= density <= max(measured.one_shot))
     cost_of_one_round = values[long] - measured.value_in_one_round(density)
 
     def candidate(rounds: int, epochs: int) -> Candidate:
@@ -222,11 +203,7 @@ def plan(measured: Measured, budget: int, density: float) -> Plan:
         amount = 1 - density ** (1 / rounds)
         return Candidate(rounds, epochs, amount, predicted, extrapolated)
 
-    found = [
-        candidate(rounds, epochs)
-        for epochs in range(1, budget // 2 + 1)
-        for rounds in range(1, budget // epochs)
-    ]
+    found = [candidate(rounds, epochs) for epochs in range(1, budget // 2 + 1) for rounds in range(1, budget // epochs)]
 
     def rank(candidate: Candidate) -> tuple[float, ...]:
         if math.isnan(candidate.predicted):

@@ -6,12 +6,4 @@ from lottery.tasks.data.in_memory import InMemory, Split, Splits
 from lottery.tasks.data.loader import BatchLoader
 from lottery.tasks.data.mnist1d import MNIST1D
 
-__all__ = [
-    "MNIST1D",
-    "BatchLoader",
-    "Digits",
-    "FashionMNIST",
-    "InMemory",
-    "Split",
-    "Splits",
-]
+__all__ = ["MNIST1D", "BatchLoader", "Digits", "FashionMNIST", "InMemory", "Split", "Splits"]

@@ -43,12 +43,8 @@ class Digits(InMemory):
 
         x, y = load_digits(return_X_y=True)
         everything = np.arange(len(y))
-        train, rest = train_test_split(
-            everything, test_size=0.4, stratify=y, random_state=0
-        )
-        val, test = train_test_split(
-            rest, test_size=0.5, stratify=y[rest], random_state=0
-        )
+        train, rest = train_test_split(everything, test_size=0.4, stratify=y, random_state=0)
+        val, test = train_test_split(rest, test_size=0.5, stratify=y[rest], random_state=0)
         inputs = torch.from_numpy(x / 16).float()
         labels = torch.from_numpy(y).long()
         return Splits(*(Split(inputs[i], labels[i]) for i in (train, val, test)))

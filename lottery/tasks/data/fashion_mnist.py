@@ -22,18 +22,10 @@ MIRRORS = (
 )
 # SHA-256 of the uncompressed files: Debian and the mirrors compress them differently.
 CONTENTS = {
-    "train-images-idx3-ubyte.gz": (
-        "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"
-    ),
-    "train-labels-idx1-ubyte.gz": (
-        "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"
-    ),
-    "t10k-images-idx3-ubyte.gz": (
-        "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"
-    ),
-    "t10k-labels-idx1-ubyte.gz": (
-        "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"
-    ),
+    "train-images-idx3-ubyte.gz": ("c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"),
+    "train-labels-idx1-ubyte.gz": ("bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"),
+    "t10k-images-idx3-ubyte.gz": ("5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"),
+    "t10k-labels-idx1-ubyte.gz": ("0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"),
 }
 TRAINING_IMAGES = 60_000
 SPLIT_SEED = 0
@@ -85,9 +77,7 @@ class FashionMNIST(InMemory):
         train_samples: int | None = None,
     ) -> None:
         if not 1 <= validation < TRAINING_IMAGES:
-            raise ValueError(
-                f"validation must lie in 1..{TRAINING_IMAGES - 1}, but is {validation}."
-            )
+            raise ValueError(f"validation must lie in 1..{TRAINING_IMAGES - 1}, but is {validation}.")
         remaining = TRAINING_IMAGES - validation
         if train_samples is not None and not 1 <= train_samples <= remaining:
             raise ValueError(
@@ -100,9 +90,7 @@ class FashionMNIST(InMemory):
         self.validation = validation
         self.train_samples = train_samples
         self.download = download
-        self.folders = (
-            [DEBIAN_FOLDER, _download_folder()] if root is None else [Path(root)]
-        )
+        self.folders = [DEBIAN_FOLDER, _download_folder()] if root is None else [Path(root)]
         self.save_hyperparameters()
 
     def prepare_data(self) -> None:
@@ -121,11 +109,7 @@ class FashionMNIST(InMemory):
         shuffled = np.random.RandomState(SPLIT_SEED).permutation(len(y))
         val = torch.from_numpy(shuffled[: self.validation])
         train = torch.from_numpy(shuffled[self.validation :][: self.train_samples])
-        return Splits(
-            _scaled(x[train], y[train]),
-            _scaled(x[val], y[val]),
-            _scaled(x_test, y_test),
-        )
+        return Splits(_scaled(x[train], y[train]), _scaled(x[val], y[val]), _scaled(x_test, y_test))
 
 
 def _scaled(images: Tensor, labels: Tensor) -> Split:
@@ -158,9 +142,7 @@ def _find(folders: list[Path]) -> Path | None:
 
 def _how_to_get_the_files(folders: list[Path]) -> str:
     looked_in = "".join(
-        f"  {folder}: lacks "
-        + ", ".join(name for name in CONTENTS if not (folder / name).is_file())
-        + "\n"
+        f"  {folder}: lacks " + ", ".join(name for name in CONTENTS if not (folder / name).is_file()) + "\n"
         for folder in folders
     )
     return (

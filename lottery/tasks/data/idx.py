@@ -25,9 +25,7 @@ def decompress(compressed: bytes, name: str) -> bytes:
     try:
         return gzip.decompress(compressed)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(
-            f"{name} is not a whole gzip file ({error}). Fetch it again."
-        ) from error
+        raise ValueError(f"{name} is not a whole gzip file ({error}). Fetch it again.") from error
 
 
 def parse(content: bytes, name: str) -> Tensor:
@@ -57,10 +55,7 @@ def parse(content: bytes, name: str) -> Tensor:
             f"{content[:4].hex(' ') or 'nothing'}, not with 00 00 08."
         )
     start = 4 + 4 * content[3]
-    shape = [
-        int.from_bytes(content[i : i + 4], "big")
-        for i in range(4, min(start, len(content)), 4)
-    ]
+    shape = [int.from_bytes(content[i : i + 4], "big") for i in range(4, min(start, len(content)), 4)]
     if len(content) != start + prod(shape):
         raise ValueError(
             f"{name} holds {len(content)} bytes, but its header announces an array of "

@@ -57,25 +57,16 @@ class BatchLoader:
     """
 
     def __init__(
-        self,
-        *tensors: Tensor,
-        batch_size: int,
-        shuffle: bool = True,
-        seed: int = 0,
-        drop_last: bool = False,
+        self, *tensors: Tensor, batch_size: int, shuffle: bool = True, seed: int = 0, drop_last: bool = False
     ) -> None:
         if not tensors:
             raise ValueError("BatchLoader needs at least one tensor.")
         lengths = [len(tensor) for tensor in tensors]
         if len(set(lengths)) > 1:
-            raise ValueError(
-                f"BatchLoader needs tensors of one length, but got {lengths}."
-            )
+            raise ValueError(f"BatchLoader needs tensors of one length, but got {lengths}.")
         devices = list(dict.fromkeys(str(tensor.device) for tensor in tensors))
         if len(devices) > 1:
-            raise ValueError(
-                f"BatchLoader needs tensors on one device, but got {devices}."
-            )
+            raise ValueError(f"BatchLoader needs tensors on one device, but got {devices}.")
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, but is {batch_size}.")
         self.tensors = tensors
@@ -142,9 +133,7 @@ class BatchLoader:
         """
         mine = self.state_dict()
         if missing := sorted(mine.keys() - state.keys()):
-            raise ValueError(
-                f"The loader state lacks {missing}; it was not saved by a BatchLoader."
-            )
+            raise ValueError(f"The loader state lacks {missing}; it was not saved by a BatchLoader.")
         for name in ("seed", "samples", "batch_size", "shuffle"):
             if state[name] != mine[name]:
                 raise ValueError(
@@ -153,10 +142,7 @@ class BatchLoader:
                     "or start a new run."
                 )
         if not 0 <= state["position"] <= len(self):
-            raise ValueError(
-                f"The stored position is {state['position']}, but an epoch has "
-                f"{len(self)} batches."
-            )
+            raise ValueError(f"The stored position is {state['position']}, but an epoch has {len(self)} batches.")
         self.round = state["round"]
         self.sampler.epoch = state["epoch"]
         self._pass = None
@@ -184,11 +170,7 @@ class BatchLoader:
         """Place a pass that is about to hand out its first batch."""
         new.round, new.epoch, new.position = self.round, self.sampler.epoch, 0
         stored, self._resume = self._resume, None
-        if (
-            stored is not None
-            and stored["epoch"] == new.epoch
-            and 0 < stored["position"] < len(self)
-        ):
+        if stored is not None and stored["epoch"] == new.epoch and 0 < stored["position"] < len(self):
             new.round, new.position = stored["round"], stored["position"]
         self._pass = new
 

@@ -36,13 +36,9 @@ class MNIST1D(InMemory):
     num_classes = 10
     input_shape = (40,)
 
-    def __init__(
-        self, batch_size: int = 100, seed: int = 0, samples: int = 5000
-    ) -> None:
+    def __init__(self, batch_size: int = 100, seed: int = 0, samples: int = 5000) -> None:
         if samples < 10 or samples % 10:
-            raise ValueError(
-                f"samples must be a positive multiple of 10, but is {samples}."
-            )
+            raise ValueError(f"samples must be a positive multiple of 10, but is {samples}.")
         super().__init__(batch_size, seed)
         self.samples = samples
         self.save_hyperparameters()
@@ -59,8 +55,4 @@ class MNIST1D(InMemory):
         x = torch.from_numpy(np.concatenate([data["x"], data["x_test"]])).float()
         y = torch.from_numpy(np.concatenate([data["y"], data["y_test"]])).long()
         val, test = round(self.samples * 0.7), round(self.samples * 0.8)
-        return Splits(
-            Split(x[:val], y[:val]),
-            Split(x[val:test], y[val:test]),
-            Split(x[test:], y[test:]),
-        )
+        return Splits(Split(x[:val], y[:val]), Split(x[val:test], y[val:test]), Split(x[test:], y[test:]))

@@ -36,9 +36,7 @@ class Classifier(LightningModule, ABC):
     """
 
     def __init__(
-        self,
-        optimizer: OptimizerCallable = torch.optim.Adam,
-        lr_scheduler: LRSchedulerCallable | None = None,
+        self, optimizer: OptimizerCallable = torch.optim.Adam, lr_scheduler: LRSchedulerCallable | None = None
     ) -> None:
         super().__init__()
         self.optimizer = optimizer
@@ -94,9 +92,7 @@ class Classifier(LightningModule, ABC):
         loss, hits = self._loss_and_hits(batch)
         samples = len(batch[1])
         self.log(f"{stage}_loss", loss, batch_size=samples)
-        self.log(
-            f"{stage}_acc", hits / samples, batch_size=samples, prog_bar=stage == "val"
-        )
+        self.log(f"{stage}_acc", hits / samples, batch_size=samples, prog_bar=stage == "val")
 
     def _loss_and_hits(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         x, y = batch

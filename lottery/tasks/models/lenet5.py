@@ -6,18 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lottery.tasks.models.classifier import (
-    Classifier,
-    LRSchedulerCallable,
-    OptimizerCallable,
-)
+from lottery.tasks.models.classifier import Classifier, LRSchedulerCallable, OptimizerCallable
 
 
 class LeNet5(Classifier):
     """LeNet-5 of Caffe, "20-50-800-500": two 5 x 5 convolutions with pooling, two linear layers, 431 080 parameters.
 
-    For pictures of 28 x 28 in grey. Every hidden layer has a ReLU, where Caffe has one only behind the first linear layer.
-    Weights start from Kaiming's normal distribution, biases from zero.
+    For pictures of 28 x 28 in grey. Every hidden layer has a ReLU, where Caffe has one only behind the first linear
+    layer. Weights start from Kaiming's normal distribution, biases from zero.
 
     Args:
         optimizer: Makes the optimizer from the parameters.
@@ -27,14 +23,13 @@ class LeNet5(Classifier):
         >>> LeNet5()(torch.zeros(3, 1, 28, 28)).shape
         torch.Size([3, 10])
 
-    Source: Y. Jia et al., Caffe: Convolutional Architecture for Fast Feature Embedding, 2014, `examples/mnist`; pruned by
+    Source: Y. Jia et al., Caffe: Convolutional Architecture for Fast Feature Embedding, 2014, `examples/mnist`; pruned
+        by
     channels in C. Louizos, K. Ullrich and M. Welling, Bayesian Compression for Deep Learning, NeurIPS 2017, section 5.
     """
 
     def __init__(
-        self,
-        optimizer: OptimizerCallable = torch.optim.Adam,
-        lr_scheduler: LRSchedulerCallable | None = None,
+        self, optimizer: OptimizerCallable = torch.optim.Adam, lr_scheduler: LRSchedulerCallable | None = None
     ) -> None:
         super().__init__(optimizer, lr_scheduler)
         self.save_hyperparameters(ignore=["optimizer", "lr_scheduler"])

@@ -10,11 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lottery.tasks.models.classifier import (
-    Classifier,
-    LRSchedulerCallable,
-    OptimizerCallable,
-)
+from lottery.tasks.models.classifier import Classifier, LRSchedulerCallable, OptimizerCallable
 
 # Standard deviation of a standard normal that is cut off at -2 and 2.
 TRUNCATED_DEVIATION = 0.87962566103423978
@@ -39,9 +35,7 @@ def glorot_normal_(weight: Tensor) -> Tensor:
     """
     outputs, inputs = weight.shape
     deviation = sqrt(2 / (inputs + outputs)) / TRUNCATED_DEVIATION
-    return nn.init.trunc_normal_(
-        weight, std=deviation, a=-2 * deviation, b=2 * deviation
-    )
+    return nn.init.trunc_normal_(weight, std=deviation, a=-2 * deviation, b=2 * deviation)
 
 
 class MLP(Classifier):
@@ -115,8 +109,6 @@ class LeNet300(MLP):
     """
 
     def __init__(
-        self,
-        optimizer: OptimizerCallable = torch.optim.Adam,
-        lr_scheduler: LRSchedulerCallable | None = None,
+        self, optimizer: OptimizerCallable = torch.optim.Adam, lr_scheduler: LRSchedulerCallable | None = None
     ) -> None:
         super().__init__(784, (300, 100), 10, optimizer, lr_scheduler)

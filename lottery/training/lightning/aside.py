@@ -27,9 +27,7 @@ class Aside:
         states: its states.
     """
 
-    def __init__(
-        self, trainer: Any, own_type: type, data: Data, states: States
-    ) -> None:
+    def __init__(self, trainer: Any, own_type: type, data: Data, states: States) -> None:
         self.trainer = trainer
         self._own_type = own_type
         self._data = data
@@ -44,12 +42,11 @@ class Aside:
                     datamodule.setup("test")
                 loop.setup_data()
             except Exception as error:
-                raise ValueError(
-                    f"test_each_round=True, but the test data cannot be loaded: {error}"
-                ) from error
+                raise ValueError(f"test_each_round=True, but the test data cannot be loaded: {error}") from error
             if loop._combined_loader is None:
                 raise ValueError(
-                    f"test_each_round=True, but {type(self.trainer.lightning_module).__name__} has no `test_step`, or no test batches"
+                    f"test_each_round=True, but {type(self.trainer.lightning_module).__name__} has no `test_step`, or"
+                    " no test batches"
                 )
 
     def evaluate(self, stage: Literal["validate", "test"]) -> dict[str, float]:
@@ -74,21 +71,11 @@ class Aside:
     @contextlib.contextmanager
     def _loop_of(self, stage: str) -> Iterator[Any]:
         trainer = self.trainer
-        loop = (
-            trainer.fit_loop.epoch_loop.val_loop
-            if stage == "validate"
-            else trainer.test_loop
-        )
+        loop = trainer.fit_loop.epoch_loop.val_loop if stage == "validate" else trainer.test_loop
         logger = trainer._logger_connector
         loop_before = {
             name: copy.copy(getattr(loop, name))
-            for name in (
-                "_combined_loader",
-                "_data_fetcher",
-                "_max_batches",
-                "_has_run",
-                "_last_val_dl_reload_epoch",
-            )
+            for name in ("_combined_loader", "_data_fetcher", "_max_batches", "_has_run", "_last_val_dl_reload_epoch")
         }
         validation, self._data.validation = self._data.validation, None
         progress, verbose = copy.deepcopy(loop.batch_progress), loop.verbose
@@ -143,6 +130,5 @@ def scalars(metrics: Mapping[str, Any]) -> dict[str, float]:
     return {
         name: float(value)
         for name, value in metrics.items()
-        if isinstance(value, (int, float))
-        or (isinstance(value, Tensor) and value.numel() == 1)
+        if isinstance(value, (int, float)) or (isinstance(value, Tensor) and value.numel() == 1)
     }

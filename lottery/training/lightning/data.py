@@ -9,12 +9,7 @@ import torch
 
 from lottery.foundations import streams
 from lottery.training.lightning.live import SETTINGS, Live, LoaderStates
-from lottery.training.lightning.loaders import (
-    built_loaders,
-    generators_of,
-    iterables_of,
-    set_sampler_epochs,
-)
+from lottery.training.lightning.loaders import built_loaders, generators_of, iterables_of, set_sampler_epochs
 from lottery.training.state import Changes
 
 
@@ -52,9 +47,7 @@ class Data:
     def persistent(self) -> list[str]:
         """The training data loaders, as far as they are made, whose workers live on from epoch to epoch."""
         return [
-            type(loader).__name__
-            for loader in self._train_loaders()
-            if getattr(loader, "persistent_workers", False)
+            type(loader).__name__ for loader in self._train_loaders() if getattr(loader, "persistent_workers", False)
         ]
 
     def capture_validation(self) -> Changes:
@@ -77,9 +70,7 @@ class Data:
     def _restore_loaders(self, state: Mapping[str, Any], counters: bool = True) -> None:
         if counters:
             self._orders.restore(self._train_loaders(), state.get("loaders", {}))
-        for generator, known in zip(
-            self._generators(), state["generators"], strict=False
-        ):
+        for generator, known in zip(self._generators(), state["generators"], strict=False):
             generator.set_state(known)
 
     def seed(self, seed: int) -> None:
@@ -105,11 +96,7 @@ class Data:
         self.origin = None
 
     def make_iterator_again(
-        self,
-        origin: Mapping[str, Any],
-        given: int,
-        states: Any = None,
-        reorder: bool = False,
+        self, origin: Mapping[str, Any], given: int, states: Any = None, reorder: bool = False
     ) -> None:
         """Make an epoch's iterator as it was made first and pass over the batches that it has given.
 
@@ -167,8 +154,8 @@ class Data:
         for already in range(given):
             if next(fetcher, None) is None:
                 raise ValueError(
-                    f"the round was stopped after {given} batches of an epoch, and the data that it is to go on with have"
-                    f" {already}. Go on with the data of the run, or start anew in another dirpath."
+                    f"the round was stopped after {given} batches of an epoch, and the data that it is to go on with"
+                    f" have {already}. Go on with the data of the run, or start anew in another dirpath."
                 )
             after_first = after_first or streams.fingerprint(streams.capture())
         fetcher.fetched -= given  # the epoch loop adds them again
@@ -199,10 +186,10 @@ class Data:
         if self._live is not None:
             self._built = self._live.changes()
 
-    def build_from(
-        self, built: Changes, live: Changes, without: Collection[str]
-    ) -> None:
-        """Have the loaders that are made next made where live objects are as `built` says, which are then as `live` says."""
+    def build_from(self, built: Changes, live: Changes, without: Collection[str]) -> None:
+        """Have the loaders that are made next made where live objects are as `built` says, which are then as `live`
+        says.
+        """
         self._build_from = built, live, without
 
     def after_build(self) -> None:
@@ -220,7 +207,7 @@ class Data:
             self.origin |= {k: now[k] for k in ("generators", "loaders")}
 
     def before_first_batch(self) -> None:
-        """Samplers draw their order when they are first asked, after hooks that may have drawn from the same streams."""
+        """Samplers draw their order when first asked, after hooks that may have drawn from the same streams."""
         if self.origin is not None:
             self.origin["first"] = self.capture_streams()
 
@@ -247,11 +234,5 @@ class Data:
         """States of the loaders, where all have one that counts just the batches handed to the module."""
         loop = self.trainer.fit_loop
         prefetching = loop._data_fetcher is None or loop._data_fetcher.length is None
-        stateful = all(
-            hasattr(loader, "load_state_dict") for loader in self._train_loaders()
-        )
-        return (
-            [loader.state_dict() for loader in self._train_loaders()]
-            if stateful and not prefetching
-            else None
-        )
+        stateful = all(hasattr(loader, "load_state_dict") for loader in self._train_loaders())
+        return [loader.state_dict() for loader in self._train_loaders()] if stateful and not prefetching else None

@@ -103,11 +103,7 @@ def describe(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [describe(v) for v in value]
     if isinstance(value, Tensor):
-        return (
-            value.tolist()
-            if value.numel() < 100
-            else f"tensor of shape {tuple(value.shape)}"
-        )
+        return value.tolist() if value.numel() < 100 else f"tensor of shape {tuple(value.shape)}"
     if isinstance(value, Path):
         return str(value.absolute())
     if isinstance(value, datetime.datetime) and value.time() == datetime.time():
@@ -129,9 +125,7 @@ def _optimizer(optimizer: Optimizer, names: Mapping[int, str]) -> dict[str, Any]
         **describe(optimizer.defaults),
         "groups": [
             {
-                "parameters": [
-                    names.get(id(p), "not of the module") for p in group["params"]
-                ],
+                "parameters": [names.get(id(p), "not of the module") for p in group["params"]],
                 **_own(group, optimizer.defaults),
             }
             for group in optimizer.param_groups
@@ -161,9 +155,7 @@ def _stepped(thing: Any, seen: Any) -> dict[str, Any]:
         return _function(value) if callable(value) else describe(value)
 
     kind = type(thing)
-    hidden = (
-        "_" if isinstance(thing, Optimizer) else ()
-    )  # caches; schedulers hide arguments
+    hidden = "_" if isinstance(thing, Optimizer) else ()  # caches; schedulers hide arguments
     return {
         "name": kind.__name__,
         "module": kind.__module__,
@@ -202,8 +194,7 @@ def _function(value: Any) -> dict[str, Any]:
         "constants": [
             step.argval
             for step in dis.get_instructions(value)
-            if ("CONST" in step.opname or "SMALL_INT" in step.opname)
-            and isinstance(step.argval, (int, float))
+            if ("CONST" in step.opname or "SMALL_INT" in step.opname) and isinstance(step.argval, (int, float))
         ],
         "defaults": describe(value.__defaults__ or ()),
         **_values({**read.globals, **read.nonlocals}),

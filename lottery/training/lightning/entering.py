@@ -46,12 +46,7 @@ class Entering:
         self._folders: dict[int, str] = {}
 
     def begin(
-        self,
-        checkpoint: Mapping[str, Any],
-        *,
-        seed: int | None = None,
-        seconds: float = 0.0,
-        reorder: bool = False,
+        self, checkpoint: Mapping[str, Any], *, seed: int | None = None, seconds: float = 0.0, reorder: bool = False
     ) -> None:
         """Put the fit where `checkpoint` was captured.
 
@@ -60,8 +55,8 @@ class Entering:
             seed: None goes on with the captured random streams: the same round, resumed. A seed starts a new round
                 at the captured point: other random streams, callbacks that name files or count time as at first.
             seconds: time that the rounds so far have taken, for `Trainer(max_time=...)`.
-            reorder: with a seed, inside an epoch: whether the rest of the epoch comes in another order too: the epoch is
-                begun anew in one, and as many batches left out as were given.
+            reorder: with a seed, inside an epoch: whether the rest of the epoch comes in another order too: the epoch
+                is begun anew in one, and as many batches left out as were given.
         """
         resuming = seed is None
         state = dict(checkpoint[STATE])
@@ -85,10 +80,7 @@ class Entering:
         self._enter = (
             []
             if state["position"] == "start"
-            else [
-                lambda: self._undo_start(state["live"], left_out),
-                lambda: self._reload_as(state),
-            ]
+            else [lambda: self._undo_start(state["live"], left_out), lambda: self._reload_as(state)]
         )
         if (built := (state["iterator"] or {}).get("built")) is not None:
             self.data.build_from(built, state["live"], left_out)
@@ -123,22 +115,13 @@ class Entering:
         self.data.drop()
         self.data.validation, live = random["validation"], random["live"]
         self._states.live.restore(live)
-        if (
-            random["iterator"] is not None
-            and batches.current.ready
-            and not batches.is_last_batch
-        ):
-            self.data.make_iterator_again(
-                random["iterator"], 0 if stateful else batches.current.ready
-            )
+        if random["iterator"] is not None and batches.current.ready and not batches.is_last_batch:
+            self.data.make_iterator_again(random["iterator"], 0 if stateful else batches.current.ready)
         else:
             loop.setup_data()
             self.data.is_stale = True
         self.trainer._logger_connector._callback_metrics = dict(metrics)
-        self._enter = [
-            lambda: self._undo_start(live, ()),
-            lambda: self.data.restore_streams(random["now"]),
-        ]
+        self._enter = [lambda: self._undo_start(live, ()), lambda: self.data.restore_streams(random["now"])]
         return epochs.processed > epochs.completed
 
     def enter(self) -> bool:
@@ -155,18 +138,14 @@ class Entering:
         """Give every ModelCheckpoint a folder for a round: its own for round 0, "round-01" and so on below it."""
         for callback in self.trainer.callbacks:
             if is_a(callback, "ModelCheckpoint") and callback.dirpath is not None:
-                base = self._folders.setdefault(
-                    id(callback), str(callback.dirpath).rstrip("/")
-                )
+                base = self._folders.setdefault(id(callback), str(callback.dirpath).rstrip("/"))
                 callback.dirpath = f"{base}/round-{round:02d}" if round else base
 
     def rest_schedulers(self) -> None:
         """Keep the learning rate as it is for this round."""
         self.trainer.strategy.lr_scheduler_configs = []
 
-    def _begin_mid_epoch(
-        self, state: Mapping[str, Any], seed: int | None, reorder: bool
-    ) -> None:
+    def _begin_mid_epoch(self, state: Mapping[str, Any], seed: int | None, reorder: bool) -> None:
         given = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
         if reorder and seed is not None:
             origin = another_origin(state["iterator"], seed)
@@ -176,9 +155,7 @@ class Entering:
         self.trainer.fit_loop.epoch_loop._results.refill(state["results"])
         self.mid_epoch = True
         self._enter.append(
-            (lambda: self.data.restore_streams(state["now"]))
-            if seed is None
-            else (lambda: self.data.seed(seed))
+            (lambda: self.data.restore_streams(state["now"])) if seed is None else (lambda: self.data.seed(seed))
         )
 
     def _undo_start(self, live: Changes, without: Collection[str]) -> None:
@@ -190,16 +167,12 @@ class Entering:
         """Have loaders that are made anew every few epochs be made when they would have been."""
         self.trainer.fit_loop._last_train_dl_reload_epoch = state["reloaded"]
 
-    def _restore(
-        self, checkpoint: Mapping[str, Any], left_out: Collection[str]
-    ) -> None:
+    def _restore(self, checkpoint: Mapping[str, Any], left_out: Collection[str]) -> None:
         state = checkpoint[STATE]
         self._states.live.restore(state["live"], without=left_out)
         self.file_under(self._states.round)
         callbacks = {
-            key: value
-            for key, value in checkpoint.get("callbacks", {}).items()
-            if key not in {*left_out, STATE_KEY}
+            key: value for key, value in checkpoint.get("callbacks", {}).items() if key not in {*left_out, STATE_KEY}
         }
         connector = self.trainer._checkpoint_connector
         connector._loaded_checkpoint = {**checkpoint, "callbacks": callbacks}
@@ -207,9 +180,7 @@ class Entering:
         connector.restore_model()
         connector.restore_callbacks()
         connector.restore_training_state()
-        for optimizer, saved in zip(
-            self.trainer.optimizers, checkpoint["optimizer_states"], strict=True
-        ):
+        for optimizer, saved in zip(self.trainer.optimizers, checkpoint["optimizer_states"], strict=True):
             restore_precision(optimizer, saved)
         connector._loaded_checkpoint = {}
         # what checkpoints hold may be renamed, thinned or averaged
@@ -220,11 +191,7 @@ class Entering:
             parameter.grad = None if gradient is None else gradient.to(parameter.device)
         self.trainer.fit_loop._combined_loader_states_to_load = []
         for loop in all_loops(self.trainer.fit_loop):
-            for flag in (
-                "_restarting",
-                "_loaded_from_state_dict",
-                "_resuming_from_checkpoint",
-            ):
+            for flag in ("_restarting", "_loaded_from_state_dict", "_resuming_from_checkpoint"):
                 if hasattr(loop, flag):
                     setattr(loop, flag, False)
 

@@ -9,13 +9,7 @@ from lottery.training.lightning.data import Data
 from lottery.training.lightning.driver import Driver
 from lottery.training.lightning.entering import Entering
 from lottery.training.lightning.kinds import is_a
-from lottery.training.lightning.loops import (
-    Checkpoints,
-    EpochLoop,
-    FitLoop,
-    Results,
-    ValidationLoop,
-)
+from lottery.training.lightning.loops import Checkpoints, EpochLoop, FitLoop, Results, ValidationLoop
 from lottery.training.lightning.reading import Reading
 from lottery.training.lightning.scoring import Scoring
 from lottery.training.lightning.states import States
@@ -44,9 +38,7 @@ class Fit(Reading):
     def __init__(self, trainer: Any, callback: Any, own_type: type) -> None:
         name = type(trainer.strategy).__name__
         if name in _UNSUPPORTED:
-            raise ValueError(
-                f"LotteryTicket needs whole parameters on every device; {name} shards them. Use 'ddp'."
-            )
+            raise ValueError(f"LotteryTicket needs whole parameters on every device; {name} shards them. Use 'ddp'.")
         several = [c for c in trainer.callbacks if is_a(c, "LotteryTicket")]
         if len(several) > 1:
             raise ValueError(
@@ -54,8 +46,8 @@ class Fit(Reading):
             )
         if any(is_a(c, "ModelPruning") for c in trainer.callbacks):
             raise ValueError(
-                "Lightning's ModelPruning replaces the module's parameters by masked ones, which LotteryTicket prunes itself."
-                " Leave one of the two callbacks out."
+                "Lightning's ModelPruning replaces the module's parameters by masked ones, which LotteryTicket prunes"
+                " itself. Leave one of the two callbacks out."
             )
         super().__init__(trainer)
         self.data = Data(trainer)
@@ -111,8 +103,9 @@ class Fit(Reading):
         return self._not_yet_named(self.states.not_stored())
 
     def lost_orders(self) -> list[str]:
-        """Data sets that are iterated and draw from torch's global stream as they go: in an epoch that is made again, they
-        do not know what training has drawn in between. Only once."""
+        """Data sets that are iterated and draw from torch's global stream as they go: in an epoch that is made again,
+        they do not know what training has drawn in between. Only once.
+        """
         return self._not_yet_named(self.data.lost_orders)
 
     def _not_yet_named(self, found: list[str]) -> list[str]:

@@ -28,42 +28,25 @@ def _is_own(kind: type, hook: str) -> bool:
     if home is None:
         return False
     package = home.__module__.partition(".")[0]
-    return (
-        package not in ("lightning", "pytorch_lightning", "lottery")
-        or home.__name__ in _WRITING
-    )
+    return package not in ("lightning", "pytorch_lightning", "lottery") or home.__name__ in _WRITING
 
 
-def checked_saves(
-    trainer: Any, check: Callable[[Mapping[str, Any]], None]
-) -> AbstractContextManager[None]:
+def checked_saves(trainer: Any, check: Callable[[Mapping[str, Any]], None]) -> AbstractContextManager[None]:
     """Have `check` see every checkpoint that the Trainer is about to write, and stop it by raising."""
-    return _before(
-        trainer.strategy,
-        "save_checkpoint",
-        lambda checkpoint, *_, **__: check(checkpoint),
-    )
+    return _before(trainer.strategy, "save_checkpoint", lambda checkpoint, *_, **__: check(checkpoint))
 
 
-def before_checkpoints(
-    trainer: Any, action: Callable[[], None]
-) -> AbstractContextManager[None]:
+def before_checkpoints(trainer: Any, action: Callable[[], None]) -> AbstractContextManager[None]:
     """Have `action` called before the state of anything is taken into a checkpoint."""
-    return _before(
-        trainer._checkpoint_connector, "dump_checkpoint", lambda *_, **__: action()
-    )
+    return _before(trainer._checkpoint_connector, "dump_checkpoint", lambda *_, **__: action())
 
 
-def before_validations(
-    trainer: Any, action: Callable[[], None]
-) -> AbstractContextManager[None]:
+def before_validations(trainer: Any, action: Callable[[], None]) -> AbstractContextManager[None]:
     """Have `action` called before each validation of a training, and before any callback knows of it."""
     return _before(trainer.fit_loop.epoch_loop.val_loop, "run", action)
 
 
-def before_clipping(
-    trainer: Any, action: Callable[[], None]
-) -> AbstractContextManager[None]:
+def before_clipping(trainer: Any, action: Callable[[], None]) -> AbstractContextManager[None]:
     """Have `action` called where gradients are about to be clipped, after every hook that may have written them."""
     manual = not trainer.lightning_module.automatic_optimization
     own = overridden(trainer, ["configure_gradient_clipping"])

@@ -1,4 +1,4 @@
-"""What a thing of Lightning is, told by class names: the same classes exist in `pytorch_lightning` and in `lightning`."""
+"""What a thing of Lightning is, told by class names: the same are in `pytorch_lightning` and in `lightning`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,7 @@ from typing import Any
 def is_a(callback: Any, *names: str) -> bool:
     """Recognise a callback by class name: the same class exists in `pytorch_lightning` and in `lightning`."""
     homes = ("lightning", "pytorch_lightning", "lottery")
-    return any(
-        base.__name__ in names and base.__module__.partition(".")[0] in homes
-        for base in type(callback).__mro__
-    )
+    return any(base.__name__ in names and base.__module__.partition(".")[0] in homes for base in type(callback).__mro__)
 
 
 def silent_logger(trainer: Any) -> Any:
@@ -28,11 +25,7 @@ def combined_loader_type(trainer: Any) -> Any:
 
 def _module(trainer: Any, name: str) -> Any:
     """A module of the Lightning that a Trainer is of; subclasses of it may be called Trainer too."""
-    home = next(
-        base.__module__
-        for base in reversed(type(trainer).__mro__)
-        if base.__name__ == "Trainer"
-    )
+    home = next(base.__module__ for base in reversed(type(trainer).__mro__) if base.__name__ == "Trainer")
     return importlib.import_module(f"{home.rpartition('.trainer.')[0]}.{name}")
 
 

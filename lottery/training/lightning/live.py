@@ -1,4 +1,4 @@
-"""What training changes outside of Lightning's checkpoints: attributes, modes, samplers, parameter groups, the Trainer."""
+"""What training changes outside of checkpoints: attributes, modes, samplers, parameter groups, the Trainer."""
 
 from __future__ import annotations
 
@@ -14,14 +14,7 @@ from torch.optim import Optimizer
 from lottery.foundations import streams
 from lottery.training.lightning.kinds import bare_module, is_a
 from lottery.training.lightning.loaders import generators_of
-from lottery.training.state import (
-    Changes,
-    Objects,
-    Root,
-    Snapshot,
-    is_generator,
-    reseed,
-)
+from lottery.training.state import Changes, Objects, Root, Snapshot, is_generator, reseed
 
 _TRAINER = (
     "accumulate_grad_batches",
@@ -57,9 +50,7 @@ class Live:
         beforehand: what `look` gave before and after what Lightning did before the rounds, and is not of how they were.
     """
 
-    def __init__(
-        self, trainer: Any, beforehand: Sequence[tuple[Objects, Objects]] = ()
-    ) -> None:
+    def __init__(self, trainer: Any, beforehand: Sequence[tuple[Objects, Objects]] = ()) -> None:
         self._trainer = trainer
         self.objects = look(trainer)
         for before, after in reversed(beforehand):
@@ -82,8 +73,9 @@ class Live:
         self._wrap()
 
     def enter(self, changes: Changes, without: Collection[str] = ()) -> None:
-        """Undo what the hooks of a training's start have done, in a training that goes on: all is as `changes` has it, but
-        for what is called as one of `without`, which stays as it is."""
+        """Undo what the hooks of a training's start have done, in a training that goes on: all is as `changes` has it,
+        but for what is called as one of `without`, which stays as it is.
+        """
         self.objects.restore(changes, without)
         self._wrap()
 
@@ -183,10 +175,7 @@ def _roots(trainer: Any) -> Iterator[tuple[str, Root]]:
     fit_loop = trainer.fit_loop
     yield "fit_loop", Root(fit_loop, only=("max_epochs", "min_epochs"))
     yield "epoch_loop", Root(fit_loop.epoch_loop, only=("max_steps", "min_steps"))
-    for loop, kind in (
-        (fit_loop, "train_dataloaders"),
-        (fit_loop.epoch_loop.val_loop, "val_dataloaders"),
-    ):
+    for loop, kind in ((fit_loop, "train_dataloaders"), (fit_loop.epoch_loop.val_loop, "val_dataloaders")):
         given = loop._data_source.instance
         if not any(given is known for known in (None, module, trainer.datamodule)):
             loaders = getattr(given, "flattened", given)

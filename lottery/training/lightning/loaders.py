@@ -16,11 +16,7 @@ def generators_of(loaders: list[Any]) -> list[torch.Generator]:
     found: dict[int, torch.Generator] = {}
     for loader in loaders:
         batch_sampler = getattr(loader, "batch_sampler", None)
-        for owner in (
-            loader,
-            getattr(loader, "sampler", None),
-            getattr(batch_sampler, "sampler", None),
-        ):
+        for owner in (loader, getattr(loader, "sampler", None), getattr(batch_sampler, "sampler", None)):
             generator = getattr(owner, "generator", None)
             if isinstance(generator, torch.Generator):
                 found[id(generator)] = generator
@@ -32,8 +28,7 @@ def iterables_of(loaders: list[Any]) -> list[str]:
     return [
         type(loader.dataset).__name__
         for loader in loaders
-        if isinstance(getattr(loader, "dataset", None), IterableDataset)
-        and not getattr(loader, "num_workers", 0)
+        if isinstance(getattr(loader, "dataset", None), IterableDataset) and not getattr(loader, "num_workers", 0)
     ]
 
 

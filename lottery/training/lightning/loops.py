@@ -68,9 +68,7 @@ class FitLoop:
         super().on_advance_end()  # type: ignore[misc]
         for key in completed:  # the next to log it makes an entry of its own
             del loop.epoch_loop._results[key]
-        stopping = self.lottery.reached_its_end() or (
-            loop.trainer.should_stop and loop._can_stop_early
-        )
+        stopping = self.lottery.reached_its_end() or (loop.trainer.should_stop and loop._can_stop_early)
         self.lottery.driver.at_boundary("end" if stopping else "epoch")
 
 
@@ -86,16 +84,12 @@ class EpochLoop:
     def on_run_start(self, data_fetcher: Any) -> None:
         loop: Any = self
         if self.lottery.entering.mid_epoch:
-            loop._restarting = (
-                True  # the iterator is there: Lightning must not make another
-            )
+            loop._restarting = True  # the iterator is there: Lightning must not make another
             super().on_run_start(data_fetcher)  # type: ignore[misc]
             loop._restarting = False
             self.lottery.entering.entered()
             return
-        resuming = (
-            getattr(loop.trainer.fit_loop, "is_resuming", False) or loop.restarting
-        )
+        resuming = getattr(loop.trainer.fit_loop, "is_resuming", False) or loop.restarting
         stale, self.lottery.data.is_stale = self.lottery.data.is_stale, False
         if loop.trainer.current_epoch > 0 and not resuming:
             self.lottery.data.note_iterator("iterate")
@@ -112,13 +106,8 @@ class EpochLoop:
         super().on_advance_end(data_fetcher)  # type: ignore[misc]
         if not self.lottery.driver.wants_boundary():
             return
-        stopping = loop._is_training_done or (
-            loop.trainer.should_stop and loop.trainer.fit_loop._can_stop_early
-        )
-        accumulating = (
-            loop.trainer.lightning_module.automatic_optimization
-            and loop._should_accumulate()
-        )
+        stopping = loop._is_training_done or (loop.trainer.should_stop and loop.trainer.fit_loop._can_stop_early)
+        accumulating = loop.trainer.lightning_module.automatic_optimization and loop._should_accumulate()
         if not stopping and not accumulating:
             self.lottery.driver.at_boundary("batch")
 
@@ -137,14 +126,13 @@ class ValidationLoop:
 
 
 class Checkpoints:
-    """What Lightning's checkpoint connector is extended by: the checkpoint that a fit begins from, not those that tuners
-    go back to."""
+    """What Lightning's checkpoint connector is extended by: the checkpoint that a fit begins from, not those that
+    tuners go back to.
+    """
 
     lottery: Lottery
 
-    def _restore_modules_and_callbacks(
-        self, checkpoint_path: Any = None, *args: Any, **kwargs: Any
-    ) -> None:
+    def _restore_modules_and_callbacks(self, checkpoint_path: Any = None, *args: Any, **kwargs: Any) -> None:
         if checkpoint_path is None:
             super()._restore_modules_and_callbacks(None, *args, **kwargs)  # type: ignore[misc]
             return
@@ -164,11 +152,7 @@ class Results(dict):
         return {
             key: {
                 "meta": _plain_metadata(item.meta) if item.is_tensor else None,
-                **{
-                    n: getattr(item, n)
-                    for n in names
-                    if isinstance(getattr(item, n, None), (Tensor, int))
-                },
+                **{n: getattr(item, n) for n in names if isinstance(getattr(item, n, None), (Tensor, int))},
             }
             for key, item in self.items()
         }
@@ -195,16 +179,5 @@ class Results(dict):
 
 def _plain_metadata(meta: Any) -> dict[str, Any]:
     """How a value is logged, as plain data."""
-    names = (
-        "fx",
-        "name",
-        "prog_bar",
-        "logger",
-        "on_step",
-        "on_epoch",
-        "dataloader_idx",
-    )
-    return {
-        **{n: getattr(meta, n) for n in names},
-        "reduce_fx": meta.reduce_fx.__name__,
-    }
+    names = ("fx", "name", "prog_bar", "logger", "on_step", "on_epoch", "dataloader_idx")
+    return {**{n: getattr(meta, n) for n in names}, "reduce_fx": meta.reduce_fx.__name__}

@@ -85,7 +85,8 @@ class Reading:
         return unlimited and not ends
 
     def steps_in_an_epoch(self) -> float:
-        """Optimizer steps in an epoch, infinity where that is not known. Makes the training data as the first epoch would.
+        """Optimizer steps in an epoch, infinity where that is not known. Makes the training data as the first epoch
+        would.
 
         Callbacks that accumulate more and more batches may make them fewer.
         """
@@ -99,13 +100,8 @@ class Reading:
 
     def averages_from(self) -> float:
         """The epoch in which weights begin to be averaged by SWA, from when on no state can be captured."""
-        swa = [
-            c for c in self.trainer.callbacks if is_a(c, "StochasticWeightAveraging")
-        ]
-        starts = [
-            s if isinstance(s := c._swa_epoch_start, int) else int(self.max_epochs * s)
-            for c in swa
-        ]
+        swa = [c for c in self.trainer.callbacks if is_a(c, "StochasticWeightAveraging")]
+        starts = [s if isinstance(s := c._swa_epoch_start, int) else int(self.max_epochs * s) for c in swa]
         return min((max(start - 1, 0) for start in starts), default=math.inf)
 
     def final_rates(self, steps_in_an_epoch: float) -> list[float] | None:
@@ -132,11 +128,7 @@ class Reading:
 
     def time_limit(self) -> float:
         """Seconds that `Trainer(max_time=...)` allows, infinity where it is not given."""
-        limits = [
-            timer._duration
-            for timer in timers(self.trainer)
-            if timer._duration is not None
-        ]
+        limits = [timer._duration for timer in timers(self.trainer) if timer._duration is not None]
         return min(limits, default=math.inf)
 
     def time_is_up(self) -> bool:

@@ -34,9 +34,7 @@ def final_rates(trainer: Any, steps_in_an_epoch: float) -> list[float] | None:
         for config in trainer.lr_scheduler_configs:
             if config.scheduler.optimizer is not optimizer:
                 continue
-            length = (
-                epochs if config.interval == "epoch" else steps
-            ) / config.frequency
+            length = (epochs if config.interval == "epoch" else steps) / config.frequency
             if config.reduce_on_plateau or not length <= _STEPS:
                 return None
             scheduler = copy.deepcopy(config.scheduler, {id(optimizer): stand_in})
@@ -52,10 +50,7 @@ def final_rates(trainer: Any, steps_in_an_epoch: float) -> list[float] | None:
 def _stand_in(optimizer: Any) -> torch.optim.Optimizer:
     """An optimizer with the same settings, of nothing."""
     groups = [
-        {
-            **copy.deepcopy({k: v for k, v in group.items() if k != "params"}),
-            "params": [torch.zeros(1)],
-        }
+        {**copy.deepcopy({k: v for k, v in group.items() if k != "params"}), "params": [torch.zeros(1)]}
         for group in optimizer.param_groups
     ]
     stand_in = torch.optim.SGD([torch.zeros(1)], lr=1.0)

@@ -80,8 +80,8 @@ class Scoring:
         """Raise where `training_step` gives no loss because the module does its own optimization."""
         if not self.trainer.lightning_module.automatic_optimization:
             raise ValueError(
-                f"{type(self.trainer.lightning_module).__name__} optimizes manually, so its training_step gives no loss to score with. Use a"
-                " score without data, such as 'magnitude' or 'synflow', or a function of your own."
+                f"{type(self.trainer.lightning_module).__name__} optimizes manually, so its training_step gives no loss"
+                " to score with. Use a score without data, such as 'magnitude' or 'synflow', or a function of your own."
             )
 
     def note_batch(self, batch: Any) -> None:
@@ -89,9 +89,7 @@ class Scoring:
         if self._example is None:
             first = batch[0] if isinstance(batch, (list, tuple)) else batch
             if isinstance(first, Mapping):
-                takes = inspect.signature(
-                    self.trainer.lightning_module.forward
-                ).parameters
+                takes = inspect.signature(self.trainer.lightning_module.forward).parameters
                 first = {k: v for k, v in first.items() if k in takes} or first
             self._example = with_tensors(first, _first_sample)
             self._watch_forward()
@@ -101,15 +99,14 @@ class Scoring:
         self._watching = lambda: None
 
     def example_input(self, seed: int) -> Any:
-        """What the module's `forward` takes, of one sample: its `example_input_array`, or what it gets in a training step.
+        """What the module's `forward` takes, of one sample: its `example_input_array`, or what it gets in a training
+        step.
 
         Where it is not called in a step, what comes first in a training batch.
         """
         module = self.trainer.lightning_module
         if module.example_input_array is not None:
-            return apply_to_collection(
-                module.example_input_array, Tensor, lambda t: t.to(module.device)
-            )
+            return apply_to_collection(module.example_input_array, Tensor, lambda t: t.to(module.device))
         if self._example is None:
             batches = self.training_batches(seed)
             with streams.isolated(), contextlib.closing(batches):
@@ -138,9 +135,7 @@ class Scoring:
         """See what the next call of the module gets, in this step: a validation may call it with something else."""
         self.stop_watching()
 
-        def note(
-            module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], _: Any
-        ) -> None:
+        def note(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> None:
             if module is not self.trainer.lightning_module:
                 return
             self.stop_watching()

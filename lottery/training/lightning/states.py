@@ -21,13 +21,7 @@ STATE_KEY = "LotteryTicket"  # the key of the callback's state in checkpoints
 FORMAT = 3  # of states
 # of a state: are plain forms already
 WRITTEN = ("now", "iterator", "live", "validation")
-LOGGED = (
-    "_progress_bar_metrics",
-    "_logged_metrics",
-    "_callback_metrics",
-    "_first_loop_iter",
-    "_current_fx",
-)
+LOGGED = ("_progress_bar_metrics", "_logged_metrics", "_callback_metrics", "_first_loop_iter", "_current_fx")
 
 
 class States:
@@ -68,7 +62,9 @@ class States:
 
     @property
     def is_own(self) -> bool:
-        """Whether the fit is one of the LotteryTicket's: tuners take the callbacks away and run the loop for themselves."""
+        """Whether the fit is one of the LotteryTicket's: tuners take the callbacks away and run the loop for
+        themselves.
+        """
         return any(callback is self._callback for callback in self.trainer.callbacks)
 
     @property
@@ -76,9 +72,7 @@ class States:
         """Whether Lightning restores a checkpoint that the user has named, rather than one of a tuner's or, unasked, of
         OnExceptionCheckpoint: the run itself knows more than that."""
         path = self.restored_from
-        unasked = [
-            c for c in self.trainer.callbacks if is_a(c, "OnExceptionCheckpoint")
-        ]
+        unasked = [c for c in self.trainer.callbacks if is_a(c, "OnExceptionCheckpoint")]
         named = path is not None and all(c.ckpt_path != path for c in unasked)
         return self.is_own and named
 
@@ -97,8 +91,9 @@ class States:
 
     @contextlib.contextmanager
     def beforehand(self) -> Generator[None]:
-        """A block in which Lightning loads a checkpoint or has loaders made: before the rounds begin, what that changes is
-        not taken for how live objects were at first."""
+        """A block in which Lightning loads a checkpoint or has loaders made: before the rounds begin, what that changes
+        is not taken for how live objects were at first.
+        """
         if self._live is not None or not self.is_own:
             yield
             return
@@ -122,9 +117,7 @@ class States:
                 checkpoint = self._dump()
         for key in ("hyper_parameters", "datamodule_hyper_parameters"):
             if key in checkpoint:
-                checkpoint[key] = {
-                    k: v for k, v in checkpoint[key].items() if is_plain(v)
-                }
+                checkpoint[key] = {k: v for k, v in checkpoint[key].items() if is_plain(v)}
         state: dict[str, Any] = {
             "position": position,
             "round": self.round,
@@ -156,8 +149,7 @@ class States:
     def can_capture(self) -> bool:
         """Whether a state captured now could be entered again; not while weights are being averaged by SWA."""
         averaging = any(
-            is_a(callback, "StochasticWeightAveraging") and callback._initialized
-            for callback in self.trainer.callbacks
+            is_a(callback, "StochasticWeightAveraging") and callback._initialized for callback in self.trainer.callbacks
         )
         return not averaging
 
@@ -165,9 +157,7 @@ class States:
         """What Lightning's checkpoints leave out: the random streams now, and those from which the current epoch's
         iterator was made; what training has changed in live objects, `now` or by another look."""
         if self._state is not None:
-            return (
-                self._state
-            )  # asked for by the callback while a checkpoint is captured
+            return self._state  # asked for by the callback while a checkpoint is captured
         return {
             "format": FORMAT,
             "now": self.data.capture_streams(),

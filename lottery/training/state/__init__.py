@@ -6,14 +6,7 @@ from lottery.training.state.graph import Root
 from lottery.training.state.numbers import TAG
 from lottery.training.state.objects import Changes, Objects, Snapshot
 from lottery.training.state.tensors import tensors_kept
-from lottery.training.state.values import (
-    Unstorable,
-    decode,
-    encode,
-    fill,
-    is_plain,
-    same,
-)
+from lottery.training.state.values import Unstorable, decode, encode, fill, is_plain, same
 
 __all__ = [
     "TAG",

@@ -124,7 +124,5 @@ def keeps_its_state(value: Any) -> bool:
     """Whether an object gives its state, and takes it: optimizers, schedulers, scalers; but not loaders, whose state is
     that of the epoch."""
     kind = type(value)
-    given = all(
-        callable(getattr(kind, n, None)) for n in ("state_dict", "load_state_dict")
-    )
+    given = all(callable(getattr(kind, n, None)) for n in ("state_dict", "load_state_dict"))
     return given and not hasattr(kind, "__iter__")

@@ -11,10 +11,7 @@ import torch
 
 def is_generator(value: Any) -> bool:
     """Whether a value is a generator of random numbers."""
-    kinds = (
-        *(torch.Generator, random.Random),
-        *(np.random.Generator, np.random.RandomState, np.random.BitGenerator),
-    )
+    kinds = (*(torch.Generator, random.Random), *(np.random.Generator, np.random.RandomState, np.random.BitGenerator))
     return isinstance(value, kinds) and not isinstance(value, random.SystemRandom)
 
 

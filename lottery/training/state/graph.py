@@ -54,9 +54,7 @@ _DATA = (Dataset, DataLoader, Sampler)
 _DATA_ITEMS = 1000  # longer containers in data are data, not state
 _DATA_BYTES = 2**20  # so are larger arrays and tensors
 _LOADER = ("dataset", "sampler", "batch_sampler", "generator", "collate_fn")
-_MODULE = frozenset(vars(nn.Module())) - {"training", "_is_full_backward_hook"} | {
-    "_compiled_call_impl"
-}
+_MODULE = frozenset(vars(nn.Module())) - {"training", "_is_full_backward_hook"} | {"_compiled_call_impl"}
 _OPTIMIZING = (torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler)
 _OF_STATE_DICT = {TAG: "of the state dict"}
 _OF_TYPING = "__orig_class__"  # marks objects of generic classes
@@ -101,11 +99,7 @@ class Walk:
     """
 
     def __init__(
-        self,
-        roots: Mapping[str, Root],
-        beyond: Mapping[str, Any],
-        known: Mapping[str, Node],
-        mark: str = "",
+        self, roots: Mapping[str, Root], beyond: Mapping[str, Any], known: Mapping[str, Node], mark: str = ""
     ) -> None:
         self.found: dict[str, Node] = {}
         self._mark = mark
@@ -186,9 +180,7 @@ class Walk:
             plain = {WHOLE: self._kind(value, root)}
             if isinstance(value, nn.Module) and not is_new:
                 for attribute, held in attributes:
-                    plain[attribute] = self._part_of_module(
-                        value, held, attribute, where
-                    )
+                    plain[attribute] = self._part_of_module(value, held, attribute, where)
             else:
                 for attribute, held in attributes:
                     plain[attribute] = self._part(held, f"{where}.{attribute}")
@@ -204,9 +196,7 @@ class Walk:
         is_made = self._made[kind]
         return {TAG: "made", "class": name_of(kind)} if is_made else _opaque(value)
 
-    def _part_of_module(
-        self, module: nn.Module, held: Any, attribute: str, where: str
-    ) -> Any:
+    def _part_of_module(self, module: nn.Module, held: Any, attribute: str, where: str) -> Any:
         if attribute in (TRAINED, SAVED):
             return held
         place, _, name = attribute.partition(".")
@@ -215,9 +205,7 @@ class Walk:
             return self._part(held, at)
         return self._hooks(held, [getattr(module, f) for f in HOOKS[attribute]], at)
 
-    def _hooks(
-        self, hooks: Mapping[int, Any], flags: Sequence[Mapping[int, bool]], at: str
-    ) -> list[Any]:
+    def _hooks(self, hooks: Mapping[int, Any], flags: Sequence[Mapping[int, bool]], at: str) -> list[Any]:
         """Hooks in their order (their numbers are the process's), and how they are called."""
         return [
             [number, self._part(hook, f"{at}[{i}]"), [number in f for f in flags]]
@@ -280,9 +268,7 @@ class Walk:
     def _note_storage(self, tensor: Tensor, name: str) -> None:
         """Remember a tensor that has a memory of its own, to know what looks into it."""
         if type(tensor) in (Tensor, nn.Parameter) and _covers_its_storage(tensor):
-            self._storages.setdefault(
-                tensor.untyped_storage().data_ptr(), (tensor, name)
-            )
+            self._storages.setdefault(tensor.untyped_storage().data_ptr(), (tensor, name))
 
     def _view(self, value: Any, name: str) -> Any:
         """The plain form of a tensor that came while training and looks into the memory of another one."""
@@ -312,9 +298,7 @@ class Walk:
             yield from ((name, getattr(owner, name)) for name in _LOADER)
             return
         if isinstance(owner, type):
-            yield from (
-                (k, v) for k, v in vars(owner).items() if _is_data_of_class(k, v)
-            )
+            yield from ((k, v) for k, v in vars(owner).items() if _is_data_of_class(k, v))
             return
         yield from slots_of(owner)
         attributes = getattr(owner, "__dict__", {})
@@ -354,9 +338,7 @@ def state_of(module: nn.Module) -> dict[str, Tensor]:
 
 def is_own_method(method: types.MethodType) -> bool:
     """Whether a bound method is the one that its object's class has by that name."""
-    kind = (
-        method.__self__ if isinstance(method.__self__, type) else type(method.__self__)
-    )
+    kind = method.__self__ if isinstance(method.__self__, type) else type(method.__self__)
     name = getattr(method.__func__, "__name__", "")
     found = next((vars(k)[name] for k in kind.__mro__ if name in vars(k)), None)
     return getattr(found, "__func__", found) is method.__func__

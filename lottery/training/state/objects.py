@@ -24,15 +24,7 @@ import torch
 from lottery.training.state.classes import describe
 from lottery.training.state.graph import NEW, NOW, WHOLE, Node, Root, Walk
 from lottery.training.state.numbers import TAG
-from lottery.training.state.restoring import (
-    GONE,
-    Restoring,
-    differences,
-    has_hashes,
-    is_a_form,
-    is_one,
-    numbered,
-)
+from lottery.training.state.restoring import GONE, Restoring, differences, has_hashes, is_a_form, is_one, numbered
 from lottery.training.state.values import same, tagged
 
 Changes = dict[str, dict[str, Any]]  # name of an object: attribute: plain form
@@ -74,15 +66,9 @@ class Objects:
     """
 
     def __init__(
-        self,
-        roots: Mapping[str, Any],
-        beyond: Mapping[str, Any] | None = None,
-        earlier: Objects | None = None,
+        self, roots: Mapping[str, Any], beyond: Mapping[str, Any] | None = None, earlier: Objects | None = None
     ) -> None:
-        self._roots = {
-            name: root if isinstance(root, Root) else Root(root)
-            for name, root in roots.items()
-        }
+        self._roots = {name: root if isinstance(root, Root) else Root(root) for name, root in roots.items()}
         self._beyond = beyond or {}
         self._made: dict[str, Any] = {}  # when something was put back
         walk = Walk(self._roots, self._beyond, {})
@@ -160,10 +146,7 @@ class Objects:
         owners = {name: node.owner for name, node in there.items()}
         again = Restoring({**self._beyond, **owners}, look.found, changes)
         wanted = {
-            name: {
-                **first.plain,
-                **numbered(again.had(changes.get(name, {})), first.plain),
-            }
+            name: {**first.plain, **numbered(again.had(changes.get(name, {})), first.plain)}
             for name, first in self._first.items()
         }
         wanted |= {n: dict(changes[n]) for n in changes if n in again.new}
@@ -195,12 +178,8 @@ class Objects:
         for name, node in self._look(NEW).found.items():
             first = self._first.get(name)
             plain = node.plain[WHOLE]
-            unknown = first is None and (
-                is_a_form("opaque", plain) or is_a_form("subclass", plain)
-            )
-            if unknown or (
-                first and is_a_form("opaque", plain) and plain != first.plain[WHOLE]
-            ):
+            unknown = first is None and (is_a_form("opaque", plain) or is_a_form("subclass", plain))
+            if unknown or (first and is_a_form("opaque", plain) and plain != first.plain[WHOLE]):
                 where = name.removeprefix(NEW)
                 text = f"{where} ({describe(node.owner)})"
                 found.setdefault(where.partition("[")[0], text)
@@ -211,9 +190,7 @@ class Objects:
 
     def _led_to(self, wanted: Mapping[str, Mapping[str, Any]]) -> list[str]:
         """The names of what roots, and classes, lead to in plain forms."""
-        found = dict.fromkeys(
-            name for name in wanted if name in self._roots or name.startswith("class ")
-        )
+        found = dict.fromkeys(name for name in wanted if name in self._roots or name.startswith("class "))
         queue = list(found)
         while queue:
             for form in tagged(list(wanted[queue.pop()].values())):

@@ -12,18 +12,7 @@ from torch.optim import Optimizer
 from torchmetrics import Metric
 
 from lottery.training.state.classes import Missing, make, name_of
-from lottery.training.state.graph import (
-    HOOKS,
-    MEMBERS,
-    NEW,
-    NOW,
-    PARTS,
-    SAVED,
-    TENSOR_HOOKS,
-    TRAINED,
-    WHOLE,
-    Node,
-)
+from lottery.training.state.graph import HOOKS, MEMBERS, NEW, NOW, PARTS, SAVED, TENSOR_HOOKS, TRAINED, WHOLE, Node
 from lottery.training.state.numbers import TAG
 from lottery.training.state.values import decode, empty, fill, is_whole, same, tagged
 
@@ -44,10 +33,7 @@ class Restoring:
     """
 
     def __init__(
-        self,
-        there: dict[str, Any],
-        now: Mapping[str, Node],
-        changes: Mapping[str, Mapping[str, Any]],
+        self, there: dict[str, Any], now: Mapping[str, Node], changes: Mapping[str, Mapping[str, Any]]
     ) -> None:
         self._there, self._now, self._changes = there, now, changes
         self._fresh: set[str] = set()
@@ -169,9 +155,7 @@ class Restoring:
             fill(owner, self.value(plain))
 
 
-def differences(
-    before: Mapping[str, Any], after: Mapping[str, Any]
-) -> Iterator[tuple[str, Any]]:
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """What attributes are after, where they were not that before."""
     for attribute in {**before, **after}:
         plain = after.get(attribute, GONE)
@@ -180,7 +164,7 @@ def differences(
 
 
 def numbered(changed: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
-    """The changed attributes of an object: hooks that were there first have the numbers that they have in this process."""
+    """The changed attributes of an object; hooks that were there first have their numbers of this process."""
     found = dict(changed)
     for attribute in (*HOOKS, *TENSOR_HOOKS):
         if attribute in changed and not is_a_form("gone", changed[attribute]):
@@ -269,9 +253,7 @@ def _put_members(optimizer: Optimizer, members: Sequence[Any]) -> None:
 
 
 def _set(owner: Any, attribute: str, value: Any) -> None:
-    in_slot = isinstance(
-        getattr(type(owner), attribute, None), types.MemberDescriptorType
-    )
+    in_slot = isinstance(getattr(type(owner), attribute, None), types.MemberDescriptorType)
     if isinstance(owner, type):
         type.__setattr__(owner, attribute, value)
     elif in_slot or not hasattr(owner, "__dict__"):

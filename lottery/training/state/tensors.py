@@ -23,15 +23,9 @@ def tensors_kept(module: nn.Module) -> Iterator[None]:
         >>> embedding.weight.flatten().tolist()
         [1.0, 1.0]
     """
-    buffers = [
-        (part, name, buffer)
-        for part in module.modules()
-        for name, buffer in part._buffers.items()
-    ]
+    buffers = [(part, name, buffer) for part in module.modules() for name, buffer in part._buffers.items()]
     values = [
-        (tensor, tensor.detach().clone())
-        for tensor in (*module.parameters(), *module.buffers())
-        if not is_lazy(tensor)
+        (tensor, tensor.detach().clone()) for tensor in (*module.parameters(), *module.buffers()) if not is_lazy(tensor)
     ]
     try:
         yield

@@ -1,8 +1,8 @@
 """Values as plain data: what `torch.load(weights_only=True)` reads back, with what is not plain under tags.
 
 Plain values (numbers, text, tensors, lists, dictionaries) stand for themselves. NumPy arrays and scalars, random
-generators, enumerations and other containers become dictionaries with the key `TAG`. Nothing that is read back is called:
-classes are looked up among those that are imported already, and only as far as they are harmless.
+generators, enumerations and other containers become dictionaries with the key `TAG`. Nothing that is read back is
+called: classes are looked up among those that are imported already, and only as far as they are harmless.
 """
 
 from __future__ import annotations
@@ -27,22 +27,9 @@ import torch
 from torch import Tensor, nn
 
 from lottery.training.state import generators
-from lottery.training.state.classes import (
-    Missing,
-    describe,
-    find,
-    is_harmless,
-    is_known,
-    name_of,
-)
+from lottery.training.state.classes import Missing, describe, find, is_harmless, is_known, name_of
 from lottery.training.state.generators import is_generator
-from lottery.training.state.numbers import (
-    DECODERS,
-    TAG,
-    encode_numbers,
-    equal_bits,
-    fill_numbers,
-)
+from lottery.training.state.numbers import DECODERS, TAG, encode_numbers, equal_bits, fill_numbers
 
 PLAIN = (type(None), bool, int, float, complex, str)
 _TORCH = (torch.dtype, torch.device, torch.Size)
@@ -94,12 +81,7 @@ def refuse(value: Any, where: str) -> Any:
 
 
 def encode(
-    value: Any,
-    where: str = "",
-    other: Other = refuse,
-    part: Other | None = None,
-    *,
-    copies: bool = True,
+    value: Any, where: str = "", other: Other = refuse, part: Other | None = None, *, copies: bool = True
 ) -> Any:
     """The plain form of a value.
 
@@ -181,11 +163,7 @@ def decode(plain: Any, at: Callable[[str], Any] | None = None) -> Any:
     if TAG not in plain:
         return kind([(k, decode(v, at)) for k, v in plain.items()])
     tag = plain[TAG]
-    return (
-        DECODERS[tag](plain)
-        if tag in DECODERS
-        else _DECODERS_WITH_PARTS[tag](plain, at)
-    )
+    return DECODERS[tag](plain) if tag in DECODERS else _DECODERS_WITH_PARTS[tag](plain, at)
 
 
 def fill(live: Any, found: Any) -> None:
@@ -284,9 +262,7 @@ def is_plain(value: Any) -> bool:
 # containers
 
 
-def _encode_mapping(
-    value: dict[Any, Any], where: str, other: Other, part: Other
-) -> Any:
+def _encode_mapping(value: dict[Any, Any], where: str, other: Other, part: Other) -> Any:
     items = [(k, part(v, f"{where}[{k!r}]")) for k, v in value.items()]
     named = TAG not in value and all(type(k) in PLAIN for k in value)
     if named and type(value) in _MAPPINGS:
@@ -435,18 +411,14 @@ def _decode_view(plain: Any, at: Any) -> Tensor:
 
 
 _DECODERS_WITH_PARTS: dict[str, Callable[[Any, Any], Any]] = {
-    "generator": lambda plain, _: generators.in_state(
-        plain["of"], decode(plain["state"])
-    ),
+    "generator": lambda plain, _: generators.in_state(plain["of"], decode(plain["state"])),
     "mapping": _decode_mapping,
     "container": _decode_container,
     "objects": _decode_objects,
     "enum": _decode_enum,
     "function": _decode_function,
     "path": lambda plain, _: pathlib.Path(plain["path"]),
-    "value": lambda plain, at: _NAMED[plain["class"]](
-        *(decode(argument, at) for argument in plain["of"])
-    ),
+    "value": lambda plain, at: _NAMED[plain["class"]](*(decode(argument, at) for argument in plain["of"])),
     # of graphs
     "partial": _decode_partial,
     "object": lambda plain, at: at(plain["at"]),

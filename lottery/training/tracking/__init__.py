@@ -114,9 +114,7 @@ def _with_rows(kind: Any, tracking: Tracking) -> type:
     class WithRows(kind):
         __slots__ = ()  # the layout of an object cannot change with its class
 
-        def log_metrics(
-            self, metrics: Mapping[str, Any], step: int | None = None, **more: Any
-        ) -> None:
+        def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None, **more: Any) -> None:
             along = step if step is None else step + tracking.offset
             row = {**tracking.columns, **metrics}
             super().log_metrics(metrics=row, step=along, **more)
@@ -134,9 +132,7 @@ def _with_runs(kind: Any, board: Board) -> type:
         def experiment(self) -> Any:
             return board.writer or super().experiment
 
-        def log_hyperparams(
-            self, params: Any, metrics: Any = None, *more: Any, **named: Any
-        ) -> None:
+        def log_hyperparams(self, params: Any, metrics: Any = None, *more: Any, **named: Any) -> None:
             params = {} if params is None else params
             flat = dict(_flat(params if isinstance(params, Mapping) else vars(params)))
             shown = {k: v for k, v in flat.items() if not k.startswith("_")}
@@ -182,7 +178,4 @@ def _flat(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 def _images(masks: Masks, module: nn.Module) -> dict[str, Any]:
     first = next(iter(masks), "")
     reads_images = isinstance(owner_of(module, first), nn.Linear)
-    return {
-        name: mask_image(mask, of_input=reads_images and name == first)
-        for name, mask in masks.items()
-    }
+    return {name: mask_image(mask, of_input=reads_images and name == first) for name, mask in masks.items()}

@@ -24,9 +24,7 @@ def run_name(round: int, density: float) -> str:
         >>> run_name(3, 0.512)
         'round-03 density 51.2%'
     """
-    percent = np.format_float_positional(
-        100 * density, precision=3, fractional=False, trim="-"
-    )
+    percent = np.format_float_positional(100 * density, precision=3, fractional=False, trim="-")
     return f"round-{round:02d} density {percent}%"
 
 
@@ -45,10 +43,7 @@ def points(summary: Mapping[str, Any]) -> dict[str, float]:
     if monitor is None:
         found = {f"last {name}": value for name, value in summary["last"].items()}
     else:
-        found = {
-            f"{moment} {monitor}": summary[moment].get(monitor)
-            for moment in ("start", "best", "last")
-        }
+        found = {f"{moment} {monitor}": summary[moment].get(monitor) for moment in ("start", "best", "last")}
         found["best step"] = summary["best"].get("step")
     for moment in ("best", "last"):
         for name, value in summary[f"test_{moment}"].items():
@@ -79,9 +74,7 @@ class Board:
         self.log_dir = log_dir
         self.settings = dict(settings)
         self.writer: Any = None
-        self._options = {
-            name: getattr(root, name) for name in _WRITER_OPTIONS if hasattr(root, name)
-        }
+        self._options = {name: getattr(root, name) for name in _WRITER_OPTIONS if hasattr(root, name)}
         self.hyperparameters: dict[str, Any] = {}
         self._summary: Any = None
 
@@ -97,13 +90,7 @@ class Board:
             self._add_to_summary(summary)
         self._close_round()
 
-    def begin(
-        self,
-        round: int,
-        density: float,
-        step: int,
-        images: Mapping[str, np.ndarray] | None = None,
-    ) -> None:
+    def begin(self, round: int, density: float, step: int, images: Mapping[str, np.ndarray] | None = None) -> None:
         """Open the run of a round.
 
         Args:
@@ -152,9 +139,7 @@ class Board:
         from torch.utils.tensorboard.summary import hparams
 
         found = points(summary)
-        experiment, _, session_end = hparams(
-            _plain(self.hyperparameters), {f"{AXIS}/{name}": 0 for name in found}
-        )
+        experiment, _, session_end = hparams(_plain(self.hyperparameters), {f"{AXIS}/{name}": 0 for name in found})
         _arrange(experiment)
         self.writer.file_writer.add_summary(experiment)
         self.writer.file_writer.add_summary(session_end)
@@ -173,9 +158,7 @@ def _await_next_second(directory: Path) -> None:
     text, 9 after 10: of two within a second the first may hide the second, which it purges.
     """
     files = directory.glob("*tfevents.*")
-    newest = max(
-        (file.name.split("tfevents.")[1].split(".")[0] for file in files), default=""
-    )
+    newest = max((file.name.split("tfevents.")[1].split(".")[0] for file in files), default="")
     while newest == f"{int(time.time()):010d}":
         time.sleep(0.02)
 

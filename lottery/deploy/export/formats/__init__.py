@@ -14,28 +14,10 @@ from __future__ import annotations
 from importlib import import_module
 from pkgutil import iter_modules
 
-from lottery.deploy.export.format import (
-    Exportable,
-    Format,
-    Option,
-    Written,
-    available,
-    find,
-    register,
-)
+from lottery.deploy.export.format import Exportable, Format, Option, Written, available, find, register
 from lottery.deploy.export.readback import apart, same
 
 for _format in iter_modules(__path__):
     import_module(f"{__name__}.{_format.name}")
 
-__all__ = [
-    "Exportable",
-    "Format",
-    "Option",
-    "Written",
-    "apart",
-    "available",
-    "find",
-    "register",
-    "same",
-]
+__all__ = ["Exportable", "Format", "Option", "Written", "apart", "available", "find", "register", "same"]

@@ -7,12 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lottery.deploy.export.format import Exportable, Written, register
-from lottery.deploy.export.hugging_face import (
-    CONFIG,
-    load_safetensors,
-    save_safetensors,
-    weights_file,
-)
+from lottery.deploy.export.hugging_face import CONFIG, load_safetensors, save_safetensors, weights_file
 from lottery.deploy.export.readback import same
 from lottery.foundations.environment import versions
 
@@ -26,10 +21,7 @@ def write(network: Exportable, path: Path) -> Written:
     """model.safetensors and config.json in a directory, as at Hugging Face"""
     file = save_safetensors(network.module, path, _described(network))
     loaded = load_safetensors(copy.deepcopy(network.built), path)
-    load = [
-        "from lottery.deploy import load_safetensors",
-        f'load_safetensors(module, "{path}")',
-    ]
+    load = ["from lottery.deploy import load_safetensors", f'load_safetensors(module, "{path}")']
     return Written(file.stat().st_size, same(loaded.state_dict(), network.module), load)
 
 

@@ -14,11 +14,7 @@ from lottery.foundations.names import load_weights, parameters_of, weights_of
 from lottery.masks.masks import Masks
 from lottery.tickets.baking import baked_masks
 
-_VALUES = Option(
-    "values",
-    "of sparse: rounded (default: exact)",
-    choices=("float32", "bfloat16", "int8"),
-)
+_VALUES = Option("values", "of sparse: rounded (default: exact)", choices=("float32", "bfloat16", "int8"))
 
 
 @register("sparse", _VALUES)
@@ -44,9 +40,6 @@ def _masks_of(network: Exportable) -> Masks:
         return baked_masks(module)
     parameters = parameters_of(module)
     left = [name for name in masks if name in parameters and parameters[name].numel()]
-    if all(
-        name in left and parameters[name].shape == mask.shape
-        for name, mask in masks.items()
-    ):
+    if all(name in left and parameters[name].shape == mask.shape for name, mask in masks.items()):
         return masks
     return baked_masks(module, include=left) if left else Masks({})

@@ -35,7 +35,4 @@ def into_module(network: Exportable, what: str, *names: str) -> list[str]:
     load = f"module.load_state_dict({what})"
     if network.before is not None:
         names, load = (*names, "resize"), f"resize(module, {what})"
-    return [
-        *([f"from lottery.deploy import {', '.join(names)}"] if names else []),
-        load,
-    ]
+    return [*([f"from lottery.deploy import {', '.join(names)}"] if names else []), load]
