@@ -33,9 +33,9 @@ def opening(runs: Sequence[Run]) -> str:
     settings = runs[0].info["settings"]
     then = _AFTER_PRUNING.get(settings["rewind"]["rule"], "the rest is trained again")
     done = max((run.summary(run.rounds[-1]) for run in runs if run.rounds), key=_round, default=None)
-    network = settings.get("module", "a network")
     sentence = (
-        f"Lottery tickets in {network}: it is trained, some of its weights are pruned, {then}, round after round."
+        f"Lottery tickets in {settings.get('module', 'a network')}: the network is trained, some of its weights are"
+        f" pruned, {then}, round after round."
     )
     if done is None:
         return sentence

@@ -471,7 +471,8 @@ def test_no_warning_reaches_the_user():
         (nn.Linear(6, 6), torch.zeros(1, 6), "bsr", r"(?s)no layer of Linear.*4 x 4 do not divide \(6, 6\)"),
         (nn.Conv2d(1, 1, 3), torch.zeros(1, 1, 5, 5), "csr", r"(?s)no layer of Conv2d.*no sparse Conv2d"),
         (nn.Linear(4, 2), torch.zeros(1, 5), "auto", "Linear.forward stopped on the example input"),
-        (nn.Linear(4, 4).bfloat16(), torch.zeros(2, 4).bfloat16(), "csr", "(?i)no layer of Linear.*\n.*csr: .*bfloat"),
+        (nn.Linear(4, 4).bfloat16(), torch.zeros(2, 4).bfloat16(), "csr",
+         "(?i)no layer of Linear.*\n.*csr: .*bfloat16"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_converted_is_refused_with_the_reason(module, x, format, message):
