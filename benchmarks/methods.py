@@ -125,16 +125,16 @@ def print_table(runs: dict[str, list[Run]]) -> None:
 
 
 def round_at(run: Run, density: float) -> int:
-    return min(run.rounds, key=lambda n: abs(run.summary(n)["density"] - density))
+    return min(run.rounds, key=lambda n: abs(run.summary(n).density - density))
 
 
 def accuracy(run: Run, number: int) -> float:
-    return 100 * run.summary(number)["test_best"]["test_acc"]
+    return 100 * run.summary(number).test_best["test_acc"]
 
 
 def on_a_path(run: Run, number: int) -> float:
-    found = run.summary(number)["connectivity"]
-    return found["effective_density"] / found["density"]
+    found = run.summary(number).connectivity
+    return found.effective_density / found.density
 
 
 def cell(values: list[float]) -> str:

@@ -49,7 +49,7 @@ def ticket_run(seed: int, rewind: str, dirpath: Path) -> Run:
 
 def accuracy(run: Run, round: int) -> float:
     """Test accuracy in % at the step of best validation accuracy."""
-    return 100 * run.summary(round)["test_best"]["test_acc"]
+    return 100 * run.summary(round).test_best["test_acc"]
 
 
 def cell(values: list[float]) -> str:
@@ -75,7 +75,7 @@ def main() -> None:
     rows = []
     for round in runs[late][0].rounds:
         found = {name: [accuracy(run, round) for run in members] for name, members in runs.items()}
-        density = 100 * runs[late][0].summary(round)["density"]
+        density = 100 * runs[late][0].summary(round).density
         rows.append((density, found))
         gains = [b - a for a, b in zip(found["init"], found[late], strict=True)]
         each = ", ".join(f"{gain:+.2f}" for gain in gains)

@@ -18,7 +18,11 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
+from lottery.masks.masks import Masks
+from lottery.pruning.graph.paths import Connectivity
+from lottery.runs.schema import RoundSummary
 from lottery.tasks.data import BatchLoader
+from lottery.training.record import Record
 
 torch.set_num_threads(1)
 
@@ -376,9 +380,9 @@ def contents(dirpath: str | os.PathLike[str]) -> dict[str, Any]:
     from lottery import Run
 
     run = Run(dirpath)
-    found: dict[str, Any] = {"initial": run.weights("initial"), "rounds": run.rounds, "seed": run.info["seed"]}
+    found: dict[str, Any] = {"initial": run.weights("initial"), "rounds": run.rounds, "seed": run.info.seed}
     for round in run.rounds:
-        summary = {k: v for k, v in run.summary(round).items() if k != "seconds"}
+        summary = {k: v for k, v in run.summary(round).plain().items() if k != "seconds"}
         found[f"round {round}"] = {
             "summary": summary,
             "history": run.records(round),
@@ -392,3 +396,15 @@ def contents(dirpath: str | os.PathLike[str]) -> dict[str, Any]:
 def call(file: str, function: str, *arguments: Any) -> None:
     """Call a function of a test file in a fresh process, where test files are not importable by name."""
     runpy.run_path(file)[function](*arguments)
+
+
+def summary_of(record: Record, round: int, masks: Masks, **changes: Any) -> RoundSummary:
+    """The summary of a round of 20 steps in two epochs."""
+    arguments = {
+        "steps": 20,
+        "epochs": 2,
+        "test_last": {},
+        "logged_steps": 20,
+        "connectivity": Connectivity(masks, masks).summary(),
+    }
+    return record.summary(round, masks, **{**arguments, **changes})

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from lottery.runs.layout import FOLDERS, RUN, STUDY
-from lottery.runs.metric import Metric, best_ticket, metric_of
+from lottery.runs.metric import Metric
 from lottery.runs.run import Run
+from lottery.runs.schema import RoundSummary
 from lottery.storage.directory import LOCK, MANIFEST, StorageError
 from lottery.tickets.ticket import Ticket
 
@@ -105,7 +105,7 @@ def _of_run(path: Path) -> Entry:
     os.listdir(path)  # a directory that may not be entered says so
     run = Run(path)
     summaries = [run.summary(round) for round in run.rounds]
-    metric = metric_of(summaries)
+    metric = summaries[0].metric if summaries else None
     best = best_ticket(summaries, metric)
     return Entry(
         path,
@@ -113,12 +113,12 @@ def _of_run(path: Path) -> Entry:
         _changed(path / MANIFEST),
         rounds=len(summaries),
         round=run.in_progress,
-        density=summaries[-1]["density"] if summaries else None,
+        density=summaries[-1].density if summaries else None,
         metric=None if metric is None else metric.name,
         dense=_value(metric, summaries[:1]),
         best=_value(metric, [best] if best else []),
-        best_density=best["density"] if best else None,
-        values=tuple(metric.of(s) for s in summaries) if metric else (),
+        best_density=best.density if best else None,
+        values=tuple(s.value(metric) for s in summaries) if metric else (),
     )
 
 
@@ -157,8 +157,18 @@ def _of_ticket(path: Path) -> Entry:
     return Entry(path, "ticket", _changed(path), round=ticket.provenance.get("round"), density=ticket.density)
 
 
-def _value(metric: Metric | None, summaries: Iterable[Any]) -> float | None:
-    return next((metric.of(s) for s in summaries), None) if metric else None
+def _value(metric: Metric | None, summaries: Iterable[RoundSummary]) -> float | None:
+    return next((summary.value(metric) for summary in summaries), None)
+
+
+def best_ticket(summaries: Sequence[RoundSummary], metric: Metric | None) -> RoundSummary | None:
+    """The round after the first whose monitored metric is best; of equal ones the densest. None without any."""
+    if metric is None or metric.chosen_by is None:
+        return None
+    chosen = Metric("best", metric.chosen_by)
+    known = [(s, value) for s in summaries[1:] if (value := s.value(chosen)) is not None]
+    best = max(known, key=lambda pair: metric.sign * pair[1], default=None)
+    return None if best is None else best[0]
 
 
 def _changed(path: Path) -> float:

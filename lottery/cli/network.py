@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from lottery.foundations import streams
 from lottery.foundations.names import load_weights, parameters_of
 from lottery.masks.masks import Masks
-from lottery.runs.metric import metric_of
 from lottery.runs.run import Run
+from lottery.runs.schema import RoundSummary
 from lottery.storage.directory import StorageError
 from lottery.tickets.baking import baked_masks
 from lottery.tickets.checkpoint_file import check_weights, read_weights
@@ -161,13 +161,13 @@ def _of_run(run: Run, round: int | None) -> _Weights:
     )
 
 
-def _metric_at_the_end(summary: Mapping[str, Any]) -> tuple[str, float] | None:
+def _metric_at_the_end(summary: RoundSummary) -> tuple[str, float] | None:
     """Of the weights that a round ended with, not of those at its best step."""
-    metric = metric_of([summary])
+    metric = summary.metric
     if metric is None:
         return None
-    part = "test_last" if metric.part.startswith("test_") else "last"
-    value = summary[part].get(metric.name)
+    last = summary.test_last if metric.part == "test_best" else summary.last
+    value = last.get(metric.name)
     return None if value is None else (metric.name, value)
 
 

@@ -100,7 +100,7 @@ def _given(known: argparse.Namespace) -> Source | None:
         run.masks[round],
         run.weights("initial"),
         round,
-        run.info["seed"],
+        run.info.seed,
         trained=True,
     )
 

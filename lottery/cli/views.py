@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lottery.cli.listing import Entry
-from lottery.runs.metric import metric_of
 from lottery.runs.run import Run
 from lottery.text.numbers import number, percent
 from lottery.text.sparkline import bar, sparkline
@@ -29,15 +28,15 @@ def run_view(run: Run) -> Any:
 
     summaries = [run.summary(round) for round in run.rounds]
     lines: list[Any] = [run_table(run)]
-    metric = metric_of(summaries)
+    metric = summaries[0].metric if summaries else None
     if metric is not None and len(summaries) > 1:
-        values = [metric.of(summary) for summary in summaries]
+        values = [summary.value(metric) for summary in summaries]
         known = [value for value in values if value is not None]
         if known:
             span = f"{number(min(known))} to {number(max(known))}"
             lines.append(f"{metric.name}  {sparkline(values)}  {span}")
     if len(summaries) > 1:
-        lines.append(_layers([summary["densities"] for summary in summaries]))
+        lines.append(_layers([summary.densities for summary in summaries]))
     lines.append(_status(run))
     return Group(*lines)
 

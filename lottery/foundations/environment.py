@@ -5,10 +5,9 @@ from __future__ import annotations
 import platform
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -25,13 +24,13 @@ def versions() -> dict[str, str]:
     return found
 
 
-def environment(device: torch.device) -> dict[str, Any]:
+def environment(device: torch.device) -> dict[str, object]:
     """The machine, and how torch computes on it, as plain data.
 
     Args:
         device: the one that is trained on.
     """
-    found: dict[str, Any] = {
+    found: dict[str, object] = {
         "device": device.type,
         "processor": _processor(),
         "CPU capability": torch.backends.cpu.get_cpu_capability(),
@@ -51,16 +50,16 @@ def environment(device: torch.device) -> dict[str, Any]:
     return found
 
 
-def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+def changes(before: Sequence[Mapping[str, object]], now: Sequence[Mapping[str, object]]) -> str | None:
     """One line that says what differs, None where nothing does or nothing is known.
 
     Args:
-        before: what `run.json` holds; its "environment" is missing in runs of earlier versions.
-        now: this fit's "versions" and "environment".
+        before: versions and environment of a run; earlier versions wrote no environment.
+        now: those of this fit.
     """
-    if "environment" not in before:
+    if not all(before):
         return None
-    then, here = ({**d["versions"], **d["environment"]} for d in (before, now))
+    then, here = ({**versions, **machine} for versions, machine in (before, now))
     rows = [
         f"{name} {then.get(name, 'none')} then, {here.get(name, 'none')} now"
         for name in {**then, **here}

@@ -88,12 +88,12 @@ def _check_arms(arms: Mapping[str, Sequence[Run]]) -> None:
     for name, runs in arms.items():
         first: dict[str, Run] = {}
         for run in runs:
-            other = first.setdefault(run.info["id"], run)
+            other = first.setdefault(run.info.id, run)
             if other is not run:
                 raise ValueError(
                     f"{run.path} is the same run as {other.path}: an arm ({name}) has each of its runs once"
                 )
-        shapes = [run.info["settings"]["parameters"] for run in runs]
+        shapes = [run.info.settings.parameters for run in runs]
         for run, shape in zip(runs, shapes, strict=True):
             if shape != shapes[0]:
                 raise ValueError(

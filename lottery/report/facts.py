@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from lottery.runs.differences import differences
@@ -30,23 +31,18 @@ _AFTER_PRUNING = {
 
 def opening(runs: Sequence[Run]) -> str:
     """What was done, in a sentence."""
-    settings = runs[0].info["settings"]
-    then = _AFTER_PRUNING.get(settings["rewind"]["rule"], "the rest is trained again")
-    done = max((run.summary(run.rounds[-1]) for run in runs if run.rounds), key=_round, default=None)
+    settings = runs[0].info.settings
+    then = _AFTER_PRUNING.get(settings.rewind.rule, "the rest is trained again")
+    last = (run.summary(run.rounds[-1]) for run in runs if run.rounds)
+    done = max(last, key=lambda summary: summary.round, default=None)
     sentence = (
-        f"Lottery tickets in {settings.get('module', 'a network')}: the network is trained, some of its weights are"
+        f"Lottery tickets in {settings.module or 'a network'}: the network is trained, some of its weights are"
         f" pruned, {then}, round after round."
     )
     if done is None:
         return sentence
-    rounds = f"{done['round'] + 1} round{'s' if done['round'] else ''} finished"
-    return (
-        f"{sentence} {rounds}, {100 * done['density']:.3g} % of {done['prunable']:,} prunable weights left in the last."
-    )
-
-
-def _round(summary: Mapping[str, Any]) -> int:
-    return summary["round"]
+    rounds = f"{done.round + 1} round{'s' if done.round else ''} finished"
+    return f"{sentence} {rounds}, {100 * done.density:.3g} % of {done.prunable:,} prunable weights left in the last."
 
 
 def notes(runs: Sequence[Run]) -> list[str]:
@@ -59,10 +55,10 @@ def notes(runs: Sequence[Run]) -> list[str]:
             found.append(f"{run.path} is still being written{doing}: report again later for the rest.")
         elif status == "interrupted":
             found.append(f"{run.path} was interrupted in round {round}: run again what began it to go on.")
-    seeds = [run.info["seed"] for run in runs]
+    seeds = [run.info.seed for run in runs]
     if len(set(seeds)) < len(seeds):
         found.append("Some of these runs have the same seed: they are not independent, and intervals are too narrow.")
-    differing = _differing([run.info["settings"] for run in runs])
+    differing = _differing([run.info.settings.stored for run in runs])
     if differing:
         found.append(f"These runs differ in more than their seeds: {', '.join(differing)}.")
     return found
@@ -71,45 +67,45 @@ def notes(runs: Sequence[Run]) -> list[str]:
 def facts(runs: Sequence[Run]) -> list[Fact]:
     """Name and value of what was set and used; of several runs those of the first."""
     info = runs[0].info
-    settings = info["settings"]
+    settings = info.settings
     found = [("run" if len(runs) == 1 else f"run {number}", _identity(run)) for number, run in enumerate(runs)]
     found += [
-        ("module", " ".join([str(settings.get("module", "")), _pairs(settings.get("hyperparameters"))]).strip()),
+        ("module", " ".join([settings.module or "", _pairs(settings.hyperparameters)]).strip()),
         (
             "prunable",
-            f"{len(settings['parameters'])} parameters: "
-            + ", ".join(f"{name} {' x '.join(map(str, shape))}" for name, shape in settings["parameters"].items()),
+            f"{len(settings.parameters)} parameters: "
+            + ", ".join(f"{name} {' x '.join(map(str, shape))}" for name, shape in settings.parameters.items()),
         ),
-        ("pruning", _pairs(settings["pruning"])),
-        ("rewind", _pairs(settings["rewind"])),
-        ("monitor", " ".join(str(part) for part in settings["monitor"]) if settings["monitor"][0] else "none"),
-        ("optimizers", "; ".join(map(_optimizer, settings.get("optimizers") or []))),
-        ("schedules", "; ".join(map(_named, settings.get("lr_schedulers") or []))),
-        ("data", _data(settings.get("data"))),
+        ("pruning", _pairs(settings.pruning)),
+        ("rewind", _pairs(asdict(settings.rewind))),
+        ("monitor", " ".join(map(str, settings.monitor)) if settings.monitor[0] else "none"),
+        ("optimizers", "; ".join(map(_optimizer, settings.optimizers))),
+        ("schedules", "; ".join(map(_named, settings.lr_schedulers))),
+        ("data", _data(settings.data)),
         (
             "Trainer",
             _pairs(
                 {
-                    name: settings.get(name)
+                    name: settings.stored.get(name)
                     for name in _OF_THE_TRAINER
-                    if settings.get(name) != -1  # no limit
+                    if settings.stored.get(name) != -1  # no limit
                 }
             ),
         ),
-        ("versions", _pairs(info["versions"])),
+        ("versions", _pairs(info.versions)),
         ("time", _time(runs)),
     ]
     return [(name, value) for name, value in found if value]
 
 
 def _identity(run: Run) -> str:
-    seed = run.info["settings"].get("seed_everything")
+    seed = run.info.settings.seed_everything
     given = "" if seed is None else f", seed_everything {seed}"
-    return f"{run.path}: {run.status}, id {run.info['id']}, seed {run.info['seed']}{given}"
+    return f"{run.path}: {run.status}, id {run.info.id}, seed {run.info.seed}{given}"
 
 
 def _time(runs: Sequence[Run]) -> str:
-    seconds = sum(run.summary(round)["seconds"] for run in runs for round in run.rounds)
+    seconds = sum(run.summary(round).seconds for run in runs for round in run.rounds)
     if seconds < 120:
         return f"{seconds:.0f} s of training"
     return f"{seconds / 60:.0f} min of training" if seconds < 7200 else f"{seconds / 3600:.1f} h of training"
@@ -125,7 +121,7 @@ def _named(described: Any) -> str:
     return f"{described['name']} {_pairs(rest)}".strip()
 
 
-def _optimizer(described: Mapping[str, Any]) -> str:
+def _optimizer(described: Any) -> str:
     """An optimizer: its class and arguments; parameter groups where there are several, each with what is its own."""
     rest = dict(described)
     groups = [{k: v for k, v in group.items() if k not in rest or rest[k] != v} for group in rest.pop("groups", [])]

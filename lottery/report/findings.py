@@ -8,8 +8,9 @@ from functools import cached_property
 from typing import Any
 
 from lottery.foundations.intervals import mean_interval
-from lottery.runs.metric import Metric, Summary, metric_of
+from lottery.runs.metric import Metric
 from lottery.runs.round_table import round_table
+from lottery.runs.schema import RoundSummary
 from lottery.text.numbers import percent
 from lottery.text.tables import TextTable
 
@@ -43,9 +44,9 @@ class Findings:
         runs: the summaries of the rounds of each run. Runs without any are left out.
     """
 
-    def __init__(self, runs: Sequence[Sequence[Summary]]) -> None:
+    def __init__(self, runs: Sequence[Sequence[RoundSummary]]) -> None:
         self.summaries = [list(summaries) for summaries in runs if summaries]
-        self.metric = metric_of(self.summaries[0]) if self.summaries else None
+        self.metric = self.summaries[0][0].metric if self.summaries else None
 
     @cached_property
     def rounds(self) -> list[int]:
@@ -111,7 +112,7 @@ class Findings:
             if value is not None:
                 cells = [self._text(value.mean), self._interval(value), str(value.runs)]
             there = next(s[round] for s in self.summaries if round < len(s))
-            density, kept = percent(there["density"]), f"{there['kept']:,}"
+            density, kept = percent(there.density), f"{there.kept:,}"
             change = "-" if round == 0 else self._change(round)
             rows.append([str(round), density, kept, *cells, change])
         header = ["round", "density", "weights", f"mean {self.metric.name}"]
@@ -197,22 +198,22 @@ class Findings:
     def _values(self, round: int, metric: Metric | None = None) -> Estimate | None:
         metric = metric or self.metric
         assert metric is not None
-        found = [metric.of(s[round]) for s in self.summaries if round < len(s)]
+        found = [s[round].value(metric) for s in self.summaries if round < len(s)]
         return _estimate([value for value in found if value is not None])
 
     def _difference(self, round: int) -> Estimate | None:
         """From the first round to this one, within each run."""
         assert self.metric is not None
-        pairs = [(self.metric.of(s[0]), self.metric.of(s[round])) for s in self.summaries if round < len(s)]
+        pairs = [(s[0].value(self.metric), s[round].value(self.metric)) for s in self.summaries if round < len(s)]
         return _estimate([b - a for a, b in pairs if a is not None and b is not None])
 
     @cached_property
     def _first(self) -> str:
         """What round 0 is: dense, unless the runs started from a ticket."""
-        return "dense" if self.summaries[0][0]["density"] == 1 else "round 0"
+        return "dense" if self.summaries[0][0].density == 1 else "round 0"
 
     def _density(self, round: int) -> str:
-        return percent(self.summaries[0][round]["density"])
+        return percent(self.summaries[0][round].density)
 
     # words
 
@@ -223,7 +224,7 @@ class Findings:
         from lottery.text.wording import in_percent
 
         assert self.metric is not None
-        found = [self.metric.of(s) for run in self.summaries for s in run]
+        found = [s.value(self.metric) for run in self.summaries for s in run]
         values = pandas.Series([v for v in found if v is not None], dtype=float)
         return in_percent(self.metric.name, values)
 

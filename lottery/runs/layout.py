@@ -13,6 +13,7 @@ from lottery.storage.directory import Directory
 from lottery.storage.encoding import decode_metadata, decode_tensors, encode_tensors
 
 STATE = "lottery"  # the key of what a run adds to a Lightning checkpoint
+CALLBACK = "LotteryTicket"  # the key of the callback's state among those of others there
 STUDY = "study.json"  # what makes a directory a study
 
 RUN = "run.json"

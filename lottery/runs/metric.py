@@ -1,14 +1,20 @@
-"""The number of a round that says most, and the round that looks best."""
+"""Which number of a round says most."""
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
-Summary = Mapping[str, Any]
+Metrics = Mapping[str, int | float | None]
+"""Name to value; None for one that was not finite."""
+
+Mode = Literal["min", "max"]
+"""Which values of a metric are better."""
+
+Part = Literal["start", "best", "last", "test_best", "test_last"]
+"""Where in the summary of a round metrics are."""
 
 
 @dataclass(frozen=True)
@@ -16,13 +22,13 @@ class Metric:
     """One number in the summaries of a run.
 
     Args:
-        part: where in a summary: "test_best", "best", "last" or "test_last".
+        part: where in a summary.
         name: its name there.
         chosen_by: the monitored metric, None where nothing is monitored: then no value is better than another.
         lower_is_better: whether a smaller value of the two is the better one.
     """
 
-    part: str
+    part: Part
     name: str
     chosen_by: str | None = None
     lower_is_better: bool = False
@@ -37,33 +43,31 @@ class Metric:
     def sign(self) -> int:
         return -1 if self.lower_is_better else 1
 
-    def of(self, summary: Summary) -> float | None:
-        """The value in a round; None where it was not logged, or was not finite."""
-        return summary[self.part].get(self.name)
 
-
-def metric_of(summaries: Sequence[Summary]) -> Metric | None:
+def decide(
+    monitor: str | None,
+    mode: Mode,
+    *,
+    last: Metrics,
+    test_best: Metrics,
+    test_last: Metrics,
+) -> Metric | None:
     """The metric that says most, `Run.metric`: the test counterpart of the monitored one at the best step, the
     monitored one itself, or the first that was logged; None without any.
 
     Example:
-        >>> round = {"monitor": "val_acc", "mode": "max", "best": {"val_acc": 0.9}, "test_best": {"test_acc": 0.8}}
-        >>> metric_of([round])
+        >>> decide("val_acc", "max", last={}, test_best={"test_acc": 0.8}, test_last={})
         Metric(part='test_best', name='test_acc', chosen_by='val_acc', lower_is_better=False)
     """
-    if not summaries:
-        return None
-    first = summaries[0]
-    monitor = first["monitor"]
     if monitor is not None:
         counterpart = name_in_tests(monitor)
-        lower = first["mode"] == "min"
-        if counterpart in first["test_best"]:
-            return Metric("test_best", counterpart, monitor, lower)
-        return Metric("best", monitor, monitor, lower)
-    for part in ("last", "test_last"):
-        for name in first[part]:
-            return Metric(part, name)
+        if counterpart in test_best:
+            return Metric("test_best", counterpart, monitor, mode == "min")
+        return Metric("best", monitor, monitor, mode == "min")
+    for name in last:
+        return Metric("last", name)
+    for name in test_last:
+        return Metric("test_last", name)
     return None
 
 
@@ -75,16 +79,3 @@ def name_in_tests(monitor: str) -> str:
         ('test_acc', 'acc/test', 'eval_acc')
     """
     return re.sub(r"(?<![a-z])val(id(ation)?)?(?![a-z])", "test", monitor)
-
-
-def best_ticket(summaries: Sequence[Summary], metric: Metric | None) -> Summary | None:
-    """The round after the first whose monitored metric is best; of equal ones the densest. None without any."""
-    if metric is None or metric.chosen_by is None:
-        return None
-
-    def value(summary: Summary) -> float:
-        found = summary["best"].get(metric.chosen_by)
-        return -math.inf if found is None else metric.sign * found
-
-    pruned = [s for s in summaries[1:] if value(s) > -math.inf]
-    return max(pruned, key=value, default=None)

@@ -13,6 +13,7 @@ from lottery import plots
 from lottery.masks.history import MaskHistory
 from lottery.masks.masks import Masks
 from lottery.plots.gallery import Gallery
+from lottery.runs.schema import RoundSummary, RunInfo
 from lottery.storage.directory import StorageError
 
 if TYPE_CHECKING:
@@ -27,14 +28,14 @@ class Drawn(Protocol):
     path: Path
 
     @property
-    def info(self) -> dict[str, Any]: ...
+    def info(self) -> RunInfo: ...
     @property
     def rounds(self) -> list[int]: ...
     @property
     def metric(self) -> str | None: ...
     @property
     def masks(self) -> MaskHistory: ...
-    def summary(self, round: int) -> dict[str, Any]: ...
+    def summary(self, round: int) -> RoundSummary: ...
     def table(self) -> pandas.DataFrame: ...
     def history(self) -> pandas.DataFrame: ...
     def densities(self) -> pandas.DataFrame: ...
@@ -101,7 +102,7 @@ def _curves(arms: Arms, metric: str | None, ax: Axes | None, **options: Any) -> 
     there = [c for c in history.columns if c not in ("round", "density", "step", "epoch")]
     if metric is None:
         run = _first(arms)[0]
-        metric = run.summary(run.rounds[0])["monitor"] if run.rounds else None
+        metric = run.summary(run.rounds[0]).monitor if run.rounds else None
         metric = metric or (there[0] if there else None)
     if metric not in there:
         raise ValueError(f"metric={metric!r} was not logged over time; {there} were")
@@ -147,7 +148,7 @@ def _weights(arms: Arms, metric: str | None, ax: Axes | None, round: int | None 
 @gallery.picture("deaths")
 def _deaths(arms: Arms, metric: str | None, ax: Axes | None, **options: Any) -> Figure:
     for run in _first(arms):
-        if "moving" in run.info["settings"]:
+        if run.info.settings.moving is not None:
             raise ValueError(
                 f"the masks of {run.path} moved within one training, so no weight died between rounds;"
                 " plot 'densities', or the ticket with run.ticket(0).plot('masks')"

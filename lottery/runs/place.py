@@ -12,7 +12,6 @@ from lottery.foundations import streams
 from lottery.foundations.steps import Step
 from lottery.runs.differences import differences
 from lottery.runs.layout import REWIND, snapshot_file
-from lottery.runs.retraining import Rewind
 from lottery.runs.run import Run, weights_in
 from lottery.runs.starting_point import starting_state
 from lottery.storage.directory import Directory, StorageError
@@ -68,7 +67,7 @@ class Place:
     def seed(self) -> int:
         """Seed of the random streams."""
         parts = ("order", self.order) if self.order else ()
-        return streams.derive(self.run.info["seed"], "round", self.round, *parts)
+        return streams.derive(self.run.info.seed, "round", self.round, *parts)
 
     @property
     def data_round(self) -> int:
@@ -86,7 +85,7 @@ class Place:
         state = self.state()
         weights = self.run.weights("initial") if state is None else weights_in(state)
         masks = self.run.ticket(self.round).masks if self.round else self.run.masks[0]
-        origin = {"run": self.run.info["id"], "round": self.round, "start": self.start}
+        origin = {"run": self.run.info.id, "round": self.round, "start": self.start}
         return Ticket(masks, weights, origin)
 
     def state(self) -> dict[str, Any] | None:
@@ -95,8 +94,7 @@ class Place:
         if self.start == "rewind" and not self.round:
             return directory.read_checkpoint(REWIND)
         if self.start == "rewind":
-            rewind = Rewind(**self.run.info["settings"]["rewind"])
-            return starting_state(directory, rewind, self.round)
+            return starting_state(directory, self.run.info.settings.rewind, self.round)
         step = Step.parse(self.start)
         if step == Step():
             return None
@@ -110,7 +108,7 @@ class Place:
 
     def described(self) -> dict[str, Any]:
         """What of it changes results, as plain data."""
-        return {"run": self.run.info["id"], "round": self.round, "start": self.start, "order": self.order}
+        return {"run": self.run.info.id, "round": self.round, "start": self.start, "order": self.order}
 
     def check(self, settings: Mapping[str, Any]) -> None:
         """Make sure that a fit trains as the run does, so that only the ticket differs.
@@ -121,7 +119,7 @@ class Place:
         Raises:
             ValueError: it has another budget, optimizer, model or data; the message lists each difference.
         """
-        stored = self.run.info["settings"]
+        stored = self.run.info.settings.stored
         theirs = {name: stored[name] for name in settings if name in stored}
         wrong = [f"  {d}" for d in differences(theirs, settings) if d.matters]
         if wrong:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from torch import Tensor
 
 from lottery.foundations.names import renamed
 from lottery.masks.history import MaskHistory
 from lottery.masks.masks import Masks
+from lottery.pruning.dynamic import Move
 from lottery.runs.layout import (
     HISTORY,
     INITIAL,
@@ -32,8 +34,9 @@ from lottery.runs.layout import (
     round_file,
     run_directory,
 )
-from lottery.runs.metric import metric_of
+from lottery.runs.metric import Part
 from lottery.runs.pictures import gallery
+from lottery.runs.schema import RoundState, RoundSummary, Row, RunInfo, rows_of
 from lottery.storage.directory import MANIFEST, Directory, StorageError
 from lottery.tickets.ticket import Ticket
 
@@ -72,9 +75,9 @@ class Run:
             raise StorageError(f"{self.path} holds no run ({why}). A run is written by LotteryTicket(dirpath=...).")
 
     @cached_property
-    def info(self) -> dict[str, Any]:
+    def info(self) -> RunInfo:
         """What was written once: id, seed, versions and settings."""
-        return self._directory.read_json(RUN)
+        return self._directory.read_json(RUN, RunInfo.of)
 
     @property
     def rounds(self) -> list[int]:
@@ -96,15 +99,15 @@ class Run:
 
     # numbers
 
-    def summary(self, round: int) -> dict[str, Any]:
+    def summary(self, round: int) -> RoundSummary:
         """The numbers of a finished round.
 
         Raises:
             StorageError: the round is not finished.
         """
-        return self._directory.read_json(self._finished(round, SUMMARY))
+        return self._directory.read_json(self._finished(round, SUMMARY), RoundSummary.of)
 
-    def records(self, round: int) -> list[dict[str, float]]:
+    def records(self, round: int) -> list[Row]:
         """What was logged in a round: one row per epoch and per validation, with `step` and `epoch`.
 
         Of the round in progress, what had been noted when it was last saved.
@@ -113,7 +116,7 @@ class Run:
             StorageError: the round was not begun.
         """
         if round != self.in_progress:
-            return self._directory.read_json(self._finished(round, HISTORY))
+            return self._directory.read_json(self._finished(round, HISTORY), rows_of)
         try:
             saved = self._saved(round)
         except StorageError:
@@ -122,7 +125,7 @@ class Run:
             return self.records(round)  # it was finished meanwhile
         if round != self.in_progress:
             return self.records(round)
-        return saved["record"]["history"] if saved else []
+        return saved.history if saved else []
 
     def history(self, round: int | None = None) -> pandas.DataFrame:
         """All metrics over time: one row per epoch and per validation.
@@ -145,7 +148,7 @@ class Run:
                 moves = self._moves(number)
                 begun = self.masks[number].density if moves else self._density(number)
             for row in records:
-                done = [m["density"] for m in moves if m["step"] < row["step"]]
+                done = [m.density for m in moves if m.step < row["step"]]
                 here = {"round": number, "density": done[-1] if done else begun}
                 rows.append({**row, **here})
         frame = pandas.DataFrame(rows)
@@ -175,7 +178,7 @@ class Run:
         rows = {}
         for number in self.rounds:
             summary = self.summary(number)
-            rows[number] = {**summary["densities"], "all": summary["density"]}
+            rows[number] = {**summary.densities, "all": summary.density}
         return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("round")
 
     def connectivity(self) -> pandas.DataFrame:
@@ -189,14 +192,14 @@ class Run:
 
         rows = {}
         for number in self.rounds:
-            found = self.summary(number)["connectivity"]
+            found = self.summary(number).connectivity
             rows[number] = {
-                "kept": found["density"],
-                "on a path": found["effective_density"],
-                "sparsest layer": found["lowest_density"],
-                "compression": found["compression"],
-                "effective compression": found["effective_compression"],
-                "dead units": sum(found["dead_units"].values()),
+                "kept": found.density,
+                "on a path": found.effective_density,
+                "sparsest layer": found.lowest_density,
+                "compression": found.compression,
+                "effective compression": found.effective_compression,
+                "dead units": sum(found.dead_units.values()),
             }
         frame = pandas.DataFrame.from_dict(rows, orient="index", dtype=float)
         return frame.rename_axis("round")
@@ -205,7 +208,7 @@ class Run:
     def metric(self) -> str | None:
         """The column of `table` that says most: the test counterpart of the monitored metric at the best step, the
         monitored metric itself, or the first there is."""
-        found = metric_of([self.summary(round) for round in self.rounds[:1]])
+        found = next((self.summary(round).metric for round in self.rounds[:1]), None)
         return None if found is None else found.column
 
     # tensors
@@ -250,20 +253,20 @@ class Run:
         round = operator.index(round)  # a table gives NumPy's, which JSON cannot hold
         if not 0 <= round <= self._begun():
             raise StorageError(f"{self.path} has no mask for round {round}; finished rounds are {self.rounds}")
-        rule = self.info["settings"]["rewind"]["rule"]
-        rewound = rule == "weights" or round == 0
-        provenance = {
-            "run": self.info["id"],
+        info = self.info
+        rewound = info.settings.rewind.rule == "weights" or round == 0
+        provenance: dict[str, Any] = {
+            "run": info.id,
             "round": round,
-            "seed": self.info["seed"],
-            "versions": self.info["versions"],
-            "rewind": self.info["settings"]["rewind"],
+            "seed": info.seed,
+            "versions": info.versions,
+            "rewind": asdict(info.settings.rewind),
         }
-        if "moving" in self.info["settings"]:
-            provenance["moving"] = self.info["settings"]["moving"]
+        if info.settings.moving is not None:
+            provenance["moving"] = info.settings.moving
         if round in self.rounds:
             summary = self.summary(round)
-            provenance["metrics"] = {key: summary[key] for key in ("start", "best", "last", "test_best", "test_last")}
+            provenance["metrics"] = {part: getattr(summary, part) for part in get_args(Part)}
         return Ticket(
             self.last_masks(round),
             self.weights(("rewind" if round else "initial") if rewound else round - 1),
@@ -335,25 +338,24 @@ class Run:
         """The last round that has masks."""
         return last_begun(self._directory.files())
 
-    def _moves(self, round: int) -> list[dict[str, Any]]:
+    def _moves(self, round: int) -> tuple[Move, ...]:
         """When masks moved within a round, and the densities that this left."""
-        if "moving" not in self.info["settings"]:
-            return []
+        if self.info.settings.moving is None:
+            return ()
         if round in self.rounds:
-            return self.summary(round)["moves"]
+            return self.summary(round).moves
         saved = self._saved(round)
-        return saved["moving"]["moves"] if saved else []
+        return saved.moves if saved else ()
 
-    def _saved(self, round: int) -> dict[str, Any] | None:
+    def _saved(self, round: int) -> RoundState | None:
         """What the last checkpoint holds of a round."""
         if not (self._directory.path / LAST).exists():
             return None
-        states = self._directory.read_checkpoint(LAST).get("callbacks", {}).values()
-        own = [s for s in states if s.keys() >= {"round", "record"} and s["round"] == round]
-        return own[0] if own else None
+        found = RoundState.within(self._directory.read_checkpoint(LAST))
+        return found if found is not None and found.round == round else None
 
     def _density(self, round: int) -> float:
-        return self.summary(round)["density"] if round in self.rounds else self.masks[round].density
+        return self.summary(round).density if round in self.rounds else self.masks[round].density
 
     def _finished(self, round: int, name: str) -> str:
         if round not in self.rounds:
@@ -376,18 +378,18 @@ def weights_in(state: Mapping[str, Any]) -> dict[str, Tensor]:
     return {n: t for n, t in renamed(found).items() if isinstance(t, Tensor)}
 
 
-def _row(summary: dict[str, Any]) -> dict[str, Any]:
-    row = {name: summary[name] for name in ("round", "density", "kept", "steps", "epochs")}
-    monitor = summary["monitor"]
+def _row(summary: RoundSummary) -> dict[str, object]:
+    row: dict[str, object] = {name: getattr(summary, name) for name in ("round", "density", "kept", "steps", "epochs")}
+    monitor = summary.monitor
     if monitor is not None:
-        row[f"start_{monitor}"] = summary["start"].get(monitor)
-        row[f"best_{monitor}"] = summary["best"].get(monitor)
-        row["best_step"] = summary["best"].get("step")
-        row[f"last_{monitor}"] = summary["last"].get(monitor)
+        row[f"start_{monitor}"] = summary.start.get(monitor)
+        row[f"best_{monitor}"] = summary.best.get(monitor)
+        row["best_step"] = summary.best.get("step")
+        row[f"last_{monitor}"] = summary.last.get(monitor)
     else:
-        row.update({f"last_{name}": value for name, value in summary["last"].items()})
-    for when in ("best", "last"):
-        for name, value in summary[f"test_{when}"].items():
+        row.update({f"last_{name}": value for name, value in summary.last.items()})
+    for when, tested in (("best", summary.test_best), ("last", summary.test_last)):
+        for name, value in tested.items():
             taken = f"{when}_{name}" in row
             row[f"{when}_{name} (test)" if taken else f"{when}_{name}"] = value
-    return {**row, "seconds": summary["seconds"], "status": "finished"}
+    return {**row, "seconds": summary.seconds, "status": "finished"}

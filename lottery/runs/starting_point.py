@@ -73,11 +73,11 @@ def check_reached(run: Run, step: Step) -> None:
         StorageError: it ended before.
     """
     dense = run.summary(0)
-    cut_off = dense["epochs"] <= step.epochs or dense["steps"] <= step.iterations
+    cut_off = dense.epochs <= step.epochs or dense.steps <= step.iterations
     if cut_off and not (run.path / REWIND).exists():
         raise StorageError(
-            f"rewind={str(step)!r} was never reached: round 0 ended after {dense['epochs']} epochs and"
-            f" {dense['steps']} steps. Round 0 is stored in {run.path}; give an earlier rewind point and a new dirpath."
+            f"rewind={str(step)!r} was never reached: round 0 ended after {dense.epochs} epochs and"
+            f" {dense.steps} steps. Round 0 is stored in {run.path}; give an earlier rewind point and a new dirpath."
         )
 
 

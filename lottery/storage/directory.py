@@ -114,8 +114,24 @@ class Directory:
             raise self.damaged(name, "does not have the contents that were written (its hash differs)")
         return data
 
-    def read_json(self, name: str) -> Any:
-        return json.loads(self.read(name))
+    def read_json(self, name: str, decode: Callable[[Any], T]) -> T:
+        """The plain data of a finished file.
+
+        Args:
+            name: of the file.
+            decode: what it is read as; raises ValueError where something is missing or of another type.
+
+        Raises:
+            StorageError: it is missing, damaged, or says something else.
+        """
+        try:
+            return decode(json.loads(self.read(name)))
+        except ValueError as error:
+            raise StorageError(
+                f"{self.path / name} does not say what a file of this name says: {error}. It was written by another"
+                " version of lottery, or changed by hand: update (pip install -U lottery-tickets), or restore it from a"
+                " copy."
+            ) from None
 
     def read_tensors(self, name: str) -> dict[str, Tensor]:
         return decode_tensors(self.read(name))

@@ -4,10 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+
+T = TypeVar("T")
+
+
+def decode(value: object, kind: type[T]) -> T:
+    """Plain data as a dataclass, or another type, with its parts.
+
+    Raises:
+        ValueError: something is missing, or of another type; the message says where.
+
+    Example:
+        >>> decode({"epochs": 2, "iterations": 50}, Step)
+        Step(epochs=2, iterations=50)
+    """
+    import msgspec
+
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error)) from None
 
 
 def encode_json(value: Any) -> bytes:

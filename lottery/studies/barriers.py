@@ -11,6 +11,7 @@ from lottery import storage
 from lottery.runs.layout import BARRIER
 from lottery.runs.run import Run
 from lottery.storage.directory import Directory
+from lottery.storage.encoding import decode
 from lottery.studies.evaluation import Evaluation
 from lottery.studies.stability import Barrier
 from lottery.training.recipes import RecipeCLI
@@ -28,8 +29,7 @@ def measure_barrier(cli: RecipeCLI, weights: Mapping[str, Tensor], path: Path, m
     found = Evaluation.of(cli, metric).barrier(weights, Run(path).weights(0))
     directory = Directory(path)
     with directory.locked():
-        curve = {"alphas": list(found.alphas), "errors": list(found.errors)}
-        directory.commit({BARRIER: storage.encode_json(curve)})
+        directory.commit({BARRIER: storage.encode_json({"alphas": found.alphas, "errors": found.errors})})
 
 
 def read_barrier(path: Path) -> Barrier | None:
@@ -37,5 +37,4 @@ def read_barrier(path: Path) -> Barrier | None:
     directory = Directory(path)
     if BARRIER not in directory:
         return None
-    found = directory.read_json(BARRIER)
-    return Barrier(tuple(found["alphas"]), tuple(found["errors"]))
+    return directory.read_json(BARRIER, lambda stored: decode(stored, Barrier))

@@ -12,7 +12,6 @@ from typing import Any
 
 from lottery import storage
 from lottery.foundations import streams
-from lottery.runs.metric import metric_of
 from lottery.runs.place import Place
 from lottery.runs.run import Run
 from lottery.storage.directory import Directory
@@ -107,7 +106,7 @@ def _train_control(path: Path, plan: Plan, cell: Cell, round: int) -> None:
         cli.ticket.instead_of = place
         cli.trainer.fit(cli.model, datamodule=cli.datamodule)
     if measures_barrier(control):
-        tested = metric_of([run.summary(0)])
+        tested = run.summary(0).metric
         metric = None if tested is None else tested.name
         measure_barrier(cli, run.weights(round), path / cell.key, metric)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from lottery.runs.metric import Metric
 from lottery.runs.run import Run
+from lottery.runs.schema import Row
 
 
 def point(run: Run, round: int, metric: Metric, level: float | None) -> dict[str, float | int]:
@@ -18,21 +19,21 @@ def point(run: Run, round: int, metric: Metric, level: float | None) -> dict[str
         metric: what arms are compared by.
         level: the dense network's best validation value of the same seed.
     """
-    summary, settings = run.summary(round), run.info["settings"]
-    value = metric.of(summary)
-    epochs, steps = settings["max_epochs"], settings["max_steps"]
+    summary, settings = run.summary(round), run.info.settings
+    value, step = summary.value(metric), summary.best.get("step")
+    epochs, steps = settings.max_epochs, settings.max_steps
     return {
-        "density": summary["density"],
+        "density": summary.density,
         "value": math.nan if value is None else value,
-        "step": summary["best"].get("step", math.nan),
+        "step": math.nan if step is None else step,
         "reached": _reached(run.records(round), metric, level),
-        "steps": summary["steps"],
+        "steps": summary.steps,
         "budget": steps if steps and steps > 0 else (-1 if epochs is None else epochs),
-        "seconds": summary["seconds"],
+        "seconds": summary.seconds,
     }
 
 
-def _reached(records: Sequence[dict[str, float]], metric: Metric, level: float | None) -> float:
+def _reached(records: Sequence[Row], metric: Metric, level: float | None) -> float:
     """The first step at which validation was as good as `level`."""
     if level is None:
         return math.nan

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lottery.runs.comparison import Comparison, compare
 from lottery.runs.layout import STUDY
-from lottery.runs.metric import Metric, metric_of
+from lottery.runs.metric import Metric
 from lottery.runs.run import Run
 from lottery.storage.directory import StorageError
 from lottery.studies.barriers import read_barrier
@@ -124,7 +124,7 @@ class Study:
             StorageError: no round is finished yet.
         """
         for seed in self._begun():
-            found = metric_of([self.ticket_run(seed).summary(0)])
+            found = self.ticket_run(seed).summary(0).metric
             if found is not None:
                 return found
         raise StorageError(f"no round of {self.path} is finished yet")
@@ -143,7 +143,7 @@ class Study:
         import pandas
 
         metric = self.metric
-        levels = {seed: self.ticket_run(seed).summary(0)["best"].get(metric.chosen_by) for seed in self._begun()}
+        levels = {seed: self.ticket_run(seed).summary(0).best.get(metric.chosen_by or "") for seed in self._begun()}
         rows = [
             {"arm": arm, "seed": seed, "round": round, **point(run, number, metric, levels[seed])}
             for arm, seed, round, run, number in self._trainings()
@@ -185,7 +185,7 @@ class Study:
 
         rows = []
         for cell, barrier in self._barriers().items():
-            density = self.ticket_run(cell.seed).summary(cell.round or 0)["density"]
+            density = self.ticket_run(cell.seed).summary(cell.round or 0).density
             place = {"seed": cell.seed, "round": cell.round, "density": density}
             rows.append({**place, "height": barrier.height, "stable": barrier.stable})
         return pandas.DataFrame(rows, columns=["seed", "round", "density", "height", "stable"])

@@ -12,11 +12,13 @@ from lottery.foundations.steps import Step
 from lottery.pruning import dynamic as moving_masks
 from lottery.pruning.dynamic import Moving
 from lottery.pruning.pruning import Pruning
-from lottery.runs.layout import run_directory
+from lottery.runs.layout import CALLBACK, run_directory
+from lottery.runs.metric import Mode
 from lottery.runs.place import Place
 from lottery.runs.retraining import Rewind
+from lottery.runs.schema import RoundState
 from lottery.tickets.ticket import Ticket
-from lottery.training.lightning import STATE_KEY, Fit
+from lottery.training.lightning import Fit
 from lottery.training.lightning.namespaces import callback_bases
 from lottery.training.options import Options
 from lottery.training.round import Round
@@ -33,7 +35,7 @@ class _OwnKey:
     """
 
     def __get__(self, ticket: object, kind: type) -> str:
-        return f"{STATE_KEY} {id(ticket)}"
+        return f"{CALLBACK} {id(ticket)}"
 
 
 class LotteryTicket(_Callback):
@@ -89,7 +91,7 @@ class LotteryTicket(_Callback):
         *,
         seed: int | None = None,
         monitor: str | None = None,
-        mode: Literal["min", "max"] | None = None,
+        mode: Mode | None = None,
         keep: Literal["last", "all"] = "last",
         test_each_round: bool = False,
         save_every: float | str = 60.0,
@@ -144,7 +146,7 @@ class LotteryTicket(_Callback):
             return
         self._kept = {}
         self._leave()
-        self.__dict__["state_key"] = STATE_KEY
+        self.__dict__["state_key"] = CALLBACK
         self._fit = Fit(trainer, self, _Callback)
         self._rounds = Rounds(self._options(trainer), self._fit)
         self._fit.install(self._rounds)
@@ -158,9 +160,9 @@ class LotteryTicket(_Callback):
         if self._rounds is None or self._fit is None or not self._fit.states.is_resuming:
             return
         self._rounds.resume = checkpoint
-        own = checkpoint.get("callbacks", {}).get(self.state_key)
+        own = RoundState.within(checkpoint)
         if own is not None:
-            self._fit.entering.file_under(own["round"])
+            self._fit.entering.file_under(own.round)
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         if self._fit is not None:
@@ -203,7 +205,7 @@ class LotteryTicket(_Callback):
             self._leave()
 
     def state_dict(self) -> dict[str, Any]:
-        return self._kept if self._round is None else self._round.state()
+        return self._kept if self._round is None else self._round.state().plain()
 
     # copies of this object start without a fit
 
@@ -253,7 +255,7 @@ class LotteryTicket(_Callback):
         )
 
 
-def _mode_of(monitor: str | None) -> Literal["min", "max"]:
+def _mode_of(monitor: str | None) -> Mode:
     return "min" if monitor and any(word in monitor for word in ("loss", "error", "perplexity")) else "max"
 
 

@@ -12,6 +12,7 @@ from lottery.foundations.steps import Step
 from lottery.pruning.scores import name_of, resolve
 from lottery.runs.round_table import names_tested, round_table, values_tested
 from lottery.runs.run import Run
+from lottery.runs.schema import RoundSummary
 from lottery.text.numbers import number, percent
 from lottery.text.terminal import fitted, light_table, show
 
@@ -70,14 +71,13 @@ def round_goes_on(number: int, step: int) -> None:
         show(f"round {number} goes on from step {step}")
 
 
-def round_finished(summary: Mapping[str, Any], rounds: int) -> None:
+def round_finished(summary: RoundSummary, rounds: int) -> None:
     """One line about a finished round."""
-    parts = [f"round {summary['round']}/{rounds}", f"{percent(summary['density']):>6}"]
-    monitor = summary["monitor"]
-    if monitor is not None and summary["best"]:
-        parts.append(f"{monitor} {summary['best'][monitor]:.4f} at step {summary['best']['step']}")
+    parts = [f"round {summary.round}/{rounds}", f"{percent(summary.density):>6}"]
+    if summary.monitor is not None and summary.best:
+        parts.append(f"{summary.monitor} {summary.best[summary.monitor]:.4f} at step {summary.best['step']}")
     parts += [f"{name} {number(values_tested(summary)[name])}" for name in names_tested(summary)]
-    show("  ".join([*parts, f"{summary['seconds']:.1f} s"]))
+    show("  ".join([*parts, f"{summary.seconds:.1f} s"]))
 
 
 def not_stored(names: Sequence[str]) -> None:

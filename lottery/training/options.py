@@ -8,6 +8,7 @@ from pathlib import Path
 from lottery.foundations.steps import Step
 from lottery.pruning.dynamic import Moving
 from lottery.pruning.pruning import Pruning
+from lottery.runs.metric import Mode
 from lottery.runs.place import Place
 from lottery.runs.retraining import Rewind
 from lottery.tickets.ticket import Ticket
@@ -23,7 +24,7 @@ class Options:
     dirpath: Path
     seed: int | None
     monitor: str | None
-    mode: str
+    mode: Mode
     keep: str
     test_each_round: bool
     save_every: float | Step

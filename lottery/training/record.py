@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from lottery.masks.masks import Masks
+from lottery.pruning.dynamic import Move
+from lottery.pruning.graph.paths import ConnectivitySummary
+from lottery.runs.metric import Metric, Metrics, Mode
+from lottery.runs.schema import RoundSummary
 
 
 @dataclass
@@ -25,7 +29,7 @@ class Record:
     """
 
     monitor: str | None = None
-    mode: str = "max"
+    mode: Mode = "max"
     start: dict[str, float] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
     best_test: dict[str, float] = field(default_factory=dict)
@@ -54,36 +58,45 @@ class Record:
         return asdict(self)
 
     def summary(
-        self, round: int, masks: Masks, step: int, epoch: int, last_test: Mapping[str, float]
-    ) -> dict[str, Any]:
-        """The finished round in numbers."""
-        best = self.best()
+        self,
+        round: int,
+        masks: Masks,
+        *,
+        steps: int,
+        epochs: int,
+        test_last: Metrics,
+        logged_steps: int,
+        connectivity: ConnectivitySummary,
+        moves: Iterable[Move] = (),
+        metric: Metric | None = None,
+    ) -> RoundSummary:
+        """The finished round in numbers; `metric` is that of the first round, None in the first."""
         last: dict[str, float] = {}
         for row in self.history:
             last.update(row)
-        return {
-            "round": round,
-            "density": masks.density,
-            "kept": masks.kept,
-            "prunable": masks.total,
-            "densities": masks.densities(),
-            "steps": step,
-            "epochs": epoch,
-            "monitor": self.monitor,
-            "mode": self.mode,
-            "start": _numbers(self.start),
-            "best": _numbers(best) if best else {},
-            "last": _numbers({k: v for k, v in last.items() if k not in ("step", "epoch")}),
-            "test_best": _numbers(self.best_test),
-            "test_last": _numbers(last_test),
-            "seconds": round_seconds(self.seconds),
-        }
+        found = RoundSummary(
+            round=round,
+            density=masks.density,
+            kept=masks.kept,
+            prunable=masks.total,
+            densities=masks.densities(),
+            steps=steps,
+            epochs=epochs,
+            monitor=self.monitor,
+            mode=self.mode,
+            start=_numbers(self.start),
+            best=_numbers(self.best() or {}),
+            last=_numbers({k: v for k, v in last.items() if k not in ("step", "epoch")}),
+            test_best=_numbers(self.best_test),
+            test_last=_numbers(test_last),
+            seconds=math.floor(self.seconds * 1000) / 1000,
+            logged_steps=logged_steps,
+            connectivity=connectivity,
+            moves=tuple(moves),
+        )
+        return found.with_metric(metric)
 
 
-def round_seconds(seconds: float) -> float:
-    return math.floor(seconds * 1000) / 1000
-
-
-def _numbers(row: Mapping[str, float]) -> dict[str, float | None]:
+def _numbers(row: Metrics) -> Metrics:
     """JSON has no NaN or infinity: they become None."""
-    return {name: value if math.isfinite(value) else None for name, value in row.items()}
+    return {name: value if value is not None and math.isfinite(value) else None for name, value in row.items()}

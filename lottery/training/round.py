@@ -14,10 +14,12 @@ from lottery.masks.masks import Masks
 from lottery.pruning.dynamic import Mover, Training
 from lottery.pruning.scores.movement import MovementAccumulator
 from lottery.runs.layout import LAST, REWIND, STATE, snapshot_file
+from lottery.runs.metric import Mode
+from lottery.runs.schema import RoundState
 from lottery.storage.directory import Directory, StorageError
 from lottery.training import messages
 from lottery.training.enforcement import Enforcement, RegrowthError, regrown
-from lottery.training.lightning import STATE_KEY, Fit, Position, scalars
+from lottery.training.lightning import Fit, Position, scalars
 from lottery.training.lightning.hooks import (
     before_checkpoints,
     before_clipping,
@@ -59,16 +61,12 @@ class ActiveRun:
     options: Options
     fit: Fit
     directory: Directory
-    monitor: tuple[str | None, str]
+    monitor: tuple[str | None, Mode]
     rewind_step: Step
 
     def seed_of(self, round: int) -> int:
         """Seed of a round's random streams."""
         return streams.derive(self.seed, "round", round)
-
-    def own(self, checkpoint: dict[str, Any] | None) -> dict[str, Any] | None:
-        """What `Round.state` put into a checkpoint, or None where it is not one of a LotteryTicket."""
-        return None if checkpoint is None else checkpoint.get("callbacks", {}).get(STATE_KEY)
 
     def write_checkpoint(self, name: str, checkpoint: dict[str, Any]) -> None:
         if self.fit.is_writer:
@@ -113,20 +111,20 @@ class Round:
 
     def go_on(self, saved: dict[str, Any]) -> None:
         """Take up a state that `Fit.capture` returned."""
-        own = self.run.own(saved)
+        own = RoundState.within(saved)
         assert own is not None
         self._take(own)
         self._first_batch = saved[STATE]["position"] == "start"
         self.run.fit.entering.begin(saved)
-        self.see_all_but(own["fresh"])
+        self.see_all_but(own.fresh)
 
-    def adopt(self, own: dict[str, Any] | None) -> None:
+    def adopt(self, own: RoundState | None) -> None:
         """Go on from a checkpoint of the user's, which Lightning has restored."""
         if own is None:
             return
         self._take(own)
-        epoch_is_over = self.run.fit.entering.adopt(own["streams"], own["metrics"])
-        self.see_all_but(own["fresh"])
+        epoch_is_over = self.run.fit.entering.adopt(own.streams, own.metrics)
+        self.see_all_but(own.fresh)
         if epoch_is_over:
             self._note_epoch()
         if REWIND in self._reached():
@@ -135,16 +133,16 @@ class Round:
                 f" {self.run.directory.path} yet. Leave out ckpt_path: the run goes on from where it was last saved."
             )
 
-    def _take(self, own: dict[str, Any]) -> None:
-        self._unmoved = own.get("unmoved")
+    def _take(self, own: RoundState) -> None:
+        self._unmoved = own.unmoved
         self._first_batch = False
-        self.record = Record(**own["record"])
+        self.record = Record(**own.record)
         if self.mover is not None:
-            self.masks = Masks.unpack(own["masks"], own["shapes"])
-            self.mover.load(own["moving"])
+            self.masks = Masks.unpack(own.masks, own.shapes)
+            self.mover.load(own.moving)
         if self.gathered is not None:
-            self.gathered = MovementAccumulator(self.masks, own["gathered"])
-        self._epoch_starts = list(own["epoch_starts"])
+            self.gathered = MovementAccumulator(self.masks, own.gathered)
+        self._epoch_starts = list(own.epoch_starts)
 
     def train(self) -> None:
         """Train once, as the user's Trainer says, on the weights that are left."""
@@ -301,22 +299,22 @@ class Round:
         """Whether `at_boundary` has anything to do after a batch."""
         return self.validated or bool(self._reached()) or self._due()
 
-    def state(self) -> dict[str, Any]:
-        """What checkpoints hold of the callback: plain containers and tensors."""
-        return {
-            "run": self.run.id,
-            "round": self.number,
-            "masks": self.masks.pack(),
-            "shapes": {name: list(mask.shape) for name, mask in self.masks.items()},
-            "record": self.record.state(),
-            "gathered": {} if self.gathered is None else self.gathered.sums,
-            "moving": {} if self.mover is None else self.mover.state(),
-            "epoch_starts": list(self._epoch_starts),
-            "unmoved": None if self._enforcement is None else self._enforcement.unmoved,
-            "metrics": self.run.fit.metrics(),
-            "fresh": list(self._fresh()),
-            "streams": self.run.fit.states.state(),
-        }
+    def state(self) -> RoundState:
+        """What checkpoints hold of the round."""
+        return RoundState(
+            run=self.run.id,
+            round=self.number,
+            masks=self.masks.pack(),
+            shapes={name: tuple(mask.shape) for name, mask in self.masks.items()},
+            record=self.record.state(),
+            gathered={} if self.gathered is None else self.gathered.sums,
+            moving={} if self.mover is None else self.mover.state(),
+            epoch_starts=list(self._epoch_starts),
+            unmoved=None if self._enforcement is None else self._enforcement.unmoved,
+            metrics=self.run.fit.metrics(),
+            fresh=list(self._fresh()),
+            streams=self.run.fit.states.state(),
+        )
 
     def _note_epoch(self) -> None:
         self._note_metrics()

@@ -36,8 +36,10 @@ from lottery.runs.layout import (
     run_directory,
     snapshot_file,
 )
+from lottery.runs.metric import Mode
 from lottery.runs.place import Place
 from lottery.runs.run import Run, weights_in
+from lottery.runs.schema import RoundState, RunInfo, Settings
 from lottery.runs.starting_point import check_reached, starting_state, takes_from_the_end, with_weights
 from lottery.storage.directory import StorageError
 from lottery.text import terminal
@@ -124,14 +126,14 @@ class Rounds:
         if options.rounds:
             check_round(fit, options, self._rewind_step, new=RUN not in self.directory)
         if RUN in self.directory:
-            stored = self.directory.read_json(RUN)
+            stored = Run(self.directory.path).info
             for line in (
-                settings.compare(stored["settings"], now, self.directory.path),
-                changes(stored, self._environment()),
+                settings.compare(stored.settings.stored, now.stored, self.directory.path),
+                changes((stored.versions, stored.environment), self._environment()),
             ):
                 if line is not None:
                     terminal.show(line)
-            self._activate(stored["id"], stored["seed"])
+            self._activate(stored.id, stored.seed)
             self._check_resume()
         else:
             self._start_run(now, masks, seed)
@@ -159,7 +161,7 @@ class Rounds:
             round.go_on(saved)
             messages.round_goes_on(number, self.fit.global_step)
         else:
-            round.adopt(self.active.own(saved))
+            round.adopt(RoundState.within(saved))
         later = number > 0 or place is not None
         if later and self.options.rewind.rule == "fine-tune":
             self.fit.entering.rest_schedulers()
@@ -177,13 +179,17 @@ class Rounds:
         """Store a round. From here on it is never trained again."""
         fit, number = self.fit, round.number
         test = fit.aside.evaluate("test") if self.options.test_each_round else {}
-        summary = {
-            **round.record.summary(number, round.masks, fit.global_step, fit.epoch, test),
-            "logged_steps": fit.logged_steps,
-            "connectivity": self._connectivity(round).summary(),
-        }
-        if round.mover is not None:
-            summary["moves"] = round.mover.moves
+        summary = round.record.summary(
+            number,
+            round.masks,
+            steps=fit.global_step,
+            epochs=fit.epoch,
+            test_last=test,
+            logged_steps=fit.logged_steps,
+            connectivity=self._connectivity(round).summary(),
+            moves=() if round.mover is None else round.mover.moves,
+            metric=Run(self.directory.path).summary(0).metric if number else None,
+        )
         if fit.is_writer:
             if takes_from_the_end(self.options.rewind):
                 states = fit.states.capture("epoch")["optimizer_states"]
@@ -191,7 +197,7 @@ class Rounds:
             files = {
                 round_file(number, TRAINED): storage.encode_tensors(fit.weights()),
                 round_file(number, HISTORY): storage.encode_json(round.record.history),
-                round_file(number, SUMMARY): storage.encode_json(summary),
+                round_file(number, SUMMARY): storage.encode_json(summary.plain()),
             }
             if round.gathered is not None:
                 files[round_file(number, GATHERED)] = storage.encode_tensors(round.gathered.sums)
@@ -229,7 +235,7 @@ class Rounds:
 
     # the directory
 
-    def _start_run(self, now: dict[str, Any], masks: Masks, seed: int) -> None:
+    def _start_run(self, now: Settings, masks: Masks, seed: int) -> None:
         fit, options, path = self.fit, self.options, self.directory.path
         if lost_its_manifest(path):
             raise StorageError(
@@ -240,7 +246,7 @@ class Rounds:
             options.ticket.apply(fit.module)
         self._activate(f"{streams.derive(os.urandom(16)):016x}", seed)
         if self.resume is not None:
-            foreign = self.active.own(self.resume)
+            foreign = RoundState.within(self.resume)
             if foreign is None:
                 raise StorageError(
                     "ckpt_path is a checkpoint of a training without LotteryTicket, so the weights that it began with"
@@ -248,7 +254,7 @@ class Rounds:
                     " into the module (load_from_checkpoint)."
                 )
             raise StorageError(
-                f"ckpt_path is a checkpoint of round {foreign['round']} of a run that is not in {path}. Give"
+                f"ckpt_path is a checkpoint of round {foreign.round} of a run that is not in {path}. Give"
                 " LotteryTicket the dirpath of that run, or leave out ckpt_path."
             )
         if options.moving is not None:
@@ -264,11 +270,12 @@ class Rounds:
         self.round = None
         messages.not_stored(fit.not_stored())
         if fit.is_writer:
-            described = {"id": self.active.id, "seed": seed, **self._environment(), "settings": now}
+            of, machine = self._environment()
+            info = RunInfo(self.active.id, seed, of, now, machine)
             files = {
                 INITIAL: storage.encode_tensors(fit.weights()),
                 masks_file(0): encode_masks(MaskHistory.of([masks])),
-                RUN: storage.encode_json(described),
+                RUN: storage.encode_json(info.plain()),
             }
             if options.instead_of is None:
                 self.directory.write_checkpoint(LAST, start)
@@ -279,40 +286,37 @@ class Rounds:
             self.directory.commit(files)
         fit.barrier()
         if not fit.is_writer:  # its own streams may give another seed
-            stored = self.directory.read_json(RUN)
-            self._activate(stored["id"], stored["seed"])
+            stored = Run(self.directory.path).info
+            self._activate(stored.id, stored.seed)
 
     def _activate(self, id: str, seed: int) -> None:
         self.active = ActiveRun(id, seed, self.options, self.fit, self.directory, self._monitor(), self._rewind_step)
 
-    def _environment(self) -> dict[str, Any]:
-        device = self.fit.module.device
-        return {"versions": versions(), "environment": environment(device)}
+    def _environment(self) -> tuple[dict[str, str], dict[str, object]]:
+        return versions(), environment(self.fit.module.device)
 
     def _check_resume(self) -> None:
         if self.resume is None:
             return
-        own = self.active.own(self.resume)
+        own = RoundState.within(self.resume)
         if own is None:
             raise StorageError(
                 f"ckpt_path is not a checkpoint of the run in {self.directory.path}. Leave out ckpt_path to go on with"
                 " that run, or give a new dirpath."
             )
-        if own["run"] != self.active.id:
+        if own.run != self.active.id:
             raise StorageError(
-                f"ckpt_path belongs to run {own['run']}, but {self.directory.path} holds run {self.active.id}. Give"
+                f"ckpt_path belongs to run {own.run}, but {self.directory.path} holds run {self.active.id}. Give"
                 " LotteryTicket the dirpath of the checkpoint's run, or leave out ckpt_path."
             )
-        if self._finished(own["round"]):
-            terminal.show(
-                f"round {own['round']} of ckpt_path is finished already: going on with the run where it stands"
-            )
+        if self._finished(own.round):
+            terminal.show(f"round {own.round} of ckpt_path is finished already: going on with the run where it stands")
             self.resume = None
 
     def _finished(self, number: int) -> bool:
         return round_file(number, SUMMARY) in self.directory
 
-    def _monitor(self) -> tuple[str | None, str]:
+    def _monitor(self) -> tuple[str | None, Mode]:
         if self.options.monitor is not None:
             return self.options.monitor, self.options.mode
         return self.fit.monitored() or (None, self.options.mode)
@@ -320,7 +324,7 @@ class Rounds:
     def _spent(self) -> float:
         """Seconds that the finished rounds took."""
         run = Run(self.directory.path)
-        return sum(run.summary(number)["seconds"] for number in run.rounds)
+        return sum(run.summary(number).seconds for number in run.rounds)
 
     def _out_of_time(self, number: int) -> bool:
         if self.fit.time_limit() > self._spent():
@@ -396,15 +400,15 @@ class Rounds:
         self._own_of(start, REWIND)
         return start
 
-    def _own_of(self, state: dict[str, Any], name: str) -> dict[str, Any]:
+    def _own_of(self, state: dict[str, Any], name: str) -> RoundState:
         """What a round has put into a state of the run's own.
 
         Raises:
             StorageError: it is not one of this run.
         """
-        own = self.active.own(state)
-        if own is None or own["run"] != self.active.id:
-            whose = "no run" if own is None else f"run {own['run']}"
+        own = RoundState.within(state)
+        if own is None or own.run != self.active.id:
+            whose = "no run" if own is None else f"run {own.run}"
             raise self.directory.damaged(name, f"is of {whose}, not of run {self.active.id}")
         return own
 
@@ -420,12 +424,13 @@ class Rounds:
         """The state in which a round was left, if it was."""
         if self.resume is not None:
             saved, self.resume = self.resume, None
-            if (self.active.own(saved) or {"round": 0})["round"] == number:
+            own = RoundState.within(saved)
+            if number == (0 if own is None else own.round):
                 return saved
         if not (self.directory.path / LAST).exists():
             return None
         saved = self.directory.read_checkpoint(LAST)
-        return saved if self._own_of(saved, LAST)["round"] == number else None
+        return saved if self._own_of(saved, LAST).round == number else None
 
     # while a round trains
 

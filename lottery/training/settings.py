@@ -14,15 +14,14 @@ from typing import TYPE_CHECKING, Any
 from lottery.masks.masks import Masks
 from lottery.pruning import dynamic
 from lottery.runs.differences import Difference, differences
+from lottery.runs.schema import Settings
 from lottery.storage.directory import Directory, StorageError
 
 if TYPE_CHECKING:
     from lottery.training.options import Options
 
 
-def collect(
-    options: Options, training: Mapping[str, Any], monitor: tuple[str | None, str], masks: Masks
-) -> dict[str, Any]:
+def collect(options: Options, training: Mapping[str, Any], monitor: tuple[str | None, str], masks: Masks) -> Settings:
     """Everything that changes a run's results, as plain data. The number of rounds is not part of it.
 
     Args:
@@ -47,7 +46,7 @@ def collect(
         found["moving"] = dynamic.described(options.moving)
     if options.instead_of is not None:
         found["instead_of"] = options.instead_of.described()
-    return json.loads(json.dumps(found))
+    return Settings.of(json.loads(json.dumps(found)))
 
 
 def compare(stored: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> str | None:

@@ -198,7 +198,7 @@ def test_inspect_shows_a_ticket_file_as_it_shows_the_round(
         assert cli.main(["inspect", *arguments]) == 0
         shown.append(capsys.readouterr().out)
     assert shown[0] == shown[1]
-    assert Run(finished).info["id"] in shown[0] and "test_acc" in shown[0]
+    assert Run(finished).info.id in shown[0] and "test_acc" in shown[0]
     error = refused(capsys, ["inspect", str(path), "--round", "1"])
     assert "leave out --round 1" in error
 

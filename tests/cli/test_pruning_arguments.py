@@ -44,7 +44,7 @@ def test_a_pruning_is_written_in_words(settings: list[str], stored: dict[str, ob
     ]
     assert cli.main(command(tmp_path, *words)) == 0
     run = Run(tmp_path / "run")
-    pruning = run.info["settings"]["pruning"]
+    pruning = run.info.settings.pruning
     assert {name: pruning[name] for name in stored} == stored
     assert run.ticket(1).density < 1
 

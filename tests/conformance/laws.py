@@ -32,8 +32,8 @@ from conformance.optimizers import OPTIMIZERS, ScheduleFreeModes
 from conformance.settings import SETTINGS
 from lottery import LotteryTicket, Masks, Pruning, Run
 from lottery.foundations import streams
+from lottery.runs.layout import CALLBACK
 from lottery.training.enforcement import RegrowthError
-from lottery.training.lightning import STATE_KEY
 
 PRUNING = Pruning(0.3, scope="layerwise")
 QUIET = {
@@ -445,7 +445,7 @@ class Trial:
             assert files, f"no checkpoints of round {round}"
             for path in files:
                 checkpoint = torch.load(path, weights_only=False)
-                own = checkpoint.get("callbacks", {}).get(STATE_KEY)
+                own = checkpoint.get("callbacks", {}).get(CALLBACK)
                 if own is not None:  # what a callback remembers of old weights
                     del own["streams"]
                 assert_zero(checkpoint, masks[round], f"round {round}, {path.name}")

@@ -269,12 +269,12 @@ def test_no_weight_lives_outside_the_mask_of_the_moment(name: str, kind: str, tm
     run = Run(tmp_path)
     summary, found = run.summary(0), run.ticket(0)
     assert found.masks == watch.seen[-1] and found.masks != run.masks[0]
-    assert summary["densities"] == found.masks.densities()
-    assert sum(m["dropped"] + m["grown"] for m in summary["moves"]) > 0
+    assert summary.densities == found.masks.densities()
+    assert sum(m.dropped + m.grown for m in summary.moves) > 0
     kept = {0: run.masks[0].kept}
-    for move in summary["moves"]:
-        kept[0] += move["grown"] - move["dropped"]
-        assert move["density"] == kept[0] / found.masks.total
+    for move in summary.moves:
+        kept[0] += move.grown - move.dropped
+        assert move.density == kept[0] / found.masks.total
     if name != "gradual":
         assert {m.kept for m in watch.seen} == {found.masks.kept}
     zoo.assert_equal(dict(found.weights), run.weights("initial"))
@@ -338,15 +338,15 @@ def test_masks_move_in_both_namespaces(namespace: str, tmp_path: Path) -> None:
         enable_model_summary=False,
     )
     trainer.fit(Module(), zoo.ordered_loader())
-    moves = Run(tmp_path).summary(0)["moves"]
-    assert [move["step"] for move in moves] == [3, 6, 9]
+    moves = Run(tmp_path).summary(0).moves
+    assert [move.step for move in moves] == [3, 6, 9]
 
 
 def test_the_steps_of_accumulated_batches_are_what_counts(tmp_path: Path) -> None:
     ticket = LotteryTicket(rounds=0, moving=RigL(0.3, every="1ep", until=1), dirpath=tmp_path)
     settings = {"max_epochs": 3, "accumulate_grad_batches": 3, "gradient_clip_val": 0.1}
     zoo.fit(zoo.Net, ticket, **settings)
-    assert [m["step"] for m in Run(tmp_path).summary(0)["moves"]] == [3, 6]
+    assert [m.step for m in Run(tmp_path).summary(0).moves] == [3, 6]
 
 
 @pytest.mark.parametrize("kind", ["automatic", "manual"])
@@ -399,7 +399,7 @@ def test_the_best_step_is_one_of_the_final_density(tmp_path: Path) -> None:
     ticket = LotteryTicket(rounds=0, moving=method, dirpath=tmp_path, monitor="val_acc")
     zoo.fit(functools.partial(zoo.Net, zoo.ADAM), ticket, max_epochs=5)
     run = Run(tmp_path)
-    history, best = run.history(), run.summary(0)["best"]
+    history, best = run.history(), run.summary(0).best
     final = history[history["density"] == run.ticket(0).density]
     assert 0 < len(final) < len(history)
     assert best["step"] in set(final["step"])
@@ -418,8 +418,8 @@ def test_loggers_and_progress_bar_show_the_density_of_the_moment(tmp_path: Path)
     logger = CSVLogger(tmp_path, "logs")
     ticket = LotteryTicket(rounds=0, moving=MOVING["gradual"], dirpath=tmp_path / "r")
     zoo.fit(zoo.Net, ticket, Bar(), logger=logger, log_every_n_steps=1, max_epochs=3, enable_progress_bar=True)
-    moves = Run(tmp_path / "r").summary(0)["moves"]
-    left = {m["step"]: m["density"] for m in moves}
+    moves = Run(tmp_path / "r").summary(0).moves
+    left = {m.step: m.density for m in moves}
     expected, density = [], 1.0
     for step in range(24):
         density = left.get(step, density)
@@ -532,7 +532,7 @@ def test_a_method_that_empties_a_layer_is_stopped_unless_that_was_allowed(tmp_pa
         zoo.fit(zoo.Net, ticket, max_epochs=2)
     ticket = LotteryTicket(dirpath=tmp_path / "b", pruning=Pruning(collapse="warn"), **arguments)
     zoo.fit(zoo.Net, ticket, max_epochs=2)
-    assert 0 in Run(tmp_path / "b").summary(0)["densities"].values()
+    assert 0 in Run(tmp_path / "b").summary(0).densities.values()
 
 
 def test_every_method_has_a_name_and_one_line() -> None:

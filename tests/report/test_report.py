@@ -7,6 +7,7 @@ import io
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,14 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LinearLR, Sequ
 
 from lottery import LotteryTicket, Run, StorageError, report
 from lottery.cli import listing, views
+from lottery.cli.listing import best_ticket
+from lottery.masks.masks import Masks
 from lottery.report import facts, figures
 from lottery.report.findings import Findings
-from lottery.runs.metric import best_ticket, metric_of
+from lottery.runs.schema import Settings
 from lottery.storage.directory import Directory
 from lottery.text.sparkline import bar, sparkline
+from lottery.training.record import Record
 
 matplotlib.use("agg")
 ODD = 'a <b> & "c" [d] ü|%'
@@ -189,7 +193,7 @@ def test_a_run_with_little_to_say_makes_a_page(options: dict[str, Any], words: s
 @pytest.mark.parametrize("options", [{}, {"monitor": None}])
 def test_the_metric_is_the_runs(options: dict[str, Any], tmp_path: Path) -> None:
     run = train(tmp_path, rounds=0, **options)
-    metric = metric_of([run.summary(0)])
+    metric = run.summary(0).metric
     assert metric is not None and metric.column == run.metric
 
 
@@ -257,40 +261,38 @@ def test_settings_of_any_kind_are_said(
     run = Run(seeds[0].path)
     given = {"hyperparameters": hyperparameters, "data": data}
     things = {"lr_schedulers": schedules, "optimizers": optimizers}
-    run.info = {**run.info, "settings": {**run.info["settings"], **given, **things}}
+    run.info = replace(run.info, settings=Settings.of({**run.info.settings.stored, **given, **things}))
     assert all(isinstance(value, str) for _, value in facts.facts([run]))
 
 
 def test_runs_of_two_versions_differ_in_what_both_recorded(seeds: list[Run]) -> None:
     new = Run(seeds[0].path)
-    settings = new.info["settings"]
+    settings = new.info.settings.stored
     named = {**settings, "lr_schedulers": ["StepLR"]}
     whole = {**settings, "lr_schedulers": [{"name": "StepLR", "gamma": 0.5}]}
     del named["val_check_interval"]
     for first, second in ((named, whole), (whole, named)):
         runs = [Run(seeds[0].path), Run(seeds[1].path)]
         for run, known in zip(runs, (first, second), strict=True):
-            run.info = {**run.info, "settings": known}
+            run.info = replace(run.info, settings=Settings.of(known))
         assert not any("differ" in note for note in facts.notes(runs))
-        runs[1].info["settings"] = {**second, "max_epochs": 9, "hyperparameters": {"a": 1}}
+        others = Settings.of({**second, "max_epochs": 9, "hyperparameters": {"a": 1}})
+        runs[1].info = replace(runs[1].info, settings=others)
         (note,) = [note for note in facts.notes(runs) if "differ" in note]
         assert "max_epochs" in note and "hyperparameters" in note
 
 
 def summaries(values: Sequence[float | None], mode: str = "max") -> list[Any]:
     """Rounds of a run whose monitored metric and its test counterpart have these values."""
-    return [
-        {
-            "round": round,
-            "density": 0.8**round,
-            "kept": round,
-            "monitor": "val_acc",
-            "mode": mode,
-            "best": {} if value is None else {"val_acc": value},
-            "test_best": {"test_acc": value},
-        }
-        for round, value in enumerate(values)
-    ]
+    found = []
+    for round, value in enumerate(values):
+        record = Record("val_acc", mode)
+        if value is not None:
+            record.add(10, 1, {"val_acc": value})
+        record.best_test = {"test_acc": math.nan if value is None else value}
+        summary = zoo.summary_of(record, round, Masks.ones({"w": torch.empty(10)}))
+        found.append(replace(summary, density=0.8**round, kept=round))
+    return found
 
 
 VALUES = st.integers(2, 6).flatmap(

@@ -6,11 +6,11 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
+import zoo
 from scipy import stats
 
 from lottery import Masks, Run, StorageError, compare
 from lottery.masks.history import MaskHistory
-from lottery.pruning.graph.paths import Connectivity
 from lottery.runs.comparison import Comparison
 from lottery.runs.layout import encode_masks, masks_file, round_file
 from lottery.runs.pictures import gallery
@@ -21,7 +21,8 @@ from lottery.training.record import Record
 mpl.use("Agg")
 
 SHAPES = {"fc1.weight": (8, 16), "fc2.weight": (3, 8)}
-INFO = {"id": "a", "seed": 0, "versions": {}, "settings": {"rewind": {"rule": "weights"}}}
+SETTINGS = {"pruning": {}, "rewind": {"rule": "weights"}, "monitor": ["val_acc", "max"], "parameters": SHAPES}
+INFO = {"id": "a", "seed": 0, "versions": {}, "settings": SETTINGS}
 
 
 def accuracy(seed, round):
@@ -56,9 +57,8 @@ def write_run(path, seed=0, rounds=4, monitor="val_acc", keep="all", begun=0, ga
         if keep == "all" or number == rounds - 1:
             name = round_file(number, "weights.safetensors")
             files[name] = encode_tensors(weights)
-        summary = record.summary(number, masks[number], 20, 2, {"test_acc": 0.3})
-        summary["connectivity"] = Connectivity(masks[number], masks[number]).summary()
-        files[round_file(number, "summary.json")] = encode_json(summary)
+        summary = zoo.summary_of(record, number, masks[number], test_last={"test_acc": 0.3})
+        files[round_file(number, "summary.json")] = encode_json(summary.plain())
         files[round_file(number, "history.json")] = encode_json(record.history)
     Directory(path).commit(files)
     return path
@@ -221,7 +221,7 @@ def test_weights_of_a_round_that_was_not_pruned_cannot_be_drawn(seeds, round):
 # Pictures
 
 
-@pytest.mark.parametrize("kind", gallery)
+@pytest.mark.parametrize("kind", list(gallery))
 @pytest.mark.parametrize("many", [False, True])
 def test_every_picture_has_axes_that_say_what_they_show(arms, kind, many):
     comparison = compare(arms if many else arms["ticket"][:1])

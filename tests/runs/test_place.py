@@ -27,7 +27,7 @@ def instead(path: Path, place: Place, ticket: Ticket | None = None, loader=zoo.s
 
 
 def settings(place: Place) -> str:
-    return place.run.info["settings"]["rewind"]["to"]
+    return place.run.info.settings.rewind.to
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_with_the_rounds_own_ticket_it_is_the_round_bit_for_bit(tmp_path, rewind
     assert cell.records(0) == whole.records(2)
     assert cell.ticket(0).masks == whole.ticket(2).masks
     for part in ("start", "best", "last", "steps", "epochs"):
-        assert cell.summary(0)[part] == whole.summary(2)[part]
+        assert getattr(cell.summary(0), part) == getattr(whole.summary(2), part)
 
 
 def test_another_order_is_another_training_of_the_same_ticket(tmp_path):
@@ -71,7 +71,7 @@ def test_the_rest_of_a_begun_epoch_comes_in_another_order_too(tmp_path, loader):
         zoo.fit(zoo.Net, again, batches, loader=loader(), max_epochs=3)
         undisturbed = instead(tmp_path / f"{order}-whole", place, loader=loader)
         zoo.assert_equal(Run(tmp_path / f"{order}").weights(0), undisturbed.weights(0))
-        assert Run(tmp_path / f"{order}").summary(0)["steps"] == 24
+        assert Run(tmp_path / f"{order}").summary(0).steps == 24
         ends.append(batches.seen)
     assert not torch.equal(ends[0][0], ends[1][0])
 
@@ -100,7 +100,7 @@ def test_snapshots_are_the_states_of_round_0(tmp_path):
 def test_a_training_goes_on_from_a_snapshot_for_the_rest_of_the_round(tmp_path):
     whole = run(tmp_path / "a", rounds=0, snapshots=["1ep2it"])
     child = instead(tmp_path / "b", Place(str(tmp_path / "a"), start="1ep2it", order=1))
-    assert child.summary(0)["steps"] == whole.summary(0)["steps"]
+    assert child.summary(0).steps == whole.summary(0).steps
     assert child.records(0)[0]["step"] > whole.records(0)[0]["step"]
 
 

@@ -9,6 +9,7 @@ import threading
 import pandas
 import pytest
 import torch
+import zoo
 from locks import another_process_holding
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import nn
@@ -17,6 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from lottery import LotteryTicket, Pruning, Rewind, Run, StorageError
 from lottery.masks.history import MaskHistory
 from lottery.runs.layout import encode_masks, masks_file, round_file
+from lottery.runs.schema import RoundSummary
 from lottery.storage.directory import Directory
 from lottery.storage.encoding import encode_json
 from lottery.training.record import Record
@@ -295,14 +297,14 @@ def test_without_a_monitor_the_table_shows_the_last_of_each_metric(every):
 def test_a_summary_holds_the_numbers_of_its_round(last):
     for number in last.run.rounds:
         summary, ticket = last.run.summary(number), last.run.ticket(number)
-        assert summary["round"] == number
-        assert summary["densities"] == ticket.masks.densities()
-        assert summary["prunable"] == ticket.masks.total
-        assert set(summary["last"]) >= METRICS
-        assert summary["monitor"] == "val_loss" and summary["mode"] == "min"
+        assert summary.round == number
+        assert summary.densities == ticket.masks.densities()
+        assert summary.prunable == ticket.masks.total
+        assert set(summary.last) >= METRICS
+        assert summary.monitor == "val_loss" and summary.mode == "min"
         history = last.run.records(number)
-        assert summary["best"]["val_loss"] == min(row["val_loss"] for row in history if "val_loss" in row)
-        assert summary["last"]["val_loss"] == history[-1]["val_loss"]
+        assert summary.best["val_loss"] == min(row["val_loss"] for row in history if "val_loss" in row)
+        assert summary.last["val_loss"] == history[-1]["val_loss"]
 
 
 def test_the_start_of_a_round_is_its_ticket_without_training(last):
@@ -312,7 +314,7 @@ def test_the_start_of_a_round_is_its_ticket_without_training(last):
         module = last.run.ticket(number).apply(Net()).eval()
         with torch.no_grad():
             losses = [nn.functional.cross_entropy(module.head(module.body(x)), y) for x, y in loader]
-        start = last.run.summary(number)["start"]["val_loss"]
+        start = last.run.summary(number).start["val_loss"]
         assert start == pytest.approx(float(sum(losses) / len(losses)), rel=1e-5)
 
 
@@ -332,12 +334,12 @@ def test_after_rewinding_to_an_epoch_the_history_starts_after_it(last):
 
 def test_a_ticket_says_where_it_came_from(last):
     ticket = last.run.ticket(2)
-    assert ticket.provenance["run"] == last.run.info["id"]
+    assert ticket.provenance["run"] == last.run.info.id
     assert ticket.provenance["round"] == 2
     assert ticket.provenance["seed"] == 5
     assert ticket.provenance["versions"]["torch"] == torch.__version__
     assert ticket.provenance["rewind"]["to"] == "1ep"
-    assert ticket.provenance["metrics"]["last"] == last.run.summary(2)["last"]
+    assert ticket.provenance["metrics"]["last"] == last.run.summary(2).last
 
 
 def test_the_best_round_of_the_table_leads_to_its_ticket(every, tmp_path):
@@ -412,10 +414,10 @@ def test_the_densities_are_those_of_the_masks(last, every):
 def test_numbers_that_json_cannot_hold_are_stored_as_none(last):
     record = Record(monitor="a", history=[{"step": 1, "epoch": 1, "a": math.nan}])
     masks = last.run.ticket(0).masks
-    summary = record.summary(0, masks, 1, 1, {"t": math.inf})
-    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
-    assert summary["last"] == {"a": None} and summary["test_last"] == {"t": None}
-    assert summary["best"] == {}
+    summary = zoo.summary_of(record, 0, masks, test_last={"t": math.inf})
+    assert RoundSummary.of(json.loads(json.dumps(summary.plain(), allow_nan=False))) == summary
+    assert summary.last == {"a": None} and summary.test_last == {"t": None}
+    assert summary.best == {}
 
 
 # A run that is not finished
@@ -578,13 +580,13 @@ def without_tensors(run, path, rounds=ROUNDS + 1):
     names = {number: min(number, ROUNDS) for number in range(rounds)}
     copied = {
         round_file(number, name): encode_json(
-            run.records(like) if name == "history.json" else {**run.summary(like), "round": number}
+            run.records(like) if name == "history.json" else {**run.summary(like).plain(), "round": number}
         )
         for number, like in names.items()
         for name in ("history.json", "summary.json")
     }
     tensors = {"initial.safetensors": b"", masks_file(rounds - 1): b"no tensors"}
-    Directory(path).commit({"run.json": encode_json(run.info), **copied, **tensors})
+    Directory(path).commit({"run.json": encode_json(run.info.plain()), **copied, **tensors})
     (path / "rewind.ckpt").write_bytes(b"no tensors")
     for name in tensors:
         (path / name).unlink()
@@ -648,11 +650,12 @@ def test_masks_are_read_while_new_rounds_replace_their_file(last, tmp_path):
 
 def with_metrics(run, path, monitor, **logged):
     """A run of one round that logged other metrics."""
-    summary = {**run.summary(0), "monitor": monitor, "start": {}, "best": {}}
+    summary = {**run.summary(0).plain(), "monitor": monitor, "start": {}, "best": {}}
     summary |= {"last": {}, "test_best": {}, "test_last": {}, **logged}
+    del summary["metric"]
     Directory(path).commit(
         {
-            "run.json": encode_json(run.info),
+            "run.json": encode_json(run.info.plain()),
             masks_file(0): encode_masks(MaskHistory.of([run.masks[0]])),
             round_file(0, "summary.json"): encode_json(summary),
             round_file(0, "history.json"): encode_json([]),
@@ -728,12 +731,12 @@ def test_reading_a_run_writes_nothing(last, tmp_path):
 
 
 def test_rounds_beyond_ninety_nine_are_in_order(tmp_path, last):
-    summary = {**last.run.summary(0), "round": 0}
+    summary = last.run.summary(0).plain()
     masks = MaskHistory.of([last.run.masks[0]] * 103)
     numbers = [0, 2, 10, 99, 100, 101]
     Directory(tmp_path).commit(
         {
-            "run.json": encode_json(last.run.info),
+            "run.json": encode_json(last.run.info.plain()),
             **{round_file(n, "summary.json"): encode_json({**summary, "round": n}) for n in numbers},
             masks_file(102): encode_masks(masks),
         }

@@ -258,7 +258,7 @@ values = st.recursive(
 @given(values)
 def test_json_reads_back(undamaged, value):
     undamaged.commit({"value.json": storage.encode_json(value)})
-    assert undamaged.read_json("value.json") == value
+    assert undamaged.read_json("value.json", lambda found: found) == value
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.bool])

@@ -128,7 +128,7 @@ def test_the_length_of_a_training_is_the_number_of_its_steps(
     length = _length(found)
     found.trainer.fit(found.model, datamodule=found.datamodule)
     run = Run(tmp_path / "run")
-    assert run.summary(0)["steps"] == length.total
+    assert run.summary(0).steps == length.total
     assert run.records(0)[0]["step"] == length.epoch
 
 
@@ -150,7 +150,7 @@ def test_the_dense_network_is_that_of_lottery_run_and_a_child_goes_on_from_its_s
         child = Run(network / f"step-{step}")
         start = Place(str(network / "dense"), start=step).ticket()
         zoo.assert_equal(dict(child.ticket(0).weights), dict(start.weights))
-        assert child.summary(0)["steps"] == total
+        assert child.summary(0).steps == total
         assert not child.weights(0)["output.weight"].equal(Run(network / "dense").weights(0)["output.weight"])
 
 

@@ -5,6 +5,7 @@ import math
 import pandas as pd
 import pytest
 import torch
+import zoo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -193,14 +194,15 @@ def test_bad_input_is_named():
 def write_run(path, seed, density, rounds):
     """A run directory as a fit leaves it, without the fit."""
     masks = [Masks.ones({"w": torch.empty(10)})]
-    files = {"run.json": encode_json({"id": "a", "seed": seed, "settings": {}})}
+    settings = {"pruning": {}, "rewind": {}, "monitor": ["val_acc", "max"], "parameters": {"w": [10]}}
+    files = {"run.json": encode_json({"id": "a", "seed": seed, "versions": {}, "settings": settings})}
     for number in range(rounds):
         record = Record("val_acc", seconds=8.0)
         for epoch in (1, 2):
             for half in (0.0, 0.5):
                 logged = {"val_acc": 0.5 + 0.1 * epoch - 0.01 * number * half + seed / 100}
                 record.add(10 * epoch, epoch, logged)
-        summary = record.summary(number, masks[0], 20, 2, {})
+        summary = zoo.summary_of(record, number, masks[0]).plain()
         summary["density"] = density**number if rounds > 1 else density
         files[round_file(number, "summary.json")] = encode_json(summary)
         files[round_file(number, "history.json")] = encode_json(record.history)

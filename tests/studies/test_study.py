@@ -94,7 +94,7 @@ def results(study: Study) -> dict[str, Any]:
     found = {}
     for cell in study.plan.cells():
         directory = Directory(study.path / cell.key)
-        barrier = directory.read_json(BARRIER) if BARRIER in directory else None
+        barrier = directory.read_json(BARRIER, dict) if BARRIER in directory else None
         found[cell.key] = zoo.contents(study.path / cell.key), barrier
     return found
 
@@ -205,8 +205,8 @@ def test_a_point_holds_the_test_metric_at_the_step_that_validation_chose(trained
         own = arm in ("dense", TICKET)
         run = trained.ticket_run(seed) if own else trained.run_of(arm, seed, round)
         number = round if own else 0
-        assert row["value"] == run.summary(number)["test_best"]["test_acc"]
-        level = trained.ticket_run(seed).summary(0)["best"]["val_acc"]
+        assert row["value"] == run.summary(number).test_best["test_acc"]
+        level = trained.ticket_run(seed).summary(0).best["val_acc"]
         there = [r["step"] for r in run.records(number) if r.get("val_acc", 0) >= level]
         assert row["reached"] == there[0] if there else row["reached"] != row["reached"]
     dense = points.loc["dense"]
@@ -256,10 +256,10 @@ def test_the_barrier_is_measured_in_each_cell_of_another_order_and_of_dense(trai
 def test_the_ends_of_the_line_are_the_errors_of_the_two_trainings(trained: Study) -> None:
     for seed in (0, 1):
         cell = trained.path / Cell("order", seed, 2).key
-        errors = Directory(cell).read_json(BARRIER)["errors"]
+        errors = Directory(cell).read_json(BARRIER, dict)["errors"]
         ends = trained.ticket_run(seed).summary(2), Run(cell).summary(0)
         for error, end in zip((errors[0], errors[-1]), ends, strict=True):
-            assert 1 - error == pytest.approx(end["test_last"]["test_acc"], abs=1e-6)
+            assert 1 - error == pytest.approx(end.test_last["test_acc"], abs=1e-6)
 
 
 # going on
@@ -299,13 +299,13 @@ def test_another_control_is_trained_and_the_rest_left_as_it_is(copied: Path, rec
 
 def test_a_barrier_that_was_not_measured_is_measured_without_training_again(copied: Path) -> None:
     cell = copied / Cell("order", 1, 2).key
-    expected = Directory(cell).read_json(BARRIER)
+    expected = Directory(cell).read_json(BARRIER, dict)
     Directory(cell).commit({}, drop=[BARRIER])
     before = files(cell)
     study = Study(copied)
     assert study.progress().left == [Cell("order", 1, 2)]
     assert not study.run(LocalEngine(1)).failed
-    assert Directory(cell).read_json(BARRIER) == expected
+    assert Directory(cell).read_json(BARRIER, dict) == expected
     after = files(cell)
     changed = {name for name in after if after[name] != before.get(name)}
     assert changed == {BARRIER, "manifest.json", "run.lock"}

@@ -118,8 +118,8 @@ def test_the_density_that_a_module_logs_is_that_of_the_round(tmp_path: Path) -> 
     zoo.fit(Logging, LotteryTicket(2, dirpath=tmp_path / "run"), max_epochs=2)
     run = Run(tmp_path / "run")
     for round in run.rounds:
-        logged = run.summary(round)["last"]["density"]
-        assert logged == pytest.approx(run.summary(round)["density"], abs=1e-7)
+        logged = run.summary(round).last["density"]
+        assert logged == pytest.approx(run.summary(round).density, abs=1e-7)
     keys = plain.lightning_module.state_dict().keys()
     assert run.weights(2).keys() == keys
 

@@ -665,7 +665,7 @@ def test_the_plot_goes_where_it_is_told(tied, tmp_path):
     mpl.pyplot.close(figure)
 
 
-@pytest.mark.parametrize("kind", gallery)
+@pytest.mark.parametrize("kind", list(gallery))
 def test_every_picture_of_a_ticket_has_axes_that_say_what_they_show(lenet, kind):
     drawn = lenet.plot(kind)
     figure = drawn if isinstance(drawn, mpl.figure.Figure) else drawn.figure

@@ -15,7 +15,7 @@ def test_a_run_that_an_earlier_version_began_goes_on_bit_for_bit(tmp_path: Path)
     shutil.copytree(begun.BEGUN, tmp_path / "begun")
     begun.fit(tmp_path / "begun")
     # what seed a run takes by default may be another by now
-    begun.fit(tmp_path / "whole", seed=Run(begun.BEGUN).info["seed"])
+    begun.fit(tmp_path / "whole", seed=Run(begun.BEGUN).info.seed)
     left, right = (zoo.contents(tmp_path / name) for name in ("begun", "whole"))
     assert left["rounds"] == [0, 1, 2]
     zoo.assert_equal(left, right)

@@ -77,7 +77,7 @@ def assert_rounds_equal_plain_fits(
         data = loader()
         if hasattr(data, "set_round"):
             data.set_round(round)
-        seed = streams.derive(run.info["seed"], "round", round) if round else None
+        seed = streams.derive(run.info.seed, "round", round) if round else None
         ticket = run.ticket(round)
         plain = zoo.fit(make, Masked(dict(ticket.weights), ticket.masks, seed), *callbacks(), loader=data, **settings)
         zoo.assert_equal(plain.lightning_module.state_dict(), run.weights(round), f"round {round}")
@@ -249,7 +249,7 @@ def test_rounds_equal_a_bare_pytorch_loop(optimizer: str, rewind: str, tmp_path:
     zoo.fit(make, ticket, max_epochs=3, gradient_clip_val=0.5)
     run = Run(tmp_path)
     pl.seed_everything(1, verbose=False)
-    expected = bare_rounds(make().net, zoo.OPTIMIZERS[optimizer], 3, 3, steps, 0.2, run.info["seed"])
+    expected = bare_rounds(make().net, zoo.OPTIMIZERS[optimizer], 3, 3, steps, 0.2, run.info.seed)
     for round, (masks, weights) in enumerate(expected):
         zoo.assert_equal({f"net.{n}": m for n, m in masks.items()}, dict(run.ticket(round).masks), f"masks {round}")
         zoo.assert_equal({f"net.{n}": w for n, w in weights.items()}, run.weights(round), f"weights {round}")
@@ -283,7 +283,7 @@ def test_checkpoint_files_of_different_rounds_never_mix(tmp_path: Any) -> None:
 def test_early_stopping_starts_every_round_anew(tmp_path: Any) -> None:
     stopper = EarlyStopping("val_loss", patience=0, min_delta=0.05)
     zoo.fit(zoo.Net, LotteryTicket(rounds=3, dirpath=tmp_path), stopper, max_epochs=8)
-    epochs = [Run(tmp_path).summary(r)["epochs"] for r in Run(tmp_path).rounds]
+    epochs = [Run(tmp_path).summary(r).epochs for r in Run(tmp_path).rounds]
     assert len(epochs) == 4 and all(1 < e < 8 for e in epochs)
 
 

@@ -115,7 +115,7 @@ def test_a_fit_and_copies_of_its_callback_work_in_either_order_of_import(
     fit(ticket, EarlyStopping("val_loss", patience=1), checkpoints, Copies())
     run = Run(f"{dirpath}/run")
     assert run.rounds == [0, 1, 2] and run.in_progress is None
-    assert [run.summary(r)["kept"] for r in run.rounds] == [8, 6, 5]
+    assert [run.summary(r).kept for r in run.rounds] == [8, 6, 5]
     assert checkpoints.best_model_path.startswith(f"{dirpath}/best/")
 
     assert len(copies) >= 6

@@ -312,7 +312,7 @@ def test_tests_of_each_round_are_the_same_after_resuming(tmp_path: Path) -> None
             fit(tmp_path / "again", zoo.KillAt("on_train_batch_end", n))
     fit(tmp_path / "again")
     zoo.assert_equal(zoo.contents(tmp_path / "again"), zoo.contents(tmp_path / "whole"))
-    assert set(Run(tmp_path / "whole").summary(2)["test_best"]) == {"test_acc"}
+    assert set(Run(tmp_path / "whole").summary(2).test_best) == {"test_acc"}
 
 
 def test_a_finished_run_goes_on_with_more_rounds(tmp_path: Path) -> None:

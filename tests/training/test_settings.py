@@ -295,7 +295,7 @@ def test_a_run_does_not_go_on_with_another_schedule(by_checkpoint: bool, tmp_pat
 def as_an_earlier_version_wrote_it(dirpath: Path) -> None:
     """Settings of a run as they were before parameter groups and schedules were recorded."""
     directory = Directory(dirpath)
-    info = directory.read_json(RUN)
+    info = directory.read_json(RUN, dict)
     now = info["settings"]
     later = [
         "data_module",
@@ -368,7 +368,7 @@ def test_hyperparameters_that_say_where_or_when_are_stored_and_not_compared(
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("not compared")]
     assert "hyperparameters.default_root_dir: '/scratch/a' in the run, '/scratch/b' now" in line
     assert "logs.paths[0]" in line and "paths[1]" not in line and "width" not in line
-    stored = Run(tmp_path).info["settings"]["hyperparameters"]
+    stored = Run(tmp_path).info.settings.hyperparameters
     assert stored["folder"] == "/scratch/a/x"
     assert stored["logs"]["started"] == "2026-11-28T14:00:03"
 
@@ -445,14 +445,14 @@ def test_a_resume_where_the_bits_may_differ_says_so_in_one_line(
 
     assert said(0) == []
     info = Run(tmp_path).info
-    assert info["versions"]["torch"] == torch.__version__
-    assert info["environment"]["threads"] == 1
-    assert info["environment"]["device"] == "cpu"
+    assert info.versions["torch"] == torch.__version__
+    assert info.environment["threads"] == 1
+    assert info.environment["device"] == "cpu"
     assert said(1) == []
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX9")
     monkeypatch.setattr(environment, "_processor", lambda: "abacus")
     (line,) = said(2)
-    there = info["environment"]
+    there = info.environment
     assert f"processor {there['processor']} then, abacus now; CPU capability" in line
     assert line.endswith(f"CPU capability {there['CPU capability']} then, AVX9 now")
 

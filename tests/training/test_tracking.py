@@ -105,7 +105,7 @@ def test_rows_of_other_loggers_have_round_and_density_and_steps_that_never_go_ba
     rows, lists = Rows(), CSVLogger(tmp_path, name="", version=0)
     fit([rows, lists], ticket(tmp_path), LearningRateMonitor("step"))
     run = Run(tmp_path / "run")
-    density = {r: run.summary(r)["density"] for r in run.rounds}
+    density = {r: run.summary(r).density for r in run.rounds}
     read = [(int(row["step"]), int(row["round"]), float(row["density"])) for row in table(tmp_path)]
     seen = [(step, row["round"], row["density"]) for step, row in rows.rows]
     assert read == seen
@@ -191,7 +191,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Run, Path]:
 
 def test_each_round_is_a_run_of_tensorboard_over_the_same_steps(shown: Any) -> None:
     found, run, _ = shown
-    names = [run_name(r, run.summary(r)["density"]) for r in run.rounds]
+    names = [run_name(r, run.summary(r).density) for r in run.rounds]
     assert list(found) == [".", *names, "summary"]
     for round, name in enumerate(names):
         assert list(series(found[name], "train_loss_step")) == [*range(1, 16, 2)]
@@ -213,19 +213,19 @@ def test_the_summary_shows_metrics_and_layers_over_density(shown: Any) -> None:
     assert steps[0] == 0 and steps[1] == 32  # 0.8 is 32 hundredths of a halving
     best = series(found["summary"], f"{AXIS}/best val_acc")
     assert list(best) == steps
-    assert list(best.values()) == pytest.approx([summary["best"]["val_acc"] for summary in summaries])
+    assert list(best.values()) == pytest.approx([summary.best["val_acc"] for summary in summaries])
     kept = series(found["summary"], f"{AXIS}/weights kept")
     on_a_path = series(found["summary"], f"{AXIS}/weights on a path")
     dead = series(found["summary"], f"{AXIS}/dead units")
     connectivity = run.connectivity()
-    assert list(on_a_path.values()) == pytest.approx(list(connectivity["on a path"] * run.summary(0)["prunable"]))
+    assert list(on_a_path.values()) == pytest.approx(list(connectivity["on a path"] * run.summary(0).prunable))
     assert list(dead.values()) == list(connectivity["dead units"])
-    assert list(kept.values()) == [summary["kept"] for summary in summaries]
+    assert list(kept.values()) == [summary.kept for summary in summaries]
     layer = series(found["summary"], f"{LAYERS}/net.0.weight")
-    assert list(layer.values()) == pytest.approx([summary["densities"]["net.0.weight"] for summary in summaries])
+    assert list(layer.values()) == pytest.approx([summary.densities["net.0.weight"] for summary in summaries])
     # each round's own run holds its point of the line, which is what HPARAMS shows
     for summary, step in zip(summaries, steps, strict=True):
-        own = found[run_name(summary["round"], summary["density"])]
+        own = found[run_name(summary.round, summary.density)]
         tag = f"{AXIS}/start val_acc"
         assert series(own, tag) == {step: series(found["summary"], tag)[step]}
 
@@ -249,10 +249,10 @@ def test_hparams_have_a_session_per_round_with_its_density(shown: Any) -> None:
     for name in found:
         assert ("session_start_info" in hparams(found[name])) == ("round" in name)
     for summary in map(run.summary, run.rounds):
-        own = found[run_name(summary["round"], summary["density"])]
+        own = found[run_name(summary.round, summary.density)]
         values = hyperparameters(own)
-        assert values["round"] == (summary["round"] or "")  # protobuf's zero
-        assert values["density"] == summary["density"]
+        assert values["round"] == (summary.round or "")  # protobuf's zero
+        assert values["density"] == summary.density
         assert values["width"] == 7 and values["lottery/pruning/amount"] == 0.2
         experiment = hparams(own)["experiment"].experiment
         metrics = {m.name.tag: m.display_name for m in experiment.metric_infos}

@@ -387,7 +387,7 @@ def test_loaders_that_are_asked_for_early_are_not_asked_for_twice(tmp_path: Path
     """Before the rounds begin, for `estimated_stepping_batches`, as OneCycleLR needs it."""
     make = functools.partial(zoo.Net, zoo.OPTIMIZERS["sgd"], zoo.one_cycle)
     whole = train(tmp_path / "whole", make, [], Growing())
-    assert [whole.summary(n)["steps"] for n in whole.rounds] == [EPOCHS * 3] * 2
+    assert [whole.summary(n).steps for n in whole.rounds] == [EPOCHS * 3] * 2
     train(tmp_path / "cut", make, [], Growing(), kill=5)
     assert_equal_rounds(train(tmp_path / "cut", make, [], Growing()), whole)
 
@@ -399,7 +399,7 @@ def test_each_round_starts_as_the_first_did(kind: str, tmp_path: Path) -> None:
     counted = [[row["seen"] for row in run.records(n) if "seen" in row] for n in run.rounds]
     if kind in ("temperature", "set when an epoch begins", "set when a training starts"):
         assert counted[0] and counted == [counted[0]] * 3
-    assert len({run.summary(n)["steps"] for n in run.rounds}) == 1
+    assert len({run.summary(n).steps for n in run.rounds}) == 1
 
 
 @pytest.mark.parametrize("rewind", ["11it", pytest.param("1ep", marks=pytest.mark.slow)])
@@ -418,7 +418,7 @@ def test_a_round_goes_on_from_what_the_rewind_point_had(kind: str, rewind: str, 
     kill = EPOCHS * PER_EPOCH + 5
     train(tmp_path / "cut", make, callbacks(), kill=kill, rewind=rewind)
     assert_equal_rounds(train(tmp_path / "cut", make, callbacks(), rewind=rewind), whole)
-    assert whole.summary(0)["steps"] == whole.summary(1)["steps"]
+    assert whole.summary(0).steps == whole.summary(1).steps
     if kind == "temperature":
         first, second = ([row["seen"] for row in whole.records(n)] for n in (0, 1))
         assert second == first[1:]
@@ -475,7 +475,7 @@ def test_tuners_run_plainly_and_leave_no_run_behind(tmp_path: Path) -> None:
 def test_a_tuner_may_come_before_the_rounds(finder: Any, tmp_path: Path) -> None:
     quiet(tmp_path, finder()).fit(Tunable())
     assert Run(tmp_path / "run").rounds == [0, 1]
-    assert Run(tmp_path / "run").summary(1)["epochs"] == 2
+    assert Run(tmp_path / "run").summary(1).epochs == 2
 
 
 class Cached(zoo.Net):
@@ -830,7 +830,7 @@ def test_an_evaluation_before_training_fails_and_leaves_nothing(make: Any, tmp_p
 
 def test_a_run_without_an_evaluation_before_training_resumes(tmp_path: Path) -> None:
     whole = train(tmp_path / "whole", NeedsTraining, [])
-    assert "distance" in whole.records(1)[-1] and not whole.summary(0)["start"]
+    assert "distance" in whole.records(1)[-1] and not whole.summary(0).start
     train(tmp_path / "cut", NeedsTraining, [], kill=PER_EPOCH + 4)
     assert_equal_rounds(train(tmp_path / "cut", NeedsTraining, []), whole)
 

@@ -12,7 +12,7 @@ from pkgutil import iter_modules
 
 from lottery.pruning.dynamic.gradual import Gradual
 from lottery.pruning.dynamic.moment import Moment, Moving, Training
-from lottery.pruning.dynamic.mover import Mover, begin
+from lottery.pruning.dynamic.mover import Move, Mover, begin
 from lottery.pruning.dynamic.registry import available, described, name_of, register, resolve
 from lottery.pruning.dynamic.regrowth import SET, RigL, drop_and_grow
 
@@ -23,6 +23,7 @@ __all__ = [
     "SET",
     "Gradual",
     "Moment",
+    "Move",
     "Mover",
     "Moving",
     "RigL",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -39,6 +40,23 @@ def begin(moving: Moving, masks: Masks, seed: int, training: Training, *, allow_
     return following
 
 
+@dataclass(frozen=True)
+class Move:
+    """One move of the masks.
+
+    Args:
+        step: of the fit, before which it came.
+        density: after it.
+        dropped: weights that it took.
+        grown: weights that it gave back.
+    """
+
+    step: int
+    density: float
+    dropped: int
+    grown: int
+
+
 class Mover:
     """The moves of one training. Each optimizer moves the masks of its own parameters, and counts its own steps.
 
@@ -48,11 +66,11 @@ class Mover:
         allow_empty: a layer may lose its last weight.
 
     Attributes:
-        moves: what was done: step of the fit, density after it, weights dropped and weights grown.
+        moves: what was done.
     """
 
     def __init__(self, moving: Moving, seed: int, allow_empty: bool = False) -> None:
-        self.moves: list[dict[str, Any]] = []
+        self.moves: list[Move] = []
         self._moving = moving
         self._seed = seed
         self._allow_empty = allow_empty
@@ -118,27 +136,20 @@ class Mover:
         after = self._moving.move(moment)
         _check(before, after, self._moving, self._allow_empty)
         following = Masks({**masks, **after})
-        self.moves.append(
-            {
-                "step": step,
-                "density": following.density,
-                "dropped": (before - after).kept,
-                "grown": (after - before).kept,
-            }
-        )
+        self.moves.append(Move(step, following.density, (before - after).kept, (after - before).kept))
         return following
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds of it: plain containers and tensors."""
         return {
-            "moves": [dict(move) for move in self.moves],
+            "moves": [asdict(move) for move in self.moves],
             "steps": dict(self._steps),
             "gradients": dict(self._gradients),
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Take up what `state` returned."""
-        self.moves = [dict(move) for move in state["moves"]]
+        self.moves = [Move(**move) for move in state["moves"]]
         self._steps = dict(state["steps"])
         self._gradients = dict(state["gradients"])
 

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -206,29 +207,47 @@ class Connectivity:
         alive = self.masks if self.effective is None else self.effective
         return {name: int((fan_in(mask) == 0).sum()) for name, mask in alive.items()}
 
-    def summary(self) -> dict[str, Any]:
-        """All of it as plain numbers, for JSON; None for what is not known or infinite.
+    def summary(self) -> ConnectivitySummary:
+        """All of it as plain numbers.
 
         Example:
             >>> nothing = Masks({"fc.weight": torch.zeros(2, 3, dtype=torch.bool)})
-            >>> Connectivity(nothing).summary()["empty"]
-            ['fc.weight']
+            >>> Connectivity(nothing).summary().empty
+            ('fc.weight',)
         """
         found = self.effective
-        return {
-            "density": self.density,
-            "compression": _finite(self.compression),
-            "largest_compression": self.largest_compression,
-            "effective": None if found is None else found.kept,
-            "effective_density": self.effective_density,
-            "effective_compression": _finite(self.effective_compression),
-            "effective_densities": None if found is None else found.densities(),
-            "lowest_density": self.lowest_density,
-            "connected": self.connected,
-            "empty": list(self.empty),
-            "units": self.units,
-            "dead_units": self.dead_units,
-        }
+        return ConnectivitySummary(
+            density=self.density,
+            compression=_finite(self.compression),
+            largest_compression=self.largest_compression,
+            effective=None if found is None else found.kept,
+            effective_density=self.effective_density,
+            effective_compression=_finite(self.effective_compression),
+            effective_densities=None if found is None else found.densities(),
+            lowest_density=self.lowest_density,
+            connected=self.connected,
+            empty=self.empty,
+            units=self.units,
+            dead_units=self.dead_units,
+        )
+
+
+@dataclass(frozen=True)
+class ConnectivitySummary:
+    """The numbers of a `Connectivity`; see there. None for what is not known or infinite."""
+
+    density: float
+    compression: float | None
+    largest_compression: float
+    effective: int | None
+    effective_density: float | None
+    effective_compression: float | None
+    effective_densities: Mapping[str, float] | None
+    lowest_density: float
+    connected: bool | None
+    empty: tuple[str, ...]
+    units: Mapping[str, int]
+    dead_units: Mapping[str, int]
 
 
 def _compression(masks: Masks) -> float:

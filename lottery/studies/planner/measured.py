@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas
 
     from lottery.runs.run import Run
+    from lottery.runs.schema import RoundSummary
 
 _COLUMNS = ("round", "density", "epoch", "value", "spread")
 
@@ -62,22 +63,22 @@ class Measured:
         import pandas
 
         summaries = [run.summary(round) for run in runs for round in run.rounds]
-        metric = summaries[0]["monitor"] if summaries else None
+        metric = summaries[0].monitor if summaries else None
         if metric is None:
             raise ValueError(
                 "nothing was monitored in these runs, so no epoch is better than another; LotteryTicket(monitor=...)"
             )
         histories = [run.history() for run in runs]
-        best = "min" if summaries[0]["mode"] == "min" else "max"
+        best = "min" if summaries[0].mode == "min" else "max"
         epochs = [h.dropna(subset=[metric]).groupby(["round", "epoch"], as_index=False) for h in histories]
         rows = pandas.concat([e.agg({"density": "mean", metric: best}) for e in epochs])
         curves = rows.groupby(["round", "epoch"], as_index=False).agg(
             density=("density", "mean"), value=(metric, "mean"), spread=(metric, "std")
         )
-        seconds = sum(s["seconds"] for s in summaries)
+        seconds = sum(s.seconds for s in summaries)
         return cls(
             curves,
-            seconds / sum(s["epochs"] for s in summaries),
+            seconds / sum(s.epochs for s in summaries),
             _by_density([run.summary(run.rounds[-1]) for run in one_shot], metric),
             metric,
             best == "min",
@@ -120,11 +121,12 @@ class Measured:
         return _between(densities, values, density) if len(values) else math.nan
 
 
-def _by_density(summaries: Sequence[Mapping[str, Any]], metric: str) -> dict[float, float]:
+def _by_density(summaries: Sequence[RoundSummary], metric: str) -> dict[float, float]:
     """The mean best value at each density, rounded so that seeds agree."""
     found: dict[float, list[float]] = {}
     for summary in summaries:
-        found.setdefault(round(summary["density"], 4), []).append(summary["best"][metric])
+        value = summary.best[metric]
+        found.setdefault(round(summary.density, 4), []).append(math.nan if value is None else value)
     return {density: float(np.mean(values)) for density, values in found.items()}
 
 

@@ -9,6 +9,5 @@ be entered again, in this process or another, and goes on bit for bit.
 from lottery.training.lightning.aside import scalars
 from lottery.training.lightning.driver import Driver, Position
 from lottery.training.lightning.fit import Fit
-from lottery.training.lightning.states import STATE_KEY
 
-__all__ = ["STATE_KEY", "Driver", "Fit", "Position", "scalars"]
+__all__ = ["Driver", "Fit", "Position", "scalars"]

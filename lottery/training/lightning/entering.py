@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from lottery.foundations.names import load_weights
-from lottery.runs.layout import STATE
+from lottery.runs.layout import CALLBACK, STATE
 from lottery.storage.directory import StorageError
 from lottery.training.lightning.data import Data
 from lottery.training.lightning.driver import Driver
@@ -18,7 +18,7 @@ from lottery.training.lightning.live import SETTINGS
 from lottery.training.lightning.loaders import another_origin
 from lottery.training.lightning.precision import restore_precision
 from lottery.training.lightning.reading import timers
-from lottery.training.lightning.states import FORMAT, LOGGED, STATE_KEY, WRITTEN, States
+from lottery.training.lightning.states import FORMAT, LOGGED, WRITTEN, States
 from lottery.training.state import Changes
 
 
@@ -172,7 +172,7 @@ class Entering:
         self._states.live.restore(state["live"], without=left_out)
         self.file_under(self._states.round)
         callbacks = {
-            key: value for key, value in checkpoint.get("callbacks", {}).items() if key not in {*left_out, STATE_KEY}
+            key: value for key, value in checkpoint.get("callbacks", {}).items() if key not in {*left_out, CALLBACK}
         }
         connector = self.trainer._checkpoint_connector
         connector._loaded_checkpoint = {**checkpoint, "callbacks": callbacks}

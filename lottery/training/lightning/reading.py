@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from lottery.foundations.names import weights_of
+from lottery.runs.metric import Mode
 from lottery.training.lightning.described import settings_of
 from lottery.training.lightning.kinds import is_a
 from lottery.training.lightning.schedules import final_rates
@@ -65,7 +66,7 @@ class Reading:
         """The metrics known to callbacks; a value is the same object until it is logged again."""
         return dict(self.trainer.callback_metrics)
 
-    def monitored(self) -> tuple[str, str] | None:
+    def monitored(self) -> tuple[str, Mode] | None:
         """Metric and mode of the first EarlyStopping or ModelCheckpoint that has one."""
         for callback in self.trainer.callbacks:
             if is_a(callback, "EarlyStopping", "ModelCheckpoint") and callback.monitor:

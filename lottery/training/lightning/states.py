@@ -17,7 +17,6 @@ from lottery.training.lightning.live import Live, look
 from lottery.training.lightning.stored_objects import StoredObjects
 from lottery.training.state import Objects, Snapshot, is_plain
 
-STATE_KEY = "LotteryTicket"  # the key of the callback's state in checkpoints
 FORMAT = 3  # of states
 # of a state: are plain forms already
 WRITTEN = ("now", "iterator", "live", "validation")

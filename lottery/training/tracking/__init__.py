@@ -16,6 +16,7 @@ from lottery.foundations.names import owner_of
 from lottery.masks.masks import Masks
 from lottery.pruning.dynamic import described
 from lottery.runs.run import Run
+from lottery.runs.schema import RoundSummary
 from lottery.training.lightning import Fit
 from lottery.training.options import Options
 from lottery.training.tracking.board import Board
@@ -74,7 +75,7 @@ class Tracking:
         if not self._extended:
             return
         run = Run(self._options.dirpath)
-        earlier = [run.summary(number)["logged_steps"] for number in range(round)]
+        earlier = [run.summary(number).logged_steps for number in range(round)]
         self.columns = {"round": round, "density": masks.density}
         self.offset = sum(earlier)
         if self._boards:
@@ -87,7 +88,7 @@ class Tracking:
         if self._extended:
             self.columns["density"] = masks.density
 
-    def finish(self, summary: Mapping[str, Any]) -> None:
+    def finish(self, summary: RoundSummary) -> None:
         """A round is finished and stored."""
         for board in self._boards:
             board.finish(summary)

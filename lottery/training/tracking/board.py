@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from lottery.runs.schema import RoundSummary
+
 SUMMARY = "summary"
 AXIS = "density halves every 100 steps"
 LAYERS = f"layers, {AXIS}"
@@ -28,31 +30,33 @@ def run_name(round: int, density: float) -> str:
     return f"round-{round:02d} density {percent}%"
 
 
-def axis_step(summary: Mapping[str, Any]) -> int:
+def axis_step(summary: RoundSummary) -> int:
     """Where a round stands on the axis of the summary: 100 log2(prunable / kept), 0 for dense, 100 for a half.
 
     TensorBoard's axes are linear, of whole numbers, and must not go back; so density becomes a logarithm that grows.
     Rounds of runs with different pruning rates lie at their true distance.
     """
-    return round(100 * math.log2(summary["prunable"] / max(1, summary["kept"])))
+    return round(100 * math.log2(summary.prunable / max(1, summary.kept)))
 
 
-def points(summary: Mapping[str, Any]) -> dict[str, float]:
+def points(summary: RoundSummary) -> dict[str, float]:
     """The numbers of a finished round that are drawn over density; the metrics are those of `Run.table`."""
-    monitor = summary["monitor"]
+    monitor = summary.monitor
+    found: dict[str, float | None] = {}
     if monitor is None:
-        found = {f"last {name}": value for name, value in summary["last"].items()}
+        found |= {f"last {name}": value for name, value in summary.last.items()}
     else:
-        found = {f"{moment} {monitor}": summary[moment].get(monitor) for moment in ("start", "best", "last")}
-        found["best step"] = summary["best"].get("step")
-    for moment in ("best", "last"):
-        for name, value in summary[f"test_{moment}"].items():
+        parts = {"start": summary.start, "best": summary.best, "last": summary.last}
+        found |= {f"{part} {monitor}": metrics.get(monitor) for part, metrics in parts.items()}
+        found["best step"] = summary.best.get("step")
+    for moment, tested in (("best", summary.test_best), ("last", summary.test_last)):
+        for name, value in tested.items():
             found[f"{moment} {name}"] = value
-    found["weights kept"] = summary["kept"]
-    paths = summary["connectivity"]
-    found["weights on a path"] = paths["effective"]
-    found["dead units"] = sum(paths["dead_units"].values())
-    found["density of the sparsest layer"] = paths["lowest_density"]
+    paths = summary.connectivity
+    found["weights kept"] = summary.kept
+    found["weights on a path"] = paths.effective
+    found["dead units"] = sum(paths.dead_units.values())
+    found["density of the sparsest layer"] = paths.lowest_density
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -78,12 +82,12 @@ class Board:
         self.hyperparameters: dict[str, Any] = {}
         self._summary: Any = None
 
-    def start(self, summaries: Iterable[Mapping[str, Any]]) -> None:
+    def start(self, summaries: Iterable[RoundSummary]) -> None:
         """Draw the rounds that are finished already; those that have no curves here get a run without."""
         self._summary = self._open(SUMMARY, 0)
         self._summary.add_text("settings", _table(self.settings), 0)
         for summary in summaries:
-            number, density = summary["round"], summary["density"]
+            number, density = summary.round, summary.density
             if not (Path(self.log_dir) / run_name(number, density)).exists():
                 self.begin(number, density, 0)
                 self._conclude(summary)
@@ -110,7 +114,7 @@ class Board:
         for name, image in (images or {}).items():
             self.writer.add_image(f"masks/{name}", image, 0, dataformats="HWC")
 
-    def finish(self, summary: Mapping[str, Any]) -> None:
+    def finish(self, summary: RoundSummary) -> None:
         """Add the round in progress, which is finished, to the summary."""
         self._conclude(summary)
         self._add_to_summary(summary)
@@ -134,7 +138,7 @@ class Board:
             self.writer.close()
             self.writer = None
 
-    def _conclude(self, summary: Mapping[str, Any]) -> None:
+    def _conclude(self, summary: RoundSummary) -> None:
         """End a round's run with its point of the summary, which is also what the HPARAMS tab shows."""
         from torch.utils.tensorboard.summary import hparams
 
@@ -145,10 +149,10 @@ class Board:
         self.writer.file_writer.add_summary(session_end)
         _draw(self.writer, AXIS, found, axis_step(summary))
 
-    def _add_to_summary(self, summary: Mapping[str, Any]) -> None:
+    def _add_to_summary(self, summary: RoundSummary) -> None:
         step = axis_step(summary)
         _draw(self._summary, AXIS, points(summary), step)
-        _draw(self._summary, LAYERS, summary["densities"], step)
+        _draw(self._summary, LAYERS, summary.densities, step)
 
 
 def _await_next_second(directory: Path) -> None:
