@@ -12,7 +12,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.ticker import MaxNLocator
 
-from lottery.foundations.intervals import mean_interval
+from lottery.foundations.statistics.intervals import mean_interval
 from lottery.plots.density_axis import DensityLocator, falls_to_the_right, percentages
 from lottery.plots.style import (
     DENSE,

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from lottery.foundations.intervals import mean_interval
+from lottery.foundations.statistics.intervals import mean_interval
 from lottery.plots.density_axis import falls_to_the_right
 from lottery.plots.panels import SMALL
 from lottery.plots.style import PALETTE, fit_to_means, line_style, new_axes, write_legend

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from lottery.foundations.intervals import mean_interval
+from lottery.foundations.statistics.intervals import mean_interval
 from lottery.runs.metric import Metric
 from lottery.runs.round_table import round_table
 from lottery.runs.schema import RoundSummary

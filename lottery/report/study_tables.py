@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from lottery.foundations.intervals import mean_interval
+from lottery.foundations.statistics.intervals import mean_interval
 from lottery.text.numbers import percent
 from lottery.text.tables import TextTable
 

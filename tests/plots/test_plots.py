@@ -14,7 +14,7 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
 from lottery import Masks, plots
-from lottery.foundations.intervals import mean_interval
+from lottery.foundations.statistics.intervals import mean_interval
 from lottery.plots.density_axis import density_ticks, plain
 from lottery.plots.panels import shortened
 from lottery.plots.pixels import block_means, fold, picture, tiles

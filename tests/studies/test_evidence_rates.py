@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lottery.foundations.statistics.paired import Paired, holm, power
 from lottery.studies.evidence import Evidence
-from lottery.studies.evidence.paired import Paired, holm, power
 
 LEVEL = 0.05
 ROUNDS = 12

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from lottery.studies.evidence.family import Claim, family
+from lottery.foundations.statistics.family import Claim, family
+from lottery.foundations.statistics.paired import Array, Paired
 from lottery.studies.evidence.grid import DENSE, TICKET, Grid
-from lottery.studies.evidence.paired import Array, Paired
 from lottery.studies.evidence.speed import speed
 from lottery.studies.evidence.words import Words
 

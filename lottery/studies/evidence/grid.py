@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from lottery.studies.evidence.paired import Array
+from lottery.foundations.statistics.paired import Array
 
 if TYPE_CHECKING:
     import pandas

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lottery.foundations.statistics.family import Claim
+from lottery.foundations.statistics.paired import Paired, seeds_for
 from lottery.studies.evidence.claims import Claims
-from lottery.studies.evidence.family import Claim
 from lottery.studies.evidence.grid import DENSE
-from lottery.studies.evidence.paired import Paired, seeds_for
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from lottery.foundations.statistics.paired import MOST_SEEDS
 from lottery.studies.evidence.claims import Claims
 from lottery.studies.evidence.grid import DENSE
 from lottery.studies.evidence.outcome import Outcome
-from lottery.studies.evidence.paired import MOST_SEEDS
 from lottery.studies.evidence.words import rounds_text
 from lottery.text.numbers import percent
 from lottery.text.wording import listed

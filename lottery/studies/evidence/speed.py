@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lottery.foundations.statistics.paired import Paired
 from lottery.studies.evidence.grid import DENSE, TICKET, Grid
-from lottery.studies.evidence.paired import Paired
 
 if TYPE_CHECKING:
     import pandas

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lottery.foundations.statistics.family import Claim
+from lottery.foundations.statistics.paired import Array, Paired
 from lottery.studies.evidence.claims import Claims
-from lottery.studies.evidence.family import Claim
 from lottery.studies.evidence.grid import DENSE, TICKET
-from lottery.studies.evidence.paired import Array, Paired
 
 if TYPE_CHECKING:
     import pandas

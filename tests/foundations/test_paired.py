@@ -9,8 +9,8 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
-from lottery.studies.evidence.family import family
-from lottery.studies.evidence.paired import MOST_SEEDS, Paired, holm, power, seeds_for
+from lottery.foundations.statistics.family import family
+from lottery.foundations.statistics.paired import MOST_SEEDS, Paired, holm, power, seeds_for
 
 numbers = st.floats(-1, 1, width=32)
 p_values = st.lists(st.floats(1e-12, 1), min_size=1, max_size=40)

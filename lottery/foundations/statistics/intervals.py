@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from lottery.foundations.statistics.paired import Paired
+
 
 def mean_interval(values: Iterable[float], confidence: float = 0.95) -> tuple[float, float, float]:
     """Mean of a sample and the interval of the mean by Student's t.
@@ -24,15 +26,7 @@ def mean_interval(values: Iterable[float], confidence: float = 0.95) -> tuple[fl
         >>> [round(number, 2) for number in mean_interval([1.0, 2.0, 3.0])]
         [2.0, -0.48, 4.48]
     """
-    from scipy.stats import t as student_t  # type: ignore[import-untyped]
-
-    sample = np.fromiter(values, float)
-    sample = sample[~np.isnan(sample)]
-    if not len(sample):
-        return math.nan, math.nan, math.nan
-    mean = float(sample.mean())
-    if len(sample) == 1:
-        return mean, mean, mean
-    quantile = float(student_t.ppf((1 + confidence) / 2, len(sample) - 1))
-    half = quantile * float(sample.std(ddof=1)) / math.sqrt(len(sample))
-    return mean, mean - half, mean + half
+    sample = Paired(np.fromiter(values, float))
+    mean = float(sample.mean)
+    low, high = (float(end) for end in sample.interval(1 - confidence))
+    return (mean, mean, mean) if math.isnan(low) else (mean, low, high)

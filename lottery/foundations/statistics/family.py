@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lottery.studies.evidence.paired import Array, holm
+from lottery.foundations.statistics.paired import Array, holm
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,1 @@
+"""Means, paired differences and families of claims: arithmetic on arrays, without words."""
