@@ -237,22 +237,7 @@ class LotteryTicket(_Callback):
             dirpath = tempfile.mkdtemp(prefix="lottery-fast-dev-run-")
         elif dirpath is None:
             dirpath = Path(trainer.default_root_dir) / "checkpoints" / "lottery"
-        return Options(
-            rounds=self.rounds,
-            pruning=self.pruning,
-            rewind=self.rewind,
-            dirpath=run_directory(dirpath).path,
-            seed=self.seed,
-            monitor=self.monitor,
-            mode=self.mode,
-            keep=self.keep,
-            test_each_round=self.test_each_round,
-            save_every=self.save_every,
-            ticket=self.instead_of.ticket() if self.ticket is None and self.instead_of is not None else self.ticket,
-            moving=self.moving,
-            instead_of=self.instead_of,
-            snapshots=self.snapshots,
-        )
+        return Options.of(self, run_directory(dirpath).path)
 
 
 def _mode_of(monitor: str | None) -> Mode:

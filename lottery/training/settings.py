@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import pickle
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lottery.masks.masks import Masks
-from lottery.pruning import dynamic
 from lottery.runs.differences import Difference, differences
 from lottery.runs.schema import Settings
 from lottery.storage.directory import Directory, StorageError
@@ -31,21 +29,12 @@ def collect(options: Options, training: Mapping[str, Any], monitor: tuple[str | 
         masks: those of round 0.
     """
     found = {
-        "pruning": options.pruning.described(),
-        "rewind": dataclasses.asdict(options.rewind),
-        "seed": options.seed,
-        "monitor": list(monitor),
-        "keep": options.keep,
-        "test_each_round": options.test_each_round,
-        "ticket": None if options.ticket is None else options.ticket.fingerprint,
+        **options.described(),
+        "monitor": monitor,
         "seed_everything": os.environ.get("PL_GLOBAL_SEED"),
         "parameters": {name: list(mask.shape) for name, mask in masks.items()},
         **training,
     }
-    if options.moving is not None:
-        found["moving"] = dynamic.described(options.moving)
-    if options.instead_of is not None:
-        found["instead_of"] = options.instead_of.described()
     return Settings.of(json.loads(json.dumps(found)))
 
 

@@ -6,7 +6,6 @@ steps; every other logger gets one axis of steps that never goes back, with `rou
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,7 +13,6 @@ from torch import nn
 
 from lottery.foundations.names import owner_of
 from lottery.masks.masks import Masks
-from lottery.pruning.dynamic import described
 from lottery.runs.run import Run
 from lottery.runs.schema import RoundSummary
 from lottery.training.lightning import Fit
@@ -150,17 +148,7 @@ def _with_runs(kind: Any, board: Board) -> type:
 
 def _settings(options: Options) -> dict[str, Any]:
     """The settings that were given, flat."""
-    given = {
-        "rounds": options.rounds,
-        "pruning": options.pruning.described(),
-        "rewind": dataclasses.asdict(options.rewind),
-        "seed": options.seed,
-        "monitor": options.monitor,
-        "keep": options.keep,
-        "test_each_round": options.test_each_round,
-        "ticket": None if options.ticket is None else options.ticket.fingerprint,
-        "moving": None if options.moving is None else described(options.moving),
-    }
+    given = {"rounds": options.rounds, **options.described()}
     return {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in _flat({"lottery": given})
