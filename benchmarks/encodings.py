@@ -132,7 +132,7 @@ def print_times(weights: int) -> None:
         print("  " + "".join(f"{cell:>14}" for cell in cells))
 
 
-ALWAYS = ("bitmap", "delta", "lzma", "csr", "coo")
+ALWAYS = ("bitmap", "delta", "lzma")
 
 
 def least(call: Callable[[], object]) -> float:

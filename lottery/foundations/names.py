@@ -91,6 +91,23 @@ def differences(
     return extra, missing, reshaped
 
 
+def ties(state: Mapping[str, Tensor], names: Collection[str]) -> dict[str, str]:
+    """Other names of a state dict whose tensors are, by their values, those of one of `names`; and which one.
+
+    Example:
+        >>> import torch
+        >>> ties({"encoder": torch.ones(2), "decoder": torch.ones(2), "bias": torch.zeros(2)}, ["encoder"])
+        {'decoder': 'encoder'}
+    """
+    return {
+        other: name
+        for other, tensor in state.items()
+        if other not in names
+        for name in names
+        if (tensor.dtype, tensor.device) == (state[name].dtype, state[name].device) and torch.equal(tensor, state[name])
+    }
+
+
 def load_weights(module: nn.Module, weights: Mapping[str, Tensor], origin: str = "the weights") -> None:
     """Load weights into a module, compiled or not, all of them or none.
 

@@ -14,6 +14,7 @@ from lottery.plots.drawing import draw_input, draw_picture, set_color_bar
 from lottery.plots.panels import SMALL, captions, largest, new_panels, pixels_across, tell_what_is_left_out, write_title
 from lottery.plots.pixels import fold, panel_height, picture
 from lottery.plots.style import new_axes
+from lottery.text.numbers import percent
 
 MOST_PANELS = 24
 
@@ -53,10 +54,10 @@ def mask_images(masks: Masks, *, image_shape: Sequence[int] | None = None, colum
         black = ""
         if shown.image.dtype != bool and shown.image.any():
             image.set_clim(0, shown.image.max())
-            black = f"black: {100 * shown.image.max():.3g} % kept"
-        density = 100 * int(mask.sum()) / mask.numel()
+            black = f"black: {percent(shown.image.max())} kept"
+        density = int(mask.sum()) / mask.numel()
         shape = "×".join(map(str, mask.shape))
-        write_title(ax, title, f"{shape}, {density:.3g} % kept", shown.note, black)
+        write_title(ax, title, f"{shape}, {percent(density)} kept", shown.note, black)
     tell_what_is_left_out(figure, len(chosen), len(masks))
     return figure
 

@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from lottery.plots.density_axis import DensityLocator, percentages, write_percentages
 from lottery.plots.panels import SMALL, shortened
 from lottery.plots.style import ACCENT, KEPT, PALETTE, dark_where_dense, line_style, new_axes
+from lottery.text.numbers import percent
 
 MOST_LINES = 8
 
@@ -28,12 +29,11 @@ def layer_bars(densities: Mapping[str, float], overall: float, ax: Axes | None =
     ax = new_axes(1.0 + 0.3 * len(densities)) if ax is None else ax
     names = shortened(densities, 40)
     places = range(len(names))
-    percent = [100 * density for density in densities.values()]
-    bars = ax.barh(places, percent, color=PALETTE[0])
+    bars = ax.barh(places, [100 * density for density in densities.values()], color=PALETTE[0])
     behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
     ax.bar_label(bars, fmt="%.3g", padding=4, fontsize=SMALL + 1, bbox=behind)
     ax.set_yticks(places, names)
-    ax.axvline(100 * overall, color=ACCENT, linestyle="--", label=f"all: {100 * overall:.3g} %")
+    ax.axvline(100 * overall, color=ACCENT, linestyle="--", label=f"all: {percent(overall)}")
     ax.invert_yaxis()
     ax.margins(x=0.12, y=0.3 / len(names))
     ax.set_xlabel(KEPT)
@@ -61,16 +61,16 @@ def layer_densities(densities: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     for number, (name, label) in enumerate(zip(densities, labels, strict=True)):
         whole = {"color": "black", "linestyle": "--", "zorder": 3}
         style = whole if name == "all" else line_style(number)
-        percent = 100 * densities[name]
+        shares = 100 * densities[name]
         ax.plot(
-            percent.index,
-            percent.where(percent > 0),
+            shares.index,
+            shares.where(shares > 0),
             label=label,
             linewidth=max(1.2, 2.8 - 0.4 * number),  # to be seen where lines coincide
             markersize=max(3.0, 6.0 - number),
             **style,
         )
-        emptied = percent.index[percent == 0]
+        emptied = shares.index[shares == 0]
         ax.plot(
             emptied,
             np.zeros(len(emptied)),
@@ -92,8 +92,8 @@ def layer_densities(densities: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
 def _heat_map(densities: pd.DataFrame, ax: Axes | None) -> Axes:
     names = shortened(map(str, densities.columns), 32)
     ax = new_axes(max(4.0, 1.0 + 0.17 * len(names))) if ax is None else ax
-    percent = 100 * densities.to_numpy(dtype=float).T
-    shown = np.ma.masked_less_equal(percent, 0)
+    shares = 100 * densities.to_numpy(dtype=float).T
+    shown = np.ma.masked_less_equal(shares, 0)
     low, high = float(shown.min()), float(shown.max())
     colours = dark_where_dense().with_extremes(bad=ACCENT)
     image = ax.pcolormesh(

@@ -17,6 +17,7 @@ from lottery.plots.drawing import draw_input, draw_picture, set_color_bar
 from lottery.plots.panels import SMALL, captions, largest, new_panels, pixels_across, tell_what_is_left_out, write_title
 from lottery.plots.pixels import Picture, fold, panel_height, picture
 from lottery.plots.style import ACCENT
+from lottery.text.numbers import percent
 
 MOST_PANELS = 12
 
@@ -67,8 +68,8 @@ def deaths(
     titles = captions(chosen, columns)
     for ax, title, died, shown in zip(axes, titles, chosen.values(), pictures, strict=True):
         draw_picture(ax, shown)
-        alive = 100 * float((died == rounds).double().mean())
-        write_title(ax, title, f"{alive:.3g} % alive", shown.note)
+        alive = percent(float((died == rounds).double().mean()))
+        write_title(ax, title, f"{alive} alive", shown.note)
     height = figure.get_figheight()
     bar = figure.colorbar(
         colours,

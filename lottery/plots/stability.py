@@ -10,6 +10,7 @@ from lottery.foundations.statistics.intervals import mean_interval
 from lottery.plots.density_axis import falls_to_the_right
 from lottery.plots.panels import SMALL
 from lottery.plots.style import PALETTE, fit_to_means, line_style, new_axes, write_legend
+from lottery.text.numbers import percent
 
 
 def barriers(points: pd.DataFrame, *, threshold: float = 0.02, ax: Axes | None = None) -> Axes:
@@ -59,7 +60,7 @@ def barriers(points: pd.DataFrame, *, threshold: float = 0.02, ax: Axes | None =
     )
     ax.axhline(100 * threshold, color=PALETTE[1], linestyle=":", linewidth=1.4)
     ax.annotate(
-        f"stable below {100 * threshold:g} %",
+        f"stable below {percent(threshold)}",
         (0.01, 100 * threshold),
         xycoords=ax.get_yaxis_transform(),
         xytext=(0, 3),

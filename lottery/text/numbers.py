@@ -15,6 +15,16 @@ def number(value: float | None) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
 
 
+def true_minus(number: str) -> str:
+    """A number with a sign, with a true minus, unless all its digits are zero.
+
+    Example:
+        >>> true_minus("-0.50"), true_minus("-0.00")
+        ('−0.50', '+0.00')
+    """
+    return number.replace("-", "−" if number.strip("+-0.") else "+")
+
+
 def percent(density: float) -> str:
     """A share in percent.
 

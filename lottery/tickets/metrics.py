@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from lottery.foundations.names import owner_of, parameters_of, renamed
+from lottery.foundations.names import parameters_of
 from lottery.masks.masks import Masks
 from lottery.masks.prunable import prunable_parameters
 
@@ -135,100 +135,3 @@ class MaskOverlap(_Share):
                 part.append((kept ^ there).sum())
                 whole.append(torch.ones_like(there).sum())
         self._set(part, whole)
-
-
-class SignAgreement(_Share):
-    """Share of the kept weights whose sign is that of the same weight in a given state, such as the rewind point.
-
-    Args:
-        weights: a state dict, such as `ticket.weights` or `run.weights("rewind")`.
-        include: glob patterns of parameters, as in `Pruning`.
-        exclude: glob patterns of parameters to leave out.
-        settings: of every torchmetric.
-
-    Raises:
-        ValueError: on update, a prunable parameter is missing in `weights` or of another shape.
-
-    Example:
-        >>> layer = nn.Linear(3, 1)
-        >>> layer.weight.data = torch.tensor([[1.0, 0.0, -2.0]])
-        >>> float(SignAgreement({"weight": torch.tensor([[3.0, -1.0, 4.0]])})(layer))
-        0.5
-
-    Source: Zhou et al., "Deconstructing Lottery Tickets: Zeros, Signs, and the Supermask", NeurIPS 2019, section 4:
-    the signs are what a ticket's start weights need to keep.
-    """
-
-    def __init__(
-        self, weights: Mapping[str, Tensor], include: Sequence[str] = (), exclude: Sequence[str] = (), **settings: Any
-    ) -> None:
-        super().__init__(**settings)
-        self.include, self.exclude = tuple(include), tuple(exclude)
-        self.signs = {
-            name: weight.detach().sign().to("cpu", torch.int8)
-            for name, weight in renamed(weights).items()
-            if isinstance(weight, Tensor) and weight.is_floating_point()
-        }
-
-    def update(self, module: nn.Module) -> None:
-        """Look at a module's weights."""
-        part, whole = [], []
-        parameters = prunable_parameters(module, self.include, self.exclude)
-        for name, parameter in parameters.items():
-            there = self.signs.get(name)
-            if there is None or there.shape != parameter.shape:
-                found = "missing" if there is None else f"of shape {tuple(there.shape)}"
-                raise ValueError(
-                    f"{name} has shape {tuple(parameter.shape)} in the module and is {found} in the weights given to"
-                    " SignAgreement; give a state dict of this architecture, or exclude it"
-                )
-            now = parameter.detach().sign()
-            part.append(((now == there.to(now.device)) & (now != 0)).sum())
-            whole.append((now != 0).sum())
-        self._set(part, whole)
-
-
-class DeadUnits(_Share):
-    """Share of the output units whose incoming weights are all zero, so that nothing of the input reaches them.
-
-    A unit is an output of a linear layer, an output channel of a convolution, an entry of an embedding: one index of
-    the first dimension of a prunable parameter, of the second one (in each group) for transposed convolutions. In
-    parameters that stack several matrices, as recurrent and attention layers have, each row counts. A dead unit may
-    still have a bias, which makes it a constant.
-
-    Args:
-        include: glob patterns of parameters, as in `Pruning`.
-        exclude: glob patterns of parameters to leave out.
-        settings: of every torchmetric.
-
-    Example:
-        >>> layer = nn.Linear(3, 2)
-        >>> layer.weight.data = torch.tensor([[0.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
-        >>> float(DeadUnits()(layer))
-        0.5
-    """
-
-    def __init__(self, include: Sequence[str] = (), exclude: Sequence[str] = (), **settings: Any) -> None:
-        super().__init__(**settings)
-        self.include, self.exclude = tuple(include), tuple(exclude)
-
-    def update(self, module: nn.Module) -> None:
-        """Look at a module's weights."""
-        part, whole = [], []
-        parameters = prunable_parameters(module, self.include, self.exclude)
-        for name, parameter in parameters.items():
-            owner = owner_of(module, name)
-            dead = ~_units(owner, parameter.detach() != 0).any(1)
-            part.append(dead.sum())
-            whole.append(torch.ones_like(dead).sum())
-        self._set(part, whole)
-
-
-def _units(owner: nn.Module, kept: Tensor) -> Tensor:
-    """Units x incoming weights."""
-    if getattr(owner, "transposed", False):
-        groups: Any = owner.groups
-        inputs, outputs = kept.shape[:2]
-        kept = kept.reshape(groups, inputs // groups, outputs, -1).transpose(1, 2)
-        return kept.reshape(groups * outputs, -1)
-    return kept.reshape(len(kept), -1)

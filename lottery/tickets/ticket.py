@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lottery import storage
-from lottery.foundations.names import differences, load_weights, parameters_of, renamed, uncompiled, weights_of
+from lottery.foundations.names import differences, load_weights, parameters_of, renamed, ties, uncompiled, weights_of
 from lottery.masks import inspection
 from lottery.masks.masks import Masks
 from lottery.storage.sealed import digest
@@ -292,12 +292,8 @@ class Ticket:
 
 def with_values(state: Mapping[str, Tensor], masks: Masks, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A state dict with other values of its prunable parameters; what is tied to one of them stays tied to it."""
-    changed = dict(state)
-    for name, value in values.items():
-        for other, tensor in state.items():
-            if other == name or (other not in masks and _same(tensor, state[name])):
-                changed[other] = value
-    return changed
+    masked = ties(state, masks)
+    return {name: values.get(masked.get(name, name), tensor) for name, tensor in state.items()}
 
 
 def _root_mean_square(weights: Tensor) -> Tensor:
@@ -306,7 +302,3 @@ def _root_mean_square(weights: Tensor) -> Tensor:
     if magnitudes.numel() and bool((magnitudes == magnitudes.flatten()[0]).all()):
         return magnitudes.flatten()[0]
     return magnitudes.square().mean().sqrt()
-
-
-def _same(one: Tensor, other: Tensor) -> bool:
-    return one.dtype == other.dtype and torch.equal(one, other)

@@ -26,7 +26,7 @@ from lottery.storage import sealed
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 LOSSY = ["float32", "bfloat16", "int8"]
-FITTING = ["auto", "bitmap", "delta", "lzma", "csr", "coo"]
+FITTING = ["auto", "bitmap", "delta", "lzma"]
 
 
 class Mixed(nn.Module):

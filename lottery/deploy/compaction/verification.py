@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lottery.deploy.compaction.removal import Removal
+from lottery.deploy.distance import distance
 from lottery.foundations.tensors_in import tensors_in
 from lottery.pruning.graph.follower import Follower
 
@@ -68,12 +69,8 @@ def _clones(inputs: Sequence[Any]) -> list[Any]:
 
 
 def _agree(expected: Tensor, found: Tensor) -> bool:
-    if expected.shape != found.shape:
-        return False
-    if not expected.is_floating_point():
-        return torch.equal(expected, found)
-    scale = float(expected[expected.isfinite()].abs().amax()) if expected.isfinite().any() else 1.0
-    return torch.allclose(expected, found, rtol=0, atol=TOLERANCE * max(1.0, scale), equal_nan=True)
+    apart, scale = distance(expected, found)
+    return apart <= (TOLERANCE * max(1.0, scale) if expected.is_floating_point() else 0)
 
 
 class _Watching(Follower):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from lottery.deploy.distance import distance
 from lottery.deploy.export.tracing import batch_size, reason
 from lottery.deploy.inputs import Inputs, batch_of
 
@@ -36,7 +37,7 @@ def compare(
             float64, 2e-2 in smaller types, nothing in whole numbers.
     """
     size, name = batch_size(inputs), type(module).__name__
-    if any(not _same(a, b) for a, b in zip(outputs(module(*inputs)), outputs(module(*inputs)), strict=True)):
+    if not all(apart <= allowed for apart, allowed in map(_apart, outputs(module(*inputs)), outputs(module(*inputs)))):
         raise ValueError(
             f"{name} gives other outputs each time it is called, so nothing can be compared with it. Take what is"
             " random out of forward in eval mode."
@@ -55,8 +56,13 @@ def compare(
                 f"{where} gives the shapes {[tuple(x.shape) for x in found]}, the module"
                 f" {[tuple(x.shape) for x in expected]}. Nothing was written."
             )
-        for mine, its in zip(expected, found, strict=True):
-            worst = max(worst, _difference(mine, its, where))
+        for apart, allowed in map(_apart, expected, found):
+            if not apart <= allowed:  # also NaN
+                raise ValueError(
+                    f"{where} differs from the module by {apart:.3g}, where {allowed:.1g} is allowed. Nothing was"
+                    " written."
+                )
+            worst = max(worst, apart)
     return worst, sizes
 
 
@@ -65,20 +71,8 @@ def outputs(found: Any) -> list[Tensor]:
     return [x for x in pytree.tree_leaves(found) if isinstance(x, Tensor)]
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
-    return torch.allclose(one, other, equal_nan=one.is_floating_point())
-
-
-def _difference(mine: Tensor, its: Tensor, what: str) -> float:
-    share = _TOLERANCES.get(mine.dtype, _COARSE if mine.is_floating_point() else 0.0)
-    mine, its = mine.cpu().double(), its.cpu().double()
-    agreed = (mine == its) | (mine.isnan() & its.isnan())
-    apart = torch.where(agreed, 0.0, (mine - its).abs()).flatten()
-    worst = float(apart.max()) if len(apart) else 0.0
-    finite = mine[mine.isfinite()].abs()
-    allowed = share * max(1.0, float(finite.max()) if len(finite) else 0.0)
-    if not worst <= allowed:  # also NaN
-        raise ValueError(
-            f"{what} differs from the module by {worst:.3g}, where {allowed:.1g} is allowed. Nothing was written."
-        )
-    return worst
+def _apart(expected: Tensor, found: Tensor) -> tuple[float, float]:
+    """The distance of an output from what the module gives, and what rounding explains."""
+    share = _TOLERANCES.get(expected.dtype, _COARSE if expected.is_floating_point() else 0.0)
+    apart, scale = distance(expected, found)
+    return apart, share * max(1.0, scale)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lottery.deploy.distance import distance
 from lottery.deploy.export.agreement import outputs
 from lottery.deploy.export.format import Exportable
 from lottery.foundations.undisturbed import undisturbed
@@ -30,6 +31,5 @@ def apart(network: Exportable, read: nn.Module) -> str:
     with undisturbed(network.module, {}), undisturbed(read, {}), torch.no_grad():
         expected = outputs(network.module(*network.inputs))
         found = outputs(read(*network.inputs))
-    most = max(float((a.double() - b.double()).abs().max()) for a, b in zip(expected, found, strict=True))
-    largest = max(float(a.double().abs().max()) for a in expected)
-    return f"Outputs for {network.data} differ by at most {most:.2g}; the largest is {largest:.3g}."
+    away, scales = zip(*map(distance, expected, found), strict=True)
+    return f"Outputs for {network.data} differ by at most {max(away):.2g}; the largest is {max(scales):.3g}."

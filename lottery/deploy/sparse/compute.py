@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import torch
 from torch import Tensor, nn
 
+from lottery.deploy.distance import distance
 from lottery.deploy.inputs import as_inputs, device_of
 from lottery.deploy.sparse.choice import Format, Layer, choose, density, matrix, stays
 from lottery.deploy.sparse.linear import lacking, quiet
@@ -179,11 +180,8 @@ def _difference(output: Any, expected: list[Tensor]) -> float:
     """
     most = 0.0
     for one, other in zip(_numbers(output), expected, strict=True):
-        if not other.numel():
-            continue
-        scale = float(other.abs().max())
-        distance = float((one.double() - other.double()).abs().max())
-        share = distance / scale if scale else distance
+        apart, scale = distance(other, one)
+        share = apart / (scale or 1)
         allowed = _CLOSE.get(other.dtype, _CLOSE_ENOUGH)
         if not share <= allowed:
             raise ValueError(

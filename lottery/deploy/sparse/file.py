@@ -16,7 +16,7 @@ from lottery.deploy.sparse import encodings
 from lottery.deploy.sparse import values as kinds
 from lottery.deploy.sparse.encodings import ENCODINGS, Coded
 from lottery.deploy.sparse.values import Stored, Values
-from lottery.foundations.names import renamed
+from lottery.foundations.names import renamed, ties
 from lottery.masks.masks import Masks
 from lottery.storage.sealed import seal, unseal
 
@@ -96,7 +96,7 @@ def encode(
             f"{', '.join(odd)}: not a dense tensor, so no part of a sparse file; leave it out of the state dict"
         )
     masks.check(state_dict)
-    tied = _tied(state_dict, masks)
+    tied = ties(state_dict, masks)
     tensors: dict[str, Tensor] = {}
     masked: dict[str, dict[str, Any]] = {}
     for name, tensor in state_dict.items():
@@ -221,21 +221,5 @@ def _load(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Masks]:
     return storage.read_as(path, decode, "a sparse file")
 
 
-def _tied(state_dict: Mapping[str, Tensor], masks: Masks) -> dict[str, str]:
-    """Names without a mask whose tensors are those of a masked parameter, and its name."""
-    return {
-        name: masked
-        for name, tensor in state_dict.items()
-        if name not in masks
-        for masked in masks
-        if _same(tensor, state_dict[masked])
-    }
-
-
 def _plain(entry: Any) -> bool:
     return isinstance(entry, Tensor) and entry.layout is torch.strided
-
-
-def _same(one: Tensor, other: Tensor) -> bool:
-    alike = one.dtype == other.dtype and one.device == other.device
-    return alike and torch.equal(one, other)

@@ -27,6 +27,7 @@ from lottery.foundations.undisturbed import undisturbed
 from lottery.masks.inspection import fan_in
 from lottery.masks.masks import Masks
 from lottery.pruning.graph.connections import Connections, Flow
+from lottery.text.numbers import percent
 
 
 def effective(module: nn.Module, masks: Masks, example_input: Any) -> Masks:
@@ -191,7 +192,7 @@ class Connectivity:
         if self.connected is False:
             name, density = min(self.masks.densities().items(), key=lambda item: item[1])
             raise ValueError(
-                f"no path is left from input to output (the sparsest layer is {name}, with {100 * density:.3g} % of its"
+                f"no path is left from input to output (the sparsest layer is {name}, with {percent(density)} of its"
                 " weights), so nothing can be learnt. Keep more weights, prune in more steps, use another score or"
                 " scope='layerwise', or set collapse='warn'."
             )

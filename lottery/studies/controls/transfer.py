@@ -10,6 +10,7 @@ from lottery.runs.run import Run
 from lottery.storage.directory import StorageError
 from lottery.studies.controls.registry import register
 from lottery.studies.controls.states import check_fits, origin, with_masks
+from lottery.text.numbers import percent
 from lottery.tickets.ticket import Ticket
 
 
@@ -73,7 +74,7 @@ class Transfer:
         if abs(there - here) > self.tolerance * here:
             raise ValueError(
                 f"the other ticket keeps {there:,} weights and this one {here:,}, which is more than"
-                f" {self.tolerance:.1%} apart. Take another round of that run, one of about density"
+                f" {percent(self.tolerance)} apart. Take another round of that run, one of about density"
                 f" {ticket.density:.4f}; `lottery.controls.nearest` finds it."
             )
 

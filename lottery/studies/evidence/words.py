@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lottery.text.numbers import percent
+from lottery.text.numbers import percent, true_minus
 from lottery.text.wording import in_percent, listed
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Words:
     def change(self, mean: float, low: float = float("nan"), high: float = float("nan")) -> str:
         """A difference, with its interval where there is one."""
         factor, form = (100, "+.2f") if self.in_percent else (1, "+.3g")
-        numbers = [_true_minus(f"{factor * v:{form}}") for v in (mean, low, high)]
+        numbers = [true_minus(f"{factor * v:{form}}") for v in (mean, low, high)]
         unit = " points" if self.in_percent else ""
         there = np.isfinite(low)
         return numbers[0] + unit + (f" ({numbers[1]} to {numbers[2]})" if there else "")
@@ -79,8 +79,3 @@ def rounds_text(rounds: Sequence[int], densities: Mapping[int, float]) -> str:
         else:
             texts.append(f"rounds {span[0]} to {span[-1]} ({first} to {last}{of})")
     return listed(texts)
-
-
-def _true_minus(number: str) -> str:
-    """With a true minus sign, unless all its digits are zero."""
-    return number.replace("-", "−" if number.strip("+-0.") else "+")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import math
+import contextlib
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from lottery.plots.pixels import fold, tiles
 
 SIDE = 256  # pixels of the longer side, about
 _KEPT = np.array([0, 114, 178])  # blue of the palette of Okabe and Ito
@@ -21,14 +24,13 @@ def mask_image(mask: Tensor, *, of_input: bool = False) -> np.ndarray:
 
     Args:
         mask: boolean, True = kept.
-        of_input: the mask belongs to a linear layer that reads images: where its number of inputs is a square, each
-            input is drawn at its place in the image, coloured by the share of its weights that is kept.
+        of_input: the mask belongs to a linear layer that reads images: where its inputs are a square image of 1 or 3
+            channels, each pixel is drawn at its place, coloured by the share of its weights that is kept.
 
     Returns:
         Height x width x 3, uint8.
 
     Example:
-        >>> import torch
         >>> mask_image(torch.eye(4, dtype=torch.bool)).shape
         (256, 256, 3)
     """
@@ -40,25 +42,19 @@ def mask_image(mask: Tensor, *, of_input: bool = False) -> np.ndarray:
 
 def _plane(mask: Tensor, of_input: bool) -> Tensor:
     """Shares of kept weights, two-dimensional."""
-    if mask.ndim < 2:
-        return mask.reshape(1, -1)
     if mask.ndim > 2:
         return _kernels(mask)
-    side = math.isqrt(mask.shape[1])
-    if of_input and side * side == mask.shape[1]:
-        return mask.mean(0).reshape(side, side)
-    return mask
+    matrix = mask.reshape(-1, mask.shape[-1])
+    if of_input:
+        with contextlib.suppress(ValueError):  # no image
+            return fold(matrix.mean(0)).mean(0)
+    return matrix
 
 
 def _kernels(mask: Tensor) -> Tensor:
-    outputs, inputs, *_, width = mask.shape
-    kernels = mask.reshape(outputs, inputs, -1, width)
-    height = kernels.shape[2]
-    if max(outputs * (height + 1), inputs * (width + 1)) > SIDE:
-        return kernels.mean((2, 3))
-    framed = F.pad(kernels, (0, 1, 0, 1))  # white lines between kernels
-    grid = framed.permute(0, 2, 1, 3).reshape(outputs * (height + 1), -1)
-    return grid[:-1, :-1]
+    kernels = mask.reshape(*mask.shape[:2], -1, mask.shape[-1])
+    grid = tiles(F.pad(kernels, (0, 1, 0, 1)).numpy())[:-1, :-1]  # white lines between kernels
+    return kernels.mean((2, 3)) if max(grid.shape) > SIDE else torch.from_numpy(grid)
 
 
 def _sized(plane: Tensor) -> Tensor:
@@ -66,5 +62,4 @@ def _sized(plane: Tensor) -> Tensor:
     if longer > SIDE:
         height, width = (max(1, round(n * SIDE / longer)) for n in plane.shape)
         return F.adaptive_avg_pool2d(plane[None], (height, width))[0]
-    times = SIDE // longer
-    return plane.repeat_interleave(times, 0).repeat_interleave(times, 1)
+    return plane.repeat_interleave(SIDE // longer, 0).repeat_interleave(SIDE // longer, 1)
