@@ -7,10 +7,14 @@ import os
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+Summary: TypeAlias = Mapping[str, Any]  # of a round, as its run holds it
 SUMMARY = "summary"
 AXIS = "density halves every 100 steps"
 LAYERS = f"layers, {AXIS}"
@@ -28,7 +32,7 @@ def run_name(round: int, density: float) -> str:
     return f"round-{round:02d} density {percent}%"
 
 
-def axis_step(summary: Mapping[str, Any]) -> int:
+def axis_step(summary: Summary) -> int:
     """Where a round stands on the axis of the summary: 100 log2(prunable / kept), 0 for dense, 100 for a half.
 
     TensorBoard's axes are linear, of whole numbers, and must not go back; so density becomes a logarithm that grows.
@@ -37,7 +41,7 @@ def axis_step(summary: Mapping[str, Any]) -> int:
     return round(100 * math.log2(summary["prunable"] / max(1, summary["kept"])))
 
 
-def points(summary: Mapping[str, Any]) -> dict[str, float]:
+def points(summary: Summary) -> dict[str, float]:
     """The numbers of a finished round that are drawn over density; the metrics are those of `Run.table`."""
     monitor = summary["monitor"]
     if monitor is None:
@@ -70,15 +74,15 @@ class Board:
         hyperparameters: those of the round in progress, empty before the first.
     """
 
-    def __init__(self, log_dir: str, root: Any, settings: Mapping[str, Any]) -> None:
+    def __init__(self, log_dir: str, root: object, settings: Mapping[str, object]) -> None:
         self.log_dir = log_dir
         self.settings = dict(settings)
         self.writer: Any = None
         self._options = {name: getattr(root, name) for name in _WRITER_OPTIONS if hasattr(root, name)}
-        self.hyperparameters: dict[str, Any] = {}
+        self.hyperparameters: dict[str, object] = {}
         self._summary: Any = None
 
-    def start(self, summaries: Iterable[Mapping[str, Any]]) -> None:
+    def start(self, summaries: Iterable[Summary]) -> None:
         """Draw the rounds that are finished already; those that have no curves here get a run without."""
         self._summary = self._open(SUMMARY, 0)
         self._summary.add_text("settings", _table(self.settings), 0)
@@ -110,7 +114,7 @@ class Board:
         for name, image in (images or {}).items():
             self.writer.add_image(f"masks/{name}", image, 0, dataformats="HWC")
 
-    def finish(self, summary: Mapping[str, Any]) -> None:
+    def finish(self, summary: Summary) -> None:
         """Add the round in progress, which is finished, to the summary."""
         self._conclude(summary)
         self._add_to_summary(summary)
@@ -122,7 +126,7 @@ class Board:
             self._summary.close()
             self._summary = None
 
-    def _open(self, name: str, step: int) -> Any:
+    def _open(self, name: str, step: int) -> SummaryWriter:
         from torch.utils.tensorboard import SummaryWriter
 
         path = os.path.join(self.log_dir, name)
@@ -134,7 +138,7 @@ class Board:
             self.writer.close()
             self.writer = None
 
-    def _conclude(self, summary: Mapping[str, Any]) -> None:
+    def _conclude(self, summary: Summary) -> None:
         """End a round's run with its point of the summary, which is also what the HPARAMS tab shows."""
         from torch.utils.tensorboard.summary import hparams
 
@@ -145,7 +149,7 @@ class Board:
         self.writer.file_writer.add_summary(session_end)
         _draw(self.writer, AXIS, found, axis_step(summary))
 
-    def _add_to_summary(self, summary: Mapping[str, Any]) -> None:
+    def _add_to_summary(self, summary: Summary) -> None:
         step = axis_step(summary)
         _draw(self._summary, AXIS, points(summary), step)
         _draw(self._summary, LAYERS, summary["densities"], step)
@@ -163,13 +167,13 @@ def _await_next_second(directory: Path) -> None:
         time.sleep(0.02)
 
 
-def _draw(writer: Any, group: str, values: Mapping[str, float], step: int) -> None:
+def _draw(writer: SummaryWriter, group: str, values: Mapping[str, float], step: int) -> None:
     for name, value in values.items():
         writer.add_scalar(f"{group}/{name}", value, step)
     writer.flush()
 
 
-def _plain(values: Mapping[str, Any]) -> dict[str, float | str]:
+def _plain(values: Mapping[str, object]) -> dict[str, float | str]:
     """Hyperparameters as TensorBoard takes them."""
     return {
         name: value if isinstance(value, (bool, int, float, str)) else str(value)
@@ -195,6 +199,6 @@ def _arrange(experiment: Any) -> None:
     plugin.content = content.SerializeToString()
 
 
-def _table(settings: Mapping[str, Any]) -> str:
+def _table(settings: Mapping[str, object]) -> str:
     rows = [f"| {name} | {value} |" for name, value in _plain(settings).items()]
     return "\n".join(["| setting | value |", "|---|---|", *rows])
