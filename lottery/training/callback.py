@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from lottery.foundations.steps import Step
 from lottery.pruning import dynamic as moving_masks
@@ -23,6 +23,10 @@ from lottery.training.lightning.namespaces import callback_bases
 from lottery.training.options import Options
 from lottery.training.round import Round
 from lottery.training.rounds import Rounds
+
+if TYPE_CHECKING:
+    from pytorch_lightning import LightningModule, Trainer
+    from torch.optim import Optimizer
 
 _Callback: Any = type("_Callback", callback_bases(), {})
 
@@ -137,11 +141,11 @@ class LotteryTicket(_Callback):
         self.snapshots = tuple(Step.parse(step) for step in snapshots)
         self._rounds: Rounds | None = None
         self._fit: Fit | None = None
-        self._kept: dict[str, Any] = {}
+        self._kept: dict[str, object] = {}
 
     # Lightning's hooks
 
-    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+    def setup(self, trainer: Any, pl_module: LightningModule, stage: str) -> None:
         if stage != "fit":
             return
         self._kept = {}
@@ -152,11 +156,11 @@ class LotteryTicket(_Callback):
         self._fit.install(self._rounds)
         self._rounds.tracking.install()
 
-    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._rounds is not None:
             self._rounds.note_settings()
 
-    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         if self._rounds is None or self._fit is None or not self._fit.states.is_resuming:
             return
         self._rounds.resume = checkpoint
@@ -164,16 +168,16 @@ class LotteryTicket(_Callback):
         if own is not None:
             self._fit.entering.file_under(own.round)
 
-    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
         if self._fit is not None:
             self._fit.scoring.note_batch(batch)
 
-    def on_after_backward(self, trainer: Any, pl_module: Any) -> None:
+    def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not pl_module.automatic_optimization and self._round is not None:
             self._round.keep_gradients()
             self._round.mask_gradients()  # before the module clips them
 
-    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         if self._rounds is not None and self._round is not None:
             if trainer.global_step == 0:
                 self._rounds.before_first_step()
@@ -183,33 +187,39 @@ class LotteryTicket(_Callback):
             self._round.before_step()
 
     def on_validation_batch_start(
-        self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+        self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         self._check_validation(trainer, batch_idx)
 
     def on_validation_batch_end(
-        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: object,
+        batch: object,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         self._check_validation(trainer, batch_idx)
 
-    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._round is not None and not trainer.sanity_checking:
             self._round.validated = True
 
-    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self._kept = self.state_dict()  # for callbacks that save a checkpoint now
         self._leave()
 
-    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage == "fit":
             self._leave()
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, object]:
         return self._kept if self._round is None else self._round.state().plain()
 
     # copies of this object start without a fit
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         # the Trainer adds `log` and `log_dict`, methods of the module that would take it along
         left_out = ("_rounds", "_fit", "_kept", "state_key", "log", "log_dict")
         kept = {name: value for name, value in vars(self).items() if name not in left_out}
@@ -219,7 +229,7 @@ class LotteryTicket(_Callback):
     def _round(self) -> Round | None:
         return None if self._rounds is None else self._rounds.round
 
-    def _check_validation(self, trainer: Any, batch_idx: int) -> None:
+    def _check_validation(self, trainer: Trainer, batch_idx: int) -> None:
         """Once for each loader, when all callbacks have put in place the weights that are evaluated."""
         if batch_idx == 0 and self._round is not None and not trainer.sanity_checking:
             self._round.check("in a validation")

@@ -74,7 +74,7 @@ class Copies:
             for start in range(len(parts) - 1):
                 self._joined.setdefault("".join(parts[start:]), set()).add(name)
 
-    def kept_by(self, keeper: Any) -> Iterator[Copy]:
+    def kept_by(self, keeper: object) -> Iterator[Copy]:
         """Every copy that is reached from `keeper` through attributes, items and modules.
 
         Of a module that the parameters are of, what is registered in it is no copy, but for buffers that are named
@@ -148,7 +148,7 @@ class _Search:
         self._rows = list(copies._rows)
         self._seen: set[int] = set()
 
-    def attributes(self, owner: Any, path: str, depth: int) -> Iterator[Copy]:
+    def attributes(self, owner: object, path: str, depth: int) -> Iterator[Copy]:
         self._seen.add(id(owner))
         groups = getattr(owner, "__dict__", {}).get("param_groups")
         if isinstance(groups, list):
@@ -174,7 +174,7 @@ class _Search:
             if name is not None:
                 yield Copy(name, values, f"{path}.{key}", averaged)
 
-    def _value(self, value: Any, path: str, depth: int) -> Iterator[Copy]:
+    def _value(self, value: object, path: str, depth: int) -> Iterator[Copy]:
         if (
             isinstance(value, (str, bytes, int, float, Tensor, type(None)))
             or depth > _DEPTH
@@ -197,7 +197,7 @@ class _Search:
         elif not _is_closed(value):
             yield from self.attributes(value, path, depth)
 
-    def _mapping(self, mapping: Mapping[Any, Any], path: str, depth: int) -> Iterator[Copy]:
+    def _mapping(self, mapping: Mapping[object, object], path: str, depth: int) -> Iterator[Copy]:
         named = {key: value for key, value in mapping.items() if isinstance(key, str) and isinstance(value, Tensor)}
         yield from self._named(named, path + "[{!r}]", False)
         for key, value in list(mapping.items()):
@@ -238,11 +238,11 @@ def _plain(name: str) -> str:
     return name.replace("_orig_mod.", "")
 
 
-def _shown(key: Any) -> str:
+def _shown(key: object) -> str:
     return repr(key) if isinstance(key, (str, int)) else type(key).__name__
 
 
-def _is_closed(value: Any) -> bool:
+def _is_closed(value: object) -> bool:
     if isinstance(value, (type, types.ModuleType, types.FunctionType, types.MethodType, torch.Generator)):
         return True
     return not _CLOSED.isdisjoint(base.__name__ for base in type(value).__mro__)

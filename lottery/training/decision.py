@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lottery.foundations import streams
 from lottery.foundations.names import load_weights, parameters_of, shape_buffers, weights_of
@@ -103,7 +103,7 @@ def next_masks(
         return pruning.next_masks(score, masks, round, module=module, example_input=example)
 
 
-def _load(module: Any, weights: Mapping[str, Tensor], masks: Masks) -> None:
+def _load(module: nn.Module, weights: Mapping[str, Tensor], masks: Masks) -> None:
     """Load the weights to score; what training has added to the module, or taken from it, has no part in that."""
     if gone := [name for name in masks if name not in weights]:
         raise ValueError(

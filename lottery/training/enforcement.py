@@ -70,7 +70,7 @@ class Enforcement:
         self._may_move = unmoved
         self._copies = Copies(parameters)
         self._unmoved: dict[str, int] = {}
-        self._masked: dict[int, Any] = {}  # optimizers whose state was, by id
+        self._masked: dict[int, object] = {}  # optimizers whose state was, by id
         self._moving: set[int] = set()  # optimizers that may move zeros, as of their last step
         self._undo = ExitStack()
         self._hold(masks)
@@ -144,8 +144,8 @@ class Enforcement:
     # optimizer steps
 
     def _before_step(
-        self, optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        self, optimizer: Optimizer, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> tuple[tuple[object, ...], dict[str, object]] | None:
         """The hook before a step: gradients that the step itself computes are masked when it has them."""
         if not self._steps(optimizer):
             return None
@@ -161,14 +161,14 @@ class Enforcement:
         self.mask_gradients()
         return None
 
-    def _after_step(self, optimizer: Any, *_: Any) -> None:
+    def _after_step(self, optimizer: Optimizer, *_: object) -> None:
         if id(optimizer) in self._moving:
             self.mask_weights()
 
-    def _closure(self, optimizer: Any, closure: Callable[..., Any]) -> Callable[..., Any]:
+    def _closure(self, optimizer: Optimizer, closure: Callable[..., object]) -> Callable[..., object]:
         moves = id(optimizer) in self._moving  # between evaluations, as a line search
 
-        def masked(*args: Any, **kwargs: Any) -> Any:
+        def masked(*args: object, **kwargs: object) -> object:
             if moves:
                 self.mask_weights()
             result = closure(*args, **kwargs)
@@ -177,7 +177,7 @@ class Enforcement:
 
         return masked
 
-    def _steps(self, optimizer: Any) -> bool:
+    def _steps(self, optimizer: Optimizer) -> bool:
         """Whether an optimizer has one of the parameters."""
         ids = self._ids  # in loops rather than `any`: asked in every step
         for group in getattr(optimizer, "param_groups", ()):
@@ -192,7 +192,7 @@ class Enforcement:
         at_work = True
 
         @functools.wraps(step)
-        def hooked(self_: Any, *args: Any, **kwargs: Any) -> Any:
+        def hooked(self_: Any, *args: object, **kwargs: object) -> object:
             if not at_work:  # a scheduler has wrapped it in the meantime
                 return step(*args, **kwargs)
             args = (self_, *args)
@@ -220,7 +220,7 @@ class Enforcement:
         for optimizer in self._optimizers:
             self._mask_state(optimizer)
 
-    def _mask_state(self, optimizer: Any) -> None:
+    def _mask_state(self, optimizer: Optimizer) -> None:
         """Mask the state of an optimizer, once: it may be seen for the first time when it steps."""
         if self._going_on or id(optimizer) in self._masked:
             return
@@ -318,7 +318,7 @@ def _mask(values: Tensor, kept: Tensor) -> None:
     values.view(kept.dtype).bitwise_and_(kept)
 
 
-def _keeps_zeros(optimizer: Any) -> bool:
+def _keeps_zeros(optimizer: Optimizer) -> bool:
     """Whether a pruned weight surely stays at zero in a step with masked gradients and state."""
     if type(optimizer) not in _SEPARATE or (
         optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks

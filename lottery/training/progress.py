@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytorch_lightning.callbacks import ProgressBar
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -12,6 +12,9 @@ from rich.table import Column
 
 from lottery.text import terminal
 from lottery.text.numbers import percent
+
+if TYPE_CHECKING:
+    from pytorch_lightning import LightningModule, Trainer
 
 _INTERVAL = 0.1  # seconds between updates
 
@@ -39,7 +42,7 @@ class RunProgressBar(ProgressBar):
     def enable(self) -> None:
         self._enabled = True
 
-    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         console = terminal.console()
         if not self._enabled or not console.is_terminal or not trainer.is_global_zero:
             return
@@ -55,7 +58,9 @@ class RunProgressBar(ProgressBar):
             self._progress.start()
         self._progress.reset(self._task, total=_batches(trainer), metrics="")
 
-    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
         if self._progress is None or time.monotonic() - self._updated < _INTERVAL:
             return
         self._updated = time.monotonic()
@@ -73,10 +78,10 @@ class RunProgressBar(ProgressBar):
             metrics="  ".join([f"epoch {trainer.current_epoch + 1}{epochs}", *shown]),
         )
 
-    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self._stop()
 
-    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._stop()
 
     def _stop(self) -> None:
@@ -85,7 +90,7 @@ class RunProgressBar(ProgressBar):
             self._progress = None
 
 
-def _batches(trainer: Any) -> float | None:
+def _batches(trainer: Trainer) -> float | None:
     """Batches in a round, where they can be told."""
     limits = [float(trainer.max_steps * trainer.accumulate_grad_batches)] if trainer.max_steps > 0 else []
     if trainer.max_epochs not in (None, -1):

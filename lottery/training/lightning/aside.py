@@ -6,7 +6,7 @@ import contextlib
 import copy
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
@@ -15,6 +15,9 @@ from lottery.training.lightning.data import Data
 from lottery.training.lightning.kinds import silent_logger
 from lottery.training.lightning.states import LOGGED, States
 from lottery.training.state import tensors_kept
+
+if TYPE_CHECKING:
+    from lottery.training.lightning.namespaces import Trainer
 
 
 class Aside:
@@ -27,7 +30,7 @@ class Aside:
         states: its states.
     """
 
-    def __init__(self, trainer: Any, own_type: type, data: Data, states: States) -> None:
+    def __init__(self, trainer: Trainer, own_type: type, data: Data, states: States) -> None:
         self.trainer = trainer
         self._own_type = own_type
         self._data = data
@@ -59,7 +62,7 @@ class Aside:
             return {}
         found: dict[str, float] = {}
 
-        def note(_: Any, trainer: Any, *__: Any) -> None:
+        def note(_: object, trainer: Trainer, *__: object) -> None:
             found.update(scalars(trainer.callback_metrics))
 
         hook = "on_validation_end" if stage == "validate" else "on_test_end"
@@ -125,7 +128,7 @@ class Aside:
                     setattr(loop, name, value)
 
 
-def scalars(metrics: Mapping[str, Any]) -> dict[str, float]:
+def scalars(metrics: Mapping[str, object]) -> dict[str, float]:
     """The single numbers among metrics, as floats."""
     return {
         name: float(value)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from lottery.foundations import streams
 from lottery.training.lightning.live import SETTINGS, Live, LoaderStates
 from lottery.training.lightning.loaders import built_loaders, generators_of, iterables_of, set_sampler_epochs
-from lottery.training.state import Changes
+from lottery.training.state import Changes, Plain
+
+if TYPE_CHECKING:
+    from lottery.training.lightning.namespaces import Trainer
 
 
 class Data:
@@ -27,18 +30,18 @@ class Data:
         lost_orders: data sets whose order in an epoch that was cut cannot be known.
     """
 
-    def __init__(self, trainer: Any) -> None:
+    def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
         self.round = 0
-        self.origin: dict[str, Any] | None = None
+        self.origin: dict[str, Plain] | None = None
         self.is_stale = False
         self.validation: Changes | None = None
         self.lost_orders: list[str] = []
         self._live: Live | None = None
         self._orders = LoaderStates()
-        self._first_iterator: Mapping[str, Any] | None = None
+        self._first_iterator: Mapping[str, Plain] | None = None
         self._built: Changes = {}
-        self._build_from: tuple[Any, Any, Collection[str]] | None = None
+        self._build_from: tuple[Changes, Changes, Collection[str]] | None = None
 
     def begin(self, live: Live) -> None:
         """The rounds begin, with these live objects."""
@@ -54,7 +57,7 @@ class Data:
         """What has changed in the loaders of validations, as plain data."""
         return self._orders.capture(self._validation_loaders())
 
-    def capture_streams(self) -> dict[str, Any]:
+    def capture_streams(self) -> dict[str, Plain]:
         """All random streams as they are now, and what the training's loaders have counted."""
         return {
             "streams": streams.capture(),
@@ -62,12 +65,12 @@ class Data:
             "loaders": self._orders.capture(self._train_loaders()),
         }
 
-    def restore_streams(self, state: Mapping[str, Any]) -> None:
+    def restore_streams(self, state: Mapping[str, Plain]) -> None:
         """Put back what `capture_streams` gave."""
         streams.restore(state["streams"])
         self._restore_loaders(state)
 
-    def _restore_loaders(self, state: Mapping[str, Any], counters: bool = True) -> None:
+    def _restore_loaders(self, state: Mapping[str, Plain], counters: bool = True) -> None:
         if counters:
             self._orders.restore(self._train_loaders(), state.get("loaders", {}))
         for generator, known in zip(self._generators(), state["generators"], strict=False):
@@ -96,7 +99,7 @@ class Data:
         self.origin = None
 
     def make_iterator_again(
-        self, origin: Mapping[str, Any], given: int, states: Any = None, reorder: bool = False
+        self, origin: Mapping[str, Plain], given: int, states: object = None, reorder: bool = False
     ) -> None:
         """Make an epoch's iterator as it was made first and pass over the batches that it has given.
 
@@ -162,7 +165,7 @@ class Data:
         if given and streams.fingerprint(streams.capture()) != after_first:
             self.lost_orders = iterables_of(self._train_loaders())
 
-    def build_as(self, origin: Mapping[str, Any]) -> None:
+    def build_as(self, origin: Mapping[str, Plain]) -> None:
         """Build the loaders and their first iterator from the random streams of `origin`."""
         self._first_iterator = origin
         self.restore_streams(origin)
@@ -220,7 +223,7 @@ class Data:
     def _train_loaders(self) -> list[Any]:
         return built_loaders(self.trainer.fit_loop)
 
-    def _validation_loaders(self) -> list[Any]:
+    def _validation_loaders(self) -> list[object]:
         return built_loaders(self.trainer.fit_loop.epoch_loop.val_loop)
 
     def _generators(self) -> list[torch.Generator]:
@@ -230,7 +233,7 @@ class Data:
         """Seed what draws the order of the data; whether there is anything."""
         return self._orders.seed(self._train_loaders(), seed)
 
-    def states_of_loaders(self) -> list[dict[str, Any]] | None:
+    def states_of_loaders(self) -> list[dict[str, Plain]] | None:
         """States of the loaders, where all have one that counts just the batches handed to the module."""
         loop = self.trainer.fit_loop
         prefetching = loop._data_fetcher is None or loop._data_fetcher.length is None

@@ -6,9 +6,9 @@ import datetime
 import dis
 import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -16,6 +16,9 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from lottery.foundations.names import parameters_of
 from lottery.training.lightning.kinds import is_a
+
+if TYPE_CHECKING:
+    from lottery.training.lightning.namespaces import Trainer
 
 _OF_THE_TRAINER = (
     "max_epochs",
@@ -65,7 +68,7 @@ _PROGRESS = {
 }
 
 
-def settings_of(trainer: Any) -> dict[str, Any]:
+def settings_of(trainer: Trainer) -> dict[str, object]:
     """What defines a round besides the callback's own arguments, as plain data.
 
     It must be asked before the states of optimizers and schedulers are restored: these hold their arguments too.
@@ -113,12 +116,12 @@ def describe(value: Any) -> Any:
     return _name(value)
 
 
-def _name(value: Any) -> str:
+def _name(value: object) -> str:
     name = getattr(value, "__qualname__", None) or type(value).__qualname__
     return f"{getattr(value, '__module__', None) or type(value).__module__}.{name}"
 
 
-def _optimizer(optimizer: Optimizer, names: Mapping[int, str]) -> dict[str, Any]:
+def _optimizer(optimizer: Optimizer, names: Mapping[int, str]) -> dict[str, object]:
     """An optimizer: its class and arguments, and of each parameter group what is its own."""
     return {
         **_stepped(optimizer, ()),
@@ -133,7 +136,7 @@ def _optimizer(optimizer: Optimizer, names: Mapping[int, str]) -> dict[str, Any]
     }
 
 
-def _own(group: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+def _own(group: Mapping[str, object], defaults: Mapping[str, object]) -> dict[str, object]:
     """What a parameter group has besides the optimizer's defaults; schedulers may have changed its learning rate."""
     values = {**group, "lr": group.get("initial_lr", group.get("lr"))}
     left_out = ("params", "param_names", "initial_lr")
@@ -142,10 +145,10 @@ def _own(group: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any
     return {k: v for k, v in described.items() if k == "lr" or usual.get(k) != v}
 
 
-def _stepped(thing: Any, seen: Any) -> dict[str, Any]:
+def _stepped(thing: object, seen: Collection[object]) -> dict[str, object]:
     """The class of an optimizer or scheduler, and what it holds of its arguments: no progress, no objects in `seen`."""
 
-    def argument(value: Any) -> Any:
+    def argument(value: object) -> object:
         if isinstance(value, (list, tuple)):
             return [argument(v) for v in value]
         if isinstance(value, (Optimizer, LRScheduler)):
@@ -170,7 +173,7 @@ def _stepped(thing: Any, seen: Any) -> dict[str, Any]:
     }
 
 
-def _callback(callback: Any) -> dict[str, Any]:
+def _callback(callback: object) -> dict[str, object]:
     """One of Lightning's callbacks: its class and the arguments that it was made with."""
     kinds = [kind for kind in type(callback).__mro__ if "__init__" in vars(kind)]
     arguments = {name for kind in kinds for name in inspect.signature(kind).parameters}
@@ -178,7 +181,7 @@ def _callback(callback: Any) -> dict[str, Any]:
     return {k: v for k, v in held.items() if k in {"name", *arguments} - _SAID}
 
 
-def _function(value: Any) -> dict[str, Any]:
+def _function(value: object) -> dict[str, Any]:
     """A function: its name, and the numbers and text that it reads; of torch's own the name says all."""
     if isinstance(value, functools.partial):
         arguments = describe({**dict(enumerate(value.args)), **value.keywords})
@@ -201,11 +204,11 @@ def _function(value: Any) -> dict[str, Any]:
     }
 
 
-def _values(found: Mapping[str, Any]) -> dict[str, Any]:
+def _values(found: Mapping[str, object]) -> dict[str, object]:
     return {k: describe(v) for k, v in found.items() if _is_a_value(v)}
 
 
-def _is_a_value(value: Any) -> bool:
+def _is_a_value(value: object) -> bool:
     if isinstance(value, (list, tuple)):
         return all(_is_a_value(v) for v in value)
     return isinstance(value, (bool, int, float, str))

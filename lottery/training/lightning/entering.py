@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -19,7 +19,10 @@ from lottery.training.lightning.loaders import another_origin
 from lottery.training.lightning.precision import restore_precision
 from lottery.training.lightning.reading import timers
 from lottery.training.lightning.states import FORMAT, LOGGED, WRITTEN, States
-from lottery.training.state import Changes
+from lottery.training.state import Changes, Plain
+
+if TYPE_CHECKING:
+    from lottery.training.lightning.namespaces import Trainer
 
 
 class Entering:
@@ -37,7 +40,7 @@ class Entering:
 
     driver: Driver
 
-    def __init__(self, trainer: Any, data: Data, states: States) -> None:
+    def __init__(self, trainer: Trainer, data: Data, states: States) -> None:
         self.trainer = trainer
         self.data = data
         self._states = states
@@ -46,7 +49,7 @@ class Entering:
         self._folders: dict[int, str] = {}
 
     def begin(
-        self, checkpoint: Mapping[str, Any], *, seed: int | None = None, seconds: float = 0.0, reorder: bool = False
+        self, checkpoint: Mapping[str, Plain], *, seed: int | None = None, seconds: float = 0.0, reorder: bool = False
     ) -> None:
         """Put the fit where `checkpoint` was captured.
 
@@ -98,7 +101,7 @@ class Entering:
             self.trainer.fit_loop.setup_data()
             self._enter.append(lambda: self.data.restore_streams(state["now"]))
 
-    def adopt(self, random: Mapping[str, Any], metrics: Mapping[str, Tensor]) -> bool:
+    def adopt(self, random: Mapping[str, Plain], metrics: Mapping[str, Tensor]) -> bool:
         """Go on from a checkpoint that Lightning itself has restored from `ckpt_path`.
 
         Args:
@@ -145,7 +148,7 @@ class Entering:
         """Keep the learning rate as it is for this round."""
         self.trainer.strategy.lr_scheduler_configs = []
 
-    def _begin_mid_epoch(self, state: Mapping[str, Any], seed: int | None, reorder: bool) -> None:
+    def _begin_mid_epoch(self, state: Mapping[str, Plain], seed: int | None, reorder: bool) -> None:
         given = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
         if reorder and seed is not None:
             origin = another_origin(state["iterator"], seed)
@@ -163,11 +166,11 @@ class Entering:
         self.data.put_live(live, without)
         self.driver.restored()
 
-    def _reload_as(self, state: Mapping[str, Any]) -> None:
+    def _reload_as(self, state: Mapping[str, Plain]) -> None:
         """Have loaders that are made anew every few epochs be made when they would have been."""
         self.trainer.fit_loop._last_train_dl_reload_epoch = state["reloaded"]
 
-    def _restore(self, checkpoint: Mapping[str, Any], left_out: Collection[str]) -> None:
+    def _restore(self, checkpoint: Mapping[str, Plain], left_out: Collection[str]) -> None:
         state = checkpoint[STATE]
         self._states.live.restore(state["live"], without=left_out)
         self.file_under(self._states.round)
@@ -203,7 +206,7 @@ class Entering:
         logger.reset_results()
 
 
-def _check_form(state: Mapping[str, Any]) -> None:
+def _check_form(state: Mapping[str, Plain]) -> None:
     if state.get("format") != FORMAT:
         raise StorageError(
             "the state that this round goes on from was saved by another version of lottery, which knew another form of"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lottery.training.lightning.aside import Aside
 from lottery.training.lightning.data import Data
@@ -13,6 +13,9 @@ from lottery.training.lightning.loops import Checkpoints, EpochLoop, FitLoop, Re
 from lottery.training.lightning.reading import Reading
 from lottery.training.lightning.scoring import Scoring
 from lottery.training.lightning.states import States
+
+if TYPE_CHECKING:
+    from lottery.training.lightning.namespaces import Trainer
 
 _UNSUPPORTED = ("FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy")
 
@@ -35,7 +38,7 @@ class Fit(Reading):
 
     driver: Driver
 
-    def __init__(self, trainer: Any, callback: Any, own_type: type) -> None:
+    def __init__(self, trainer: Trainer, callback: object, own_type: type) -> None:
         name = type(trainer.strategy).__name__
         if name in _UNSUPPORTED:
             raise ValueError(f"LotteryTicket needs whole parameters on every device; {name} shards them. Use 'ddp'.")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lottery.training.lightning.namespaces import Trainer
 
 # Lightning's callbacks that write weights
 _WRITING = ("WeightAveraging", "StochasticWeightAveraging")
 
 
-def overridden(trainer: Any, hooks: Iterable[str]) -> list[str]:
+def overridden(trainer: Trainer, hooks: Iterable[str]) -> list[str]:
     """Those of `hooks` that callbacks and the module have of their own, such as ``MyCallback.on_train_batch_end``.
 
     Lightning's own are passed over, but for those of callbacks that write weights.
@@ -31,27 +34,27 @@ def _is_own(kind: type, hook: str) -> bool:
     return package not in ("lightning", "pytorch_lightning", "lottery") or home.__name__ in _WRITING
 
 
-def checked_saves(trainer: Any, check: Callable[[Mapping[str, Any]], None]) -> AbstractContextManager[None]:
+def checked_saves(trainer: Trainer, check: Callable[[Mapping[str, object]], None]) -> AbstractContextManager[None]:
     """Have `check` see every checkpoint that the Trainer is about to write, and stop it by raising."""
     return _before(trainer.strategy, "save_checkpoint", lambda checkpoint, *_, **__: check(checkpoint))
 
 
-def before_checkpoints(trainer: Any, action: Callable[[], None]) -> AbstractContextManager[None]:
+def before_checkpoints(trainer: Trainer, action: Callable[[], None]) -> AbstractContextManager[None]:
     """Have `action` called before the state of anything is taken into a checkpoint."""
     return _before(trainer._checkpoint_connector, "dump_checkpoint", lambda *_, **__: action())
 
 
-def before_validations(trainer: Any, action: Callable[[], None]) -> AbstractContextManager[None]:
+def before_validations(trainer: Trainer, action: Callable[[], None]) -> AbstractContextManager[None]:
     """Have `action` called before each validation of a training, and before any callback knows of it."""
     return _before(trainer.fit_loop.epoch_loop.val_loop, "run", action)
 
 
-def before_clipping(trainer: Any, action: Callable[[], None]) -> AbstractContextManager[None]:
+def before_clipping(trainer: Trainer, action: Callable[[], None]) -> AbstractContextManager[None]:
     """Have `action` called where gradients are about to be clipped, after every hook that may have written them."""
     manual = not trainer.lightning_module.automatic_optimization
     own = overridden(trainer, ["configure_gradient_clipping"])
 
-    def act(*_: Any, **__: Any) -> None:
+    def act(*_: object, **__: object) -> None:
         if manual or own or trainer.gradient_clip_val:
             action()
 
@@ -60,10 +63,10 @@ def before_clipping(trainer: Any, action: Callable[[], None]) -> AbstractContext
 
 
 @contextmanager
-def _before(owner: Any, method: str, action: Callable[..., None]) -> Iterator[None]:
+def _before(owner: object, method: str, action: Callable[..., None]) -> Iterator[None]:
     original, own = getattr(owner, method), vars(owner).get(method)
 
-    def with_action(*args: Any, **kwargs: Any) -> Any:
+    def with_action(*args: object, **kwargs: object) -> object:
         action(*args, **kwargs)
         return original(*args, **kwargs)
 

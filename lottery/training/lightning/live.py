@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch.optim import Optimizer
 
@@ -15,6 +15,9 @@ from lottery.foundations import streams
 from lottery.training.lightning.kinds import bare_module, is_a
 from lottery.training.lightning.loaders import generators_of
 from lottery.training.state import Changes, Objects, Root, Snapshot, is_generator, reseed
+
+if TYPE_CHECKING:
+    from lottery.training.lightning.namespaces import Trainer
 
 _TRAINER = (
     "accumulate_grad_batches",
@@ -37,7 +40,7 @@ _OPTIMIZER = ("state", "param_groups", "defaults", "step")  # in its state, or t
 _WITHOUT_STATE = ("ProgressBar", "Timer", "LotteryTicket")
 
 
-def look(trainer: Any) -> Objects:
+def look(trainer: Trainer) -> Objects:
     """The live objects of a fit as they are now."""
     return Objects(dict(_roots(trainer)), _beyond(trainer))
 
@@ -50,7 +53,7 @@ class Live:
         beforehand: what `look` gave before and after what Lightning did before the rounds, and is not of how they were.
     """
 
-    def __init__(self, trainer: Any, beforehand: Sequence[tuple[Objects, Objects]] = ()) -> None:
+    def __init__(self, trainer: Trainer, beforehand: Sequence[tuple[Objects, Objects]] = ()) -> None:
         self._trainer = trainer
         self.objects = look(trainer)
         for before, after in reversed(beforehand):
@@ -95,7 +98,7 @@ class Live:
         finally:
             self.objects.restore(before.changes, made=before.made)
 
-    def optimizers(self) -> list[Any]:
+    def optimizers(self) -> list[Optimizer]:
         """The optimizers that the module or a callback holds, or another object of the user's."""
         return list(self.objects.reached(lambda o: isinstance(o, Optimizer)).values())
 
@@ -119,18 +122,18 @@ class LoaderStates:
 
     def __init__(self) -> None:
         self.live: Live | None = None
-        self._known: list[tuple[list[Any], Objects]] = []
+        self._known: list[tuple[list[object], Objects]] = []
 
-    def capture(self, loaders: list[Any]) -> Changes:
+    def capture(self, loaders: list[object]) -> Changes:
         """What has changed in loaders since they were first seen, as plain data."""
         return self._objects(loaders).changes() if loaders else {}
 
-    def restore(self, loaders: list[Any], changes: Changes) -> None:
+    def restore(self, loaders: list[object], changes: Changes) -> None:
         """Put loaders back as they were first, and then to `changes`."""
         if loaders:
             self._objects(loaders).restore(changes)
 
-    def seed(self, loaders: list[Any], seed: int) -> bool:
+    def seed(self, loaders: list[object], seed: int) -> bool:
         """Start every generator of random numbers anew; whether there are any."""
         own = generators_of(loaders)
         for index, generator in enumerate(own):
@@ -141,7 +144,7 @@ class LoaderStates:
                 reseed(generator, streams.derive(seed, "loader", name))
         return bool(own or found)
 
-    def _objects(self, loaders: list[Any]) -> Objects:
+    def _objects(self, loaders: list[object]) -> Objects:
         for known, objects in self._known:
             pairs = zip(known, loaders, strict=False)
             if len(known) == len(loaders) and all(a is b for a, b in pairs):
@@ -153,7 +156,7 @@ class LoaderStates:
         return objects
 
 
-def _roots(trainer: Any) -> Iterator[tuple[str, Root]]:
+def _roots(trainer: Trainer) -> Iterator[tuple[str, Root]]:
     module = trainer.lightning_module
     own = vars(bare_module(trainer)).keys() - _SET_BY_MODULES
     yield "module", Root(module, without=own)
@@ -182,10 +185,10 @@ def _roots(trainer: Any) -> Iterator[tuple[str, Root]]:
             yield kind, Root(SimpleNamespace(given=loaders))
 
 
-def _beyond(trainer: Any) -> dict[str, Any]:
+def _beyond(trainer: Trainer) -> dict[str, object]:
     """What is a part of the fit, and is no state of the user's."""
     schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
     silent = [c for c in trainer.callbacks if is_a(c, *_WITHOUT_STATE)]
-    parts = {"logger": trainer.loggers, "scheduler": schedulers, "callback": silent}
+    parts: dict[str, Iterable[object]] = {"logger": trainer.loggers, "scheduler": schedulers, "callback": silent}
     named = {f"{kind} {i}": p for kind, ps in parts.items() for i, p in enumerate(ps)}
     return {"the Trainer": trainer, **named}

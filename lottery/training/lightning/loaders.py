@@ -9,9 +9,10 @@ import torch
 from torch.utils.data import IterableDataset
 
 from lottery.foundations import streams
+from lottery.training.state import Plain
 
 
-def generators_of(loaders: list[Any]) -> list[torch.Generator]:
+def generators_of(loaders: list[object]) -> list[torch.Generator]:
     """The random generators that loaders draw their order from."""
     found: dict[int, torch.Generator] = {}
     for loader in loaders:
@@ -32,7 +33,7 @@ def iterables_of(loaders: list[Any]) -> list[str]:
     ]
 
 
-def set_sampler_epochs(loaders: list[Any], epoch: int) -> None:
+def set_sampler_epochs(loaders: list[object], epoch: int) -> None:
     for loader in loaders:
         for owner in (loader, getattr(loader, "batch_sampler", None)):
             set_epoch = getattr(getattr(owner, "sampler", None), "set_epoch", None)
@@ -40,7 +41,7 @@ def set_sampler_epochs(loaders: list[Any], epoch: int) -> None:
                 set_epoch(epoch)
 
 
-def another_origin(origin: Mapping[str, Any], seed: int) -> dict[str, Any]:
+def another_origin(origin: Mapping[str, Plain], seed: int) -> dict[str, Plain]:
     """Random streams for an epoch's iterator that are others than those it was made from."""
     with streams.isolated():
         streams.seed(streams.derive(seed, "epoch"))
@@ -52,7 +53,7 @@ def another_origin(origin: Mapping[str, Any], seed: int) -> dict[str, Any]:
         return {**kept, "streams": streams.capture(), "generators": generators}
 
 
-def built_loaders(loop: Any) -> list[Any]:
+def built_loaders(loop: Any) -> list[object]:
     """The data loaders that a loop of Lightning's has made, none before that."""
     combined = loop._combined_loader
     return [] if combined is None else combined.flattened

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
@@ -13,12 +13,16 @@ from lottery.training.lightning.entering import Entering
 from lottery.training.lightning.kinds import new_result
 from lottery.training.lightning.scoring import Scoring
 from lottery.training.lightning.states import States
+from lottery.training.state import Plain
+
+if TYPE_CHECKING:
+    from lottery.training.lightning.namespaces import Trainer
 
 
 class Lottery(Protocol):
     """What the extensions call: a `Fit`."""
 
-    trainer: Any
+    trainer: Trainer
     driver: Driver
     data: Data
     states: States
@@ -81,7 +85,7 @@ class EpochLoop:
         if not self.lottery.entering.mid_epoch:
             super().reset()  # type: ignore[misc]
 
-    def on_run_start(self, data_fetcher: Any) -> None:
+    def on_run_start(self, data_fetcher: Iterable[object]) -> None:
         loop: Any = self
         if self.lottery.entering.mid_epoch:
             loop._restarting = True  # the iterator is there: Lightning must not make another
@@ -99,7 +103,7 @@ class EpochLoop:
         super().on_run_start(data_fetcher)  # type: ignore[misc]
         self.lottery.data.before_first_batch()
 
-    def on_advance_end(self, data_fetcher: Any) -> None:
+    def on_advance_end(self, data_fetcher: object) -> None:
         loop: Any = self
         self.lottery.scoring.stop_watching()
         self.lottery.driver.after_batch()
@@ -132,7 +136,7 @@ class Checkpoints:
 
     lottery: Lottery
 
-    def _restore_modules_and_callbacks(self, checkpoint_path: Any = None, *args: Any, **kwargs: Any) -> None:
+    def _restore_modules_and_callbacks(self, checkpoint_path: object = None, *args: object, **kwargs: object) -> None:
         if checkpoint_path is None:
             super()._restore_modules_and_callbacks(None, *args, **kwargs)  # type: ignore[misc]
             return
@@ -147,7 +151,7 @@ class Results(dict):
 
     lottery: Lottery
 
-    def partial_values(self) -> dict[str, dict[str, Any]]:
+    def partial_values(self) -> dict[str, dict[str, Plain]]:
         names = ("value", "cumulated_batch_size", "_forward_cache", "_update_count")
         return {
             key: {
@@ -157,7 +161,7 @@ class Results(dict):
             for key, item in self.items()
         }
 
-    def refill(self, values: Mapping[str, dict[str, Any]]) -> None:
+    def refill(self, values: Mapping[str, dict[str, object]]) -> None:
         """Start what is logged from now on with sums that it had."""
         self._refill = dict(values)
 
@@ -170,14 +174,14 @@ class Results(dict):
             self[key] = new_result(self.lottery.trainer, left[key]["meta"])
         return logged
 
-    def __setitem__(self, key: str, item: Any) -> None:
+    def __setitem__(self, key: str, item: object) -> None:
         for name, value in getattr(self, "_refill", {}).pop(key, {}).items():
             if name != "meta":
                 setattr(item, name, value)
         super().__setitem__(key, item)
 
 
-def _plain_metadata(meta: Any) -> dict[str, Any]:
+def _plain_metadata(meta: Any) -> dict[str, Plain]:
     """How a value is logged, as plain data."""
     names = ("fx", "name", "prog_bar", "logger", "on_step", "on_epoch", "dataloader_idx")
     return {**{n: getattr(meta, n) for n in names}, "reduce_fx": meta.reduce_fx.__name__}

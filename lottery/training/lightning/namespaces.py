@@ -1,4 +1,4 @@
-"""The Callback base class, in whichever of Lightning's two namespaces the user has."""
+"""The Callback base class and the Trainer, in whichever of Lightning's two namespaces the user has."""
 
 from __future__ import annotations
 
@@ -6,12 +6,26 @@ import importlib
 import sys
 from importlib import metadata
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pytorch_lightning
+
+    class Trainer(pytorch_lightning.Trainer):
+        """A Trainer, with what Lightning declares no types for, or others than it has once a fit is extended."""
+
+        callbacks: list[Any]
+        datamodule: Any
+        fit_loop: Any
+        state: Any
+        _checkpoint_connector: Any
+        _logger_connector: Any
+
 
 _NAMES = {"pytorch_lightning": "pytorch-lightning", "lightning.pytorch": "lightning"}
 
 
-def callback_bases() -> tuple[Any, ...]:
+def callback_bases() -> tuple[type, ...]:
     """The `Callback` classes to derive from, so that the Trainer of either namespace accepts the result.
 
     From Lightning 2.6 a Trainer accepts callbacks of the other namespace, so one base is enough; up to 2.5 it refuses

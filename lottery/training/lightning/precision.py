@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from torch import Tensor
+from torch.optim import Optimizer
+
+from lottery.training.state import Plain
 
 
-def restore_precision(optimizer: Any, saved: Mapping[str, Any]) -> None:
+def restore_precision(optimizer: Optimizer, saved: Mapping[str, Plain]) -> None:
     """Put back state in the precision that it had: torch casts it to the parameters' when it loads it.
 
     State is reached through `state_dict`, which shares it, since an optimizer around another has none of its own.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -15,6 +15,12 @@ from lottery.training.lightning.described import settings_of
 from lottery.training.lightning.kinds import is_a
 from lottery.training.lightning.schedules import final_rates
 
+if TYPE_CHECKING:
+    from pytorch_lightning import LightningModule
+    from pytorch_lightning.callbacks import Timer
+
+    from lottery.training.lightning.namespaces import Trainer
+
 
 class Reading:
     """A Trainer's fit, read.
@@ -23,11 +29,11 @@ class Reading:
         trainer: a Trainer in `setup(stage="fit")`.
     """
 
-    def __init__(self, trainer: Any) -> None:
+    def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
 
     @property
-    def module(self) -> Any:
+    def module(self) -> LightningModule:
         return self.trainer.lightning_module
 
     @property
@@ -58,7 +64,7 @@ class Reading:
         """The module's own state dict by canonical names, tensors only."""
         return weights_of(self.module)
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """What defines a round besides the callback's own arguments, as plain data."""
         return settings_of(self.trainer)
 
@@ -138,6 +144,6 @@ class Reading:
         return any(seconds is not None and seconds <= 0 for seconds in left)
 
 
-def timers(trainer: Any) -> list[Any]:
+def timers(trainer: Trainer) -> list[Timer]:
     """The callbacks that bound a fit's time."""
     return [callback for callback in trainer.callbacks if is_a(callback, "Timer")]

@@ -5,14 +5,17 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
+
+if TYPE_CHECKING:
+    from lottery.training.lightning.namespaces import Trainer
 
 _STEPS = 200_000  # more would take too long to go through
 
 
-def final_rates(trainer: Any, steps_in_an_epoch: float) -> list[float] | None:
+def final_rates(trainer: Trainer, steps_in_an_epoch: float) -> list[float] | None:
     """The largest learning rate of each optimizer at the end of a round, over the largest of the round.
 
     Args:
@@ -47,7 +50,7 @@ def final_rates(trainer: Any, steps_in_an_epoch: float) -> list[float] | None:
     return found
 
 
-def _stand_in(optimizer: Any) -> torch.optim.Optimizer:
+def _stand_in(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
     """An optimizer with the same settings, of nothing."""
     groups = [
         {**copy.deepcopy({k: v for k, v in group.items() if k != "params"}), "params": [torch.zeros(1)]}
@@ -59,5 +62,5 @@ def _stand_in(optimizer: Any) -> torch.optim.Optimizer:
     return stand_in
 
 
-def _largest_rate(optimizer: Any) -> float:
+def _largest_rate(optimizer: torch.optim.Optimizer) -> float:
     return max(float(group["lr"]) for group in optimizer.param_groups)

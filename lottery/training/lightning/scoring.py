@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Callable, Generator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning_utilities.core.apply_func import apply_to_collection
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
 from lottery.foundations import streams
@@ -17,6 +17,9 @@ from lottery.foundations.tensors_in import with_tensors
 from lottery.training.lightning.data import Data
 from lottery.training.lightning.kinds import combined_loader_type, silent_logger
 from lottery.training.lightning.loaders import generators_of, set_sampler_epochs
+
+if TYPE_CHECKING:
+    from lottery.training.lightning.namespaces import Trainer
 
 
 class Scoring:
@@ -27,13 +30,13 @@ class Scoring:
         data: its loaders.
     """
 
-    def __init__(self, trainer: Any, data: Data) -> None:
+    def __init__(self, trainer: Trainer, data: Data) -> None:
         self.trainer = trainer
         self._data = data
-        self._example: Any = None
+        self._example: object = None
         self._watching: Callable[[], object] = lambda: None
 
-    def training_batches(self, seed: int) -> Generator[Any, None, None]:
+    def training_batches(self, seed: int) -> Generator[object, None, None]:
         """Fresh batches of the training data, on the module's device, in an order of their own.
 
         Every process of a distributed fit gets the same. Between rounds only: the loaders are those of the next one.
@@ -59,7 +62,7 @@ class Scoring:
             for generator, state in zip(generators, before, strict=True):
                 generator.set_state(state)
 
-    def training_loss(self, module: Any, batch: Any) -> Tensor:
+    def training_loss(self, module: nn.Module, batch: object) -> Tensor:
         """The loss that `training_step` gives for a batch; what it logs goes nowhere.
 
         Raises:
@@ -84,7 +87,7 @@ class Scoring:
                 " to score with. Use a score without data, such as 'magnitude' or 'synflow', or a function of your own."
             )
 
-    def note_batch(self, batch: Any) -> None:
+    def note_batch(self, batch: object) -> None:
         """Remember what a training batch looks like, and what `forward` gets of it, from the first of a fit."""
         if self._example is None:
             first = batch[0] if isinstance(batch, (list, tuple)) else batch
@@ -98,7 +101,7 @@ class Scoring:
         self._watching()
         self._watching = lambda: None
 
-    def example_input(self, seed: int) -> Any:
+    def example_input(self, seed: int) -> object:
         """What the module's `forward` takes, of one sample: its `example_input_array`, or what it gets in a training
         step.
 
@@ -119,7 +122,7 @@ class Scoring:
             self.stop_watching()
         return self._example
 
-    def _training_step(self, module: Any, batch: Any) -> Any:
+    def _training_step(self, module: Any, batch: object) -> object:
         step = module.training_step
         takes_index = len(inspect.signature(step).parameters) > 1
         loggers = self.trainer.loggers
@@ -135,12 +138,12 @@ class Scoring:
         """See what the next call of the module gets, in this step: a validation may call it with something else."""
         self.stop_watching()
 
-        def note(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> None:
+        def note(module: object, args: tuple[object, ...], kwargs: dict[str, object], _: object) -> None:
             if module is not self.trainer.lightning_module:
                 return
             self.stop_watching()
             called = inspect.signature(module.forward).bind(*args, **kwargs)
-            found: Any = dict(called.arguments) if called.kwargs else called.args
+            found: object = dict(called.arguments) if called.kwargs else called.args
             if isinstance(found, tuple) and len(found) == 1:
                 found = found[0] if isinstance(found[0], Tensor) else found
             self._example = with_tensors(found, _first_sample)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Generator
-from typing import Any
+from typing import TYPE_CHECKING
+
+from torch.optim import Optimizer
 
 from lottery.foundations import streams
 from lottery.foundations.names import weights_of
@@ -15,7 +17,10 @@ from lottery.training.lightning.driver import Position
 from lottery.training.lightning.kinds import is_a
 from lottery.training.lightning.live import Live, look
 from lottery.training.lightning.stored_objects import StoredObjects
-from lottery.training.state import Objects, Snapshot, is_plain
+from lottery.training.state import Objects, Plain, Snapshot, is_plain
+
+if TYPE_CHECKING:
+    from lottery.training.lightning.namespaces import Trainer
 
 FORMAT = 3  # of states
 # of a state: are plain forms already
@@ -37,7 +42,7 @@ class States:
         stored_objects: what checkpoints hold that is not plain.
     """
 
-    def __init__(self, trainer: Any, callback: Any, data: Data) -> None:
+    def __init__(self, trainer: Trainer, callback: object, data: Data) -> None:
         self.trainer = trainer
         self.data = data
         self.round = 0
@@ -46,7 +51,7 @@ class States:
         self._live: Live | None = None
         self._beforehand: list[tuple[Objects, Objects]] = []
         self.stored_objects = StoredObjects(self._dump)
-        self._state: dict[str, Any] | None = None
+        self._state: dict[str, Plain] | None = None
 
     def begin_rounds(self) -> None:
         """The rounds begin: what changes from now on belongs to a state."""
@@ -75,7 +80,7 @@ class States:
         named = path is not None and all(c.ckpt_path != path for c in unasked)
         return self.is_own and named
 
-    def optimizers(self) -> list[Any]:
+    def optimizers(self) -> list[Optimizer]:
         """The Trainer's, and those that the module or a callback holds and steps by itself."""
         own = list(self.trainer.optimizers)
         return [*own, *(held for held in self.live.optimizers() if held not in own)]
@@ -100,7 +105,7 @@ class States:
         yield
         self._beforehand.append((before, look(self.trainer)))
 
-    def capture(self, position: Position) -> dict[str, Any]:
+    def capture(self, position: Position) -> dict[str, Plain]:
         """A Lightning checkpoint of this moment, with what Lightning leaves out under the key "lottery", all plain.
 
         Raises:
@@ -117,7 +122,7 @@ class States:
         for key in ("hyper_parameters", "datamodule_hyper_parameters"):
             if key in checkpoint:
                 checkpoint[key] = {k: v for k, v in checkpoint[key].items() if is_plain(v)}
-        state: dict[str, Any] = {
+        state: dict[str, Plain] = {
             "position": position,
             "round": self.round,
             "weights": weights_of(self.trainer.lightning_module),
@@ -152,7 +157,7 @@ class States:
         )
         return not averaging
 
-    def state(self, now: Snapshot | None = None) -> dict[str, Any]:
+    def state(self, now: Snapshot | None = None) -> dict[str, Plain]:
         """What Lightning's checkpoints leave out: the random streams now, and those from which the current epoch's
         iterator was made; what training has changed in live objects, `now` or by another look."""
         if self._state is not None:
@@ -169,5 +174,5 @@ class States:
         """Have live objects as they were when the fit began, so that the module has the parts that it had then."""
         self.live.restore({})
 
-    def _dump(self) -> dict[str, Any]:
+    def _dump(self) -> dict[str, Plain]:
         return self.trainer._checkpoint_connector.dump_checkpoint(weights_only=False)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from torch import nn
 
-from lottery.training.state import TAG, Unstorable, decode, encode
+from lottery.training.state import TAG, Plain, Unstorable, decode, encode
 
 
 class StoredObjects:
@@ -19,16 +18,16 @@ class StoredObjects:
         dump: gives a checkpoint of the fit as it is now.
     """
 
-    def __init__(self, dump: Callable[[], Mapping[str, Any]]) -> None:
+    def __init__(self, dump: Callable[[], Mapping[str, object]]) -> None:
         self._dump = dump
-        self._objects: dict[str, Any] | None = None
+        self._objects: dict[str, object] | None = None
 
     @property
     def names(self) -> list[str]:
         """Where they stand."""
         return list(self._objects or ())
 
-    def encode(self, checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    def encode(self, checkpoint: Mapping[str, object]) -> dict[str, Plain]:
         """A checkpoint that `torch.load(weights_only=True)` reads back once it is saved.
 
         Raises:
@@ -37,7 +36,7 @@ class StoredObjects:
         first = self._objects is None
         objects = {} if self._objects is None else self._objects
 
-        def other(value: Any, where: str) -> Any:
+        def other(value: object, where: str) -> Plain:
             if isinstance(value, nn.Parameter):
                 return value
             if first:
@@ -56,10 +55,10 @@ class StoredObjects:
                 " `state_dict`, or at what the module's `on_save_checkpoint` adds. What was stored before is kept."
             ) from None
 
-    def decode(self, checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    def decode(self, checkpoint: Mapping[str, Plain]) -> dict[str, Plain]:
         """What was encoded; its tensors are copies."""
 
-        def at(where: str) -> Any:
+        def at(where: str) -> object:
             if self._objects is None:
                 self.encode(self._dump())
             return (self._objects or {})[where]

@@ -3,7 +3,7 @@
 from lottery.training.state.classes import describe
 from lottery.training.state.generators import is_generator, reseed
 from lottery.training.state.graph import Root
-from lottery.training.state.numbers import TAG
+from lottery.training.state.numbers import TAG, Plain
 from lottery.training.state.objects import Changes, Objects, Snapshot
 from lottery.training.state.tensors import tensors_kept
 from lottery.training.state.values import Unstorable, decode, encode, fill, is_plain, same
@@ -12,6 +12,7 @@ __all__ = [
     "TAG",
     "Changes",
     "Objects",
+    "Plain",
     "Root",
     "Snapshot",
     "Unstorable",

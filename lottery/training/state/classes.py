@@ -44,7 +44,7 @@ class Missing(LookupError):
     """What a plain form only names is not there."""
 
 
-def describe(value: Any) -> str:
+def describe(value: object) -> str:
     """The kind of a value in words."""
     if isinstance(value, types.FunctionType) and value.__name__ == "<lambda>":
         return "a lambda"
@@ -63,7 +63,7 @@ def find(name: str) -> Any:
         Missing: nothing.
     """
     module, _, path = name.partition(":")
-    found: Any = sys.modules.get(module)
+    found: object = sys.modules.get(module)
     for part in path.split("."):
         if not hasattr(found, part):
             raise Missing(name)
@@ -71,18 +71,18 @@ def find(name: str) -> Any:
     return found
 
 
-def is_of_the_user(kind: Any) -> bool:
+def is_of_the_user(kind: type | types.FunctionType) -> bool:
     """Whether there may be state of the user's in the attributes of a class's objects."""
     package = kind.__module__.partition(".")[0]
     return package not in _INFRASTRUCTURE or kind.__module__ in _OF_CONTAINERS
 
 
-def is_harmless(kind: Any) -> bool:
+def is_harmless(kind: type) -> bool:
     """Whether a class may be looked up: one of the user's, or of modules, optimizers and data."""
     return is_of_the_user(kind) or kind.__module__.startswith(_MODULES)
 
 
-def slots_of(value: Any) -> Iterator[tuple[str, Any]]:
+def slots_of(value: object) -> Iterator[tuple[str, object]]:
     """The attributes that an object keeps in slots."""
     for kind in type(value).__mro__:
         slots = vars(kind).get("__slots__", ())
@@ -93,7 +93,7 @@ def slots_of(value: Any) -> Iterator[tuple[str, Any]]:
                 yield name, getattr(value, name)
 
 
-def is_known(kind: Any) -> bool:
+def is_known(kind: type | types.FunctionType) -> bool:
     """Whether its name leads to a class or function."""
     try:
         return find(name_of(kind)) is kind
@@ -101,13 +101,13 @@ def is_known(kind: Any) -> bool:
         return False
 
 
-def can_be_made(kind: Any) -> bool:
+def can_be_made(kind: type) -> bool:
     """Whether objects of a class can be made without running code of its own: they are what their attributes are."""
     plain = all(base in _MADE or is_harmless(base) for base in kind.__mro__)
     return plain and not hasattr(kind, "__del__") and is_known(kind)
 
 
-def make(name: str) -> Any:
+def make(name: str) -> object:
     """A new object of a class, without attributes.
 
     Raises:
@@ -120,7 +120,7 @@ def make(name: str) -> Any:
     return base.__new__(kind)
 
 
-def keeps_its_state(value: Any) -> bool:
+def keeps_its_state(value: object) -> bool:
     """Whether an object gives its state, and takes it: optimizers, schedulers, scalers; but not loaders, whose state is
     that of the epoch."""
     kind = type(value)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import random
-from typing import Any
+from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
 import torch
 
+Generator: TypeAlias = (
+    torch.Generator | random.Random | np.random.Generator | np.random.RandomState | np.random.BitGenerator
+)
 
-def is_generator(value: Any) -> bool:
+
+def is_generator(value: object) -> TypeGuard[Generator]:
     """Whether a value is a generator of random numbers."""
     kinds = (*(torch.Generator, random.Random), *(np.random.Generator, np.random.RandomState, np.random.BitGenerator))
     return isinstance(value, kinds) and not isinstance(value, random.SystemRandom)
 
 
-def reseed(generator: Any, seed: int) -> None:
+def reseed(generator: Generator, seed: int) -> None:
     """Start a generator anew."""
     if isinstance(generator, torch.Generator):
         generator.manual_seed(seed)
@@ -30,7 +34,7 @@ def reseed(generator: Any, seed: int) -> None:
         generator.seed(seed)
 
 
-def state_of(generator: Any) -> tuple[str, Any]:
+def state_of(generator: Generator) -> tuple[str, object]:
     """Whose a generator is, and the state that it is in."""
     if isinstance(generator, torch.Generator):
         return "torch", generator.get_state()
@@ -43,7 +47,7 @@ def state_of(generator: Any) -> tuple[str, Any]:
     return "python", generator.getstate()
 
 
-def put_state(generator: Any, state: Any) -> None:
+def put_state(generator: Generator, state: Any) -> None:
     """Put a generator into a state of its kind."""
     if isinstance(generator, (torch.Generator, np.random.RandomState)):
         generator.set_state(state)
@@ -55,9 +59,9 @@ def put_state(generator: Any, state: Any) -> None:
         generator.setstate(state)
 
 
-def in_state(of: str, state: Any) -> Any:
+def in_state(of: str, state: Any) -> Generator:
     """A new generator in a state that `state_of` gave."""
-    found: Any
+    found: Generator
     if of == "torch":
         found = torch.Generator()
     elif of == "numpy":

@@ -31,7 +31,7 @@ from lottery.training.state.classes import (
     name_of,
     slots_of,
 )
-from lottery.training.state.numbers import TAG
+from lottery.training.state.numbers import TAG, Plain
 from lottery.training.state.values import PLAIN, Unstorable, changes_in_place, encode
 
 # stands among a node's attributes: what a container holds, or what an object is
@@ -80,8 +80,8 @@ class Root:
 class Node:
     """An object, and its plain form by attribute; under `WHOLE`, what a container holds or what an object is."""
 
-    owner: Any
-    plain: dict[str, Any]
+    owner: object
+    plain: dict[str, Plain]
     is_data: bool = False
 
 
@@ -99,7 +99,7 @@ class Walk:
     """
 
     def __init__(
-        self, roots: Mapping[str, Root], beyond: Mapping[str, Any], known: Mapping[str, Node], mark: str = ""
+        self, roots: Mapping[str, Root], beyond: Mapping[str, object], known: Mapping[str, Node], mark: str = ""
     ) -> None:
         self.found: dict[str, Node] = {}
         self._mark = mark
@@ -119,7 +119,7 @@ class Walk:
         for name, root in roots.items():
             if isinstance(root.owner, nn.Module) and not mark:
                 self._register(name, root.owner)
-        self._queue: collections.deque[tuple[str, Any, bool]] = collections.deque()
+        self._queue: collections.deque[tuple[str, object, bool]] = collections.deque()
         self._entered: set[int] = set()
         for name, root in reversed(list(roots.items())):
             self._names[id(root.owner)] = name
@@ -144,7 +144,7 @@ class Walk:
             self._saved.add(id(tensor))
             self._note_storage(tensor, key)
 
-    def _enter(self, value: Any, where: str, is_data: bool) -> str:
+    def _enter(self, value: object, where: str, is_data: bool) -> str:
         """The name of an object, which is looked at."""
         name = self._names.get(id(value))
         if name is None:
@@ -163,7 +163,7 @@ class Walk:
         self._is_data = is_data
         where = name.lstrip(NEW + NOW)
         root, is_new = self._roots.get(id(value)), name.startswith((NEW, NOW))
-        plain: dict[str, Any]
+        plain: dict[str, Plain]
         if _is_large(value, is_data) and id(value) not in self._saved:
             plain = {WHOLE: _opaque(value)}
         elif root is None and not _has_attributes(value, is_new):
@@ -186,7 +186,7 @@ class Walk:
                     plain[attribute] = self._part(held, f"{where}.{attribute}")
         self.found[name] = Node(value, plain, is_data)
 
-    def _kind(self, value: Any, root: Root | None) -> Any:
+    def _kind(self, value: object, root: Root | None) -> Plain:
         """What an object is, besides its attributes."""
         kind = type(value)
         if kind not in self._made:
@@ -196,7 +196,7 @@ class Walk:
         is_made = self._made[kind]
         return {TAG: "made", "class": name_of(kind)} if is_made else _opaque(value)
 
-    def _part_of_module(self, module: nn.Module, held: Any, attribute: str, where: str) -> Any:
+    def _part_of_module(self, module: nn.Module, held: Any, attribute: str, where: str) -> Plain:
         if attribute in (TRAINED, SAVED):
             return held
         place, _, name = attribute.partition(".")
@@ -205,14 +205,14 @@ class Walk:
             return self._part(held, at)
         return self._hooks(held, [getattr(module, f) for f in HOOKS[attribute]], at)
 
-    def _hooks(self, hooks: Mapping[int, Any], flags: Sequence[Mapping[int, bool]], at: str) -> list[Any]:
+    def _hooks(self, hooks: Mapping[int, object], flags: Sequence[Mapping[int, bool]], at: str) -> list[Plain]:
         """Hooks in their order (their numbers are the process's), and how they are called."""
         return [
             [number, self._part(hook, f"{at}[{i}]"), [number in f for f in flags]]
             for i, (number, hook) in enumerate(hooks.items())
         ]
 
-    def _whole(self, value: Any, name: str) -> Any:
+    def _whole(self, value: object, name: str) -> Plain:
         """The plain form of a node without attributes."""
         if id(value) in self._saved:
             return _OF_STATE_DICT
@@ -228,13 +228,13 @@ class Walk:
             for attribute in TENSOR_HOOKS:
                 yield attribute, getattr(tensor, attribute, None) or {}
 
-    def _look_at_classes(self, value: Any) -> None:
+    def _look_at_classes(self, value: object) -> None:
         """Attributes of classes are shared by their objects; those of classes that come later are not known."""
         for kind in type(value).__mro__[:-1]:
             if is_of_the_user(kind) and (not self._mark or id(kind) in self._names):
                 self._enter(kind, f"class {kind.__module__}.{kind.__qualname__}", False)
 
-    def _part(self, value: Any, where: str) -> Any:
+    def _part(self, value: Any, where: str) -> Plain:
         """The plain form of what a node holds."""
         if type(value) in PLAIN:
             return value
@@ -254,10 +254,10 @@ class Walk:
             return {TAG: "class", "name": name_of(value)}
         return self._named(value, where)
 
-    def _named(self, value: Any, where: str) -> Any:
+    def _named(self, value: object, where: str) -> Plain:
         return {TAG: "object", "at": self._enter(value, where, self._is_data)}
 
-    def _other(self, value: Any, where: str) -> Any:
+    def _other(self, value: Any, where: str) -> Plain:
         """The plain form of a node that is neither a container nor an object with attributes."""
         if keeps_its_state(value):
             with contextlib.suppress(Unstorable):
@@ -270,7 +270,7 @@ class Walk:
         if type(tensor) in (Tensor, nn.Parameter) and _covers_its_storage(tensor):
             self._storages.setdefault(tensor.untyped_storage().data_ptr(), (tensor, name))
 
-    def _view(self, value: Any, name: str) -> Any:
+    def _view(self, value: object, name: str) -> Plain:
         """The plain form of a tensor that came while training and looks into the memory of another one."""
         if type(value) is not Tensor:
             if type(value) is nn.Parameter:
@@ -289,7 +289,7 @@ class Walk:
         self._note_storage(value, name)
         return None
 
-    def _attributes(self, root: Root, is_new: bool) -> Iterator[tuple[str, Any]]:
+    def _attributes(self, root: Root, is_new: bool) -> Iterator[tuple[str, object]]:
         owner = root.owner
         if root.only is not None:
             yield from ((name, getattr(owner, name, None)) for name in root.only)
@@ -314,7 +314,7 @@ class Walk:
         if isinstance(owner, torch.optim.Optimizer) and not is_new:
             yield MEMBERS, tuple(map(_members, owner.param_groups))
 
-    def _parts(self, module: nn.Module) -> Iterator[tuple[str, Any]]:
+    def _parts(self, module: nn.Module) -> Iterator[tuple[str, object]]:
         """What a module is made of."""
         for place in PARTS:
             for name, part in vars(module)[place].items():
@@ -344,7 +344,7 @@ def is_own_method(method: types.MethodType) -> bool:
     return getattr(found, "__func__", found) is method.__func__
 
 
-def _members(group: Mapping[str, Any]) -> tuple[Any, ...]:
+def _members(group: Mapping[str, Any]) -> tuple[object, ...]:
     """The parameters of an optimizer's group, and its options as far as they are plain."""
     options = [(k, v) for k, v in group.items() if type(v) in (*PLAIN, tuple)]
     return tuple(group["params"]), tuple(options)
@@ -358,7 +358,7 @@ def _covers_its_storage(tensor: Tensor) -> bool:
     return size > 0 and size == tensor.numel() * tensor.element_size()
 
 
-def _has_attributes(value: Any, is_new: bool) -> bool:
+def _has_attributes(value: object, is_new: bool) -> bool:
     """Whether there may be state of the user's among the attributes of an object, or, of one that was not there first,
     whether it is what its attributes are."""
     if isinstance(value, _OPTIMIZING) or type(value).__name__ == "LRSchedulerConfig":
@@ -380,12 +380,12 @@ def _has_attributes(value: Any, is_new: bool) -> bool:
     return hasattr(value, "__dict__") or slots
 
 
-def _is_data_of_class(name: str, value: Any) -> bool:
+def _is_data_of_class(name: str, value: object) -> bool:
     special = name.startswith("__") or name == "_abc_impl"
     return not special and not isinstance(value, type) and not hasattr(value, "__get__")
 
 
-def _opaque(value: Any, is_data: bool = True) -> Any:
+def _opaque(value: object, is_data: bool = True) -> Plain:
     """What stands for a value without a plain form; a table that is state has a digest, so that changes are named."""
     digest = {}
     if type(value).__module__.partition(".")[0] == "pandas" and not is_data:
@@ -396,14 +396,14 @@ def _opaque(value: Any, is_data: bool = True) -> Any:
     return {TAG: "opaque", "is": describe(value), **digest}
 
 
-def _is_large(value: Any, is_data: bool) -> bool:
+def _is_large(value: object, is_data: bool) -> bool:
     """Whether a value is data rather than state: too large to be compared and kept."""
     if isinstance(value, (Tensor, np.ndarray)):
         return is_data and value.nbytes > _DATA_BYTES
     return is_data and _count(value, _DATA_ITEMS) > _DATA_ITEMS
 
 
-def _count(value: Any, limit: int) -> int:
+def _count(value: object, limit: int) -> int:
     """The values in nested containers, counted as far as a limit."""
     if not isinstance(value, (list, tuple, set, frozenset, dict, collections.deque)):
         return 1

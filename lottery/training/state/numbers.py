@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import array
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from lottery.training.state.classes import Missing, is_of_the_user, name_of
 
 TAG = "__lottery__"
+Plain: TypeAlias = Any  # a plain form, which each place that reads it knows the shape of
 
 
-def encode_numbers(value: Any) -> Any:
+def encode_numbers(value: Any) -> Plain:
     """The plain form of a value that is nothing but numbers; None of any other."""
     kind = type(value)
     if kind in (Tensor, nn.Parameter):
@@ -72,13 +73,13 @@ def equal_bits(a: Tensor, b: Tensor) -> bool:
     return bool(((a == b) | (a.isnan() & b.isnan())).all())
 
 
-def _marked(value: Tensor) -> Any:
+def _marked(value: Tensor) -> Plain:
     marks = {"device": str(value.device), "leaf": value.requires_grad}
     is_parameter = {"parameter": True} if isinstance(value, nn.Parameter) else {}
     return {TAG: "tensor", "data": value.detach().clone(), **marks, **is_parameter}
 
 
-def _decode_tensor(plain: Any) -> Tensor:
+def _decode_tensor(plain: Plain) -> Tensor:
     made: Tensor = plain["data"].clone().to(plain["device"])
     if "parameter" in plain:
         return nn.Parameter(made, plain["leaf"])
@@ -109,48 +110,48 @@ def _base(value: Any) -> Any:
         return value.detach().as_subclass(Tensor)
 
 
-def _raw(array: np.ndarray) -> dict[str, Any]:
+def _raw(array: np.ndarray) -> dict[str, Plain]:
     data = torch.from_numpy(np.frombuffer(array.tobytes(), np.uint8).copy())
     return {"dtype": _type_of(array.dtype), "data": data}
 
 
-def _type_of(dtype: np.dtype[Any]) -> Any:
+def _type_of(dtype: np.dtype) -> Plain:
     """Its name; of a structured one, what it is made of."""
     return dtype.str if dtype.names is None else _listed(dtype.descr)
 
 
-def _listed(described: Any) -> Any:
+def _listed(described: Sequence[object]) -> list[Plain]:
     kinds = (list, tuple)
     return [_listed(d) if isinstance(d, kinds) else d for d in described]
 
 
-def _typed(plain: Any) -> np.dtype[Any]:
+def _typed(plain: Plain) -> np.dtype:
     if isinstance(plain, str):
         return np.dtype(plain)
     return np.dtype([(n, _typed(k), *map(tuple, shape)) for n, k, *shape in plain])
 
 
-def _decode_array(plain: Any) -> Any:
+def _decode_array(plain: Plain) -> np.ndarray:
     data = plain["data"].numpy().tobytes()
     array = np.frombuffer(data, dtype=_typed(plain["dtype"]))
     return array.reshape(plain["shape"]).copy()
 
 
-def _decode_scalar(plain: Any) -> Any:
+def _decode_scalar(plain: Plain) -> Any:
     return np.frombuffer(plain["data"].numpy().tobytes(), _typed(plain["dtype"]))[0]
 
 
-def _decode_masked(plain: Any) -> Any:
+def _decode_masked(plain: Plain) -> object:
     data, mask = _decode_array(plain["data"]), _decode_array(plain["mask"])
     return np.ma.array(data, mask=mask, fill_value=_decode_scalar(plain["fill"]))
 
 
-def _decode_bytes(plain: Any) -> Any:
+def _decode_bytes(plain: Plain) -> object:
     data, code = plain["data"].numpy().tobytes(), plain.get("code")
     return bytearray(data) if code is None else array.array(code, data)
 
 
-DECODERS: dict[str, Callable[[Any], Any]] = {
+DECODERS: dict[str, Callable[[Plain], object]] = {
     "tensor": _decode_tensor,
     "bytes": lambda plain: plain["data"].numpy().tobytes(),
     "bytearray": _decode_bytes,

@@ -23,11 +23,11 @@ import torch
 
 from lottery.training.state.classes import describe
 from lottery.training.state.graph import NEW, NOW, WHOLE, Node, Root, Walk
-from lottery.training.state.numbers import TAG
+from lottery.training.state.numbers import TAG, Plain
 from lottery.training.state.restoring import GONE, Restoring, differences, has_hashes, is_a_form, is_one, numbered
 from lottery.training.state.values import same, tagged
 
-Changes = dict[str, dict[str, Any]]  # name of an object: attribute: plain form
+Changes = dict[str, dict[str, Plain]]  # name of an object: attribute: plain form
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Snapshot:
     """
 
     changes: Changes
-    made: dict[str, Any]
+    made: dict[str, object]
 
 
 class Objects:
@@ -66,11 +66,11 @@ class Objects:
     """
 
     def __init__(
-        self, roots: Mapping[str, Any], beyond: Mapping[str, Any] | None = None, earlier: Objects | None = None
+        self, roots: Mapping[str, object], beyond: Mapping[str, object] | None = None, earlier: Objects | None = None
     ) -> None:
         self._roots = {name: root if isinstance(root, Root) else Root(root) for name, root in roots.items()}
         self._beyond = beyond or {}
-        self._made: dict[str, Any] = {}  # when something was put back
+        self._made: dict[str, object] = {}  # when something was put back
         walk = Walk(self._roots, self._beyond, {})
         self._first = walk.found
         self._names = {id(thing): name for name, thing in self._beyond.items()}
@@ -86,7 +86,7 @@ class Objects:
         """Take for how things were first what they were `before`, where nothing has changed them since `after`."""
         ids = [{name: i for i, name in o._names.items()} for o in (before, after, self)]
 
-        def by_identity(which: int, plain: Any) -> Any:
+        def by_identity(which: int, plain: Plain) -> Plain:
             return _renamed(plain, ids[which].__getitem__)
 
         for node in list(self._first.values()):
@@ -124,9 +124,9 @@ class Objects:
 
     def restore(
         self,
-        changes: Mapping[str, Mapping[str, Any]],
+        changes: Mapping[str, Mapping[str, Plain]],
         without: Collection[str] = (),
-        made: Mapping[str, Any] | None = None,
+        made: Mapping[str, object] | None = None,
     ) -> None:
         """Put every object back to how it was first, and then to `changes`.
 
@@ -158,7 +158,7 @@ class Objects:
         if not is_of_now:  # others may hold those that training has made
             self._made |= {name: again.at(name) for name in again.new}
 
-    def reached(self, is_wanted: Callable[[Any], bool]) -> dict[str, Any]:
+    def reached(self, is_wanted: Callable[[object], bool]) -> dict[str, Any]:
         """The objects of a kind that are reached now, by name."""
         found = self._look(NEW).found
         return {n: node.owner for n, node in found.items() if is_wanted(node.owner)}
@@ -188,7 +188,7 @@ class Objects:
     def _look(self, mark: str) -> Walk:
         return Walk(self._roots, self._beyond, self._first, mark)
 
-    def _led_to(self, wanted: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    def _led_to(self, wanted: Mapping[str, Mapping[str, Plain]]) -> list[str]:
         """The names of what roots, and classes, lead to in plain forms."""
         found = dict.fromkeys(name for name in wanted if name in self._roots or name.startswith("class "))
         queue = list(found)
@@ -200,7 +200,7 @@ class Objects:
                     queue.append(at)
         return list(found)
 
-    def _taken(self, earlier: Objects, plain: Any) -> Any:
+    def _taken(self, earlier: Objects, plain: Plain) -> Plain:
         """The plain form here of what has another one there; what is not known here is first what it was there."""
 
         def name_here(name: str) -> str:
@@ -214,11 +214,11 @@ class Objects:
 
         return _renamed(plain, name_here)
 
-    def _owner(self, name: str) -> Any:
+    def _owner(self, name: str) -> object:
         return self._first[name].owner if name in self._first else self._beyond[name]
 
 
-def _renamed(plain: Any, name: Callable[[str], Any]) -> Any:
+def _renamed(plain: Plain, name: Callable[[str], str | int]) -> Plain:
     """A plain form with other names for objects."""
     if isinstance(plain, (list, tuple)):
         return type(plain)([_renamed(p, name) for p in plain])
@@ -233,7 +233,7 @@ def _belongs(name: str, roots: Collection[str]) -> bool:
     return any(name == r or name.startswith((f"{r}.", f"{r}[")) for r in roots)
 
 
-def _holds_state(value: Any) -> bool:
+def _holds_state(value: object) -> bool:
     if isinstance(value, types.FunctionType):
         return value.__name__ == "<lambda>"
     kinds = (

@@ -13,7 +13,7 @@ from torchmetrics import Metric
 
 from lottery.training.state.classes import Missing, make, name_of
 from lottery.training.state.graph import HOOKS, MEMBERS, NEW, NOW, PARTS, SAVED, TENSOR_HOOKS, TRAINED, WHOLE, Node
-from lottery.training.state.numbers import TAG
+from lottery.training.state.numbers import TAG, Plain
 from lottery.training.state.values import decode, empty, fill, is_whole, same, tagged
 
 GONE = {TAG: "gone"}
@@ -33,7 +33,7 @@ class Restoring:
     """
 
     def __init__(
-        self, there: dict[str, Any], now: Mapping[str, Node], changes: Mapping[str, Mapping[str, Any]]
+        self, there: dict[str, Any], now: Mapping[str, Node], changes: Mapping[str, Mapping[str, Plain]]
     ) -> None:
         self._there, self._now, self._changes = there, now, changes
         self._fresh: set[str] = set()
@@ -45,7 +45,7 @@ class Restoring:
                 self._take_what_stands_there(name)
         self._leave_out()
 
-    def at(self, name: str) -> Any:
+    def at(self, name: str) -> object:
         """The object of a name.
 
         Raises:
@@ -59,7 +59,7 @@ class Restoring:
             self._fresh.add(name)
         return self._there[name]
 
-    def _empty(self, plain: Any) -> Any:
+    def _empty(self, plain: Plain) -> object:
         """A new object; what may hold another one is still empty."""
         if isinstance(plain, (list, dict)) and TAG not in plain:
             return empty(plain)
@@ -72,7 +72,7 @@ class Restoring:
             raise Missing(tag)
         return self.value(plain)
 
-    def value(self, plain: Any) -> Any:
+    def value(self, plain: Plain) -> Any:
         """The value of a plain form.
 
         Raises:
@@ -109,7 +109,7 @@ class Restoring:
             self._there.pop(name, None)
         self.new -= gone
 
-    def had(self, changed: Mapping[str, Any]) -> dict[str, Any]:
+    def had(self, changed: Mapping[str, Plain]) -> dict[str, Plain]:
         """Changed attributes, less those that hold what cannot be had: they are as they were first."""
         return {
             attribute: plain
@@ -117,7 +117,7 @@ class Restoring:
             if all(f[TAG] != "object" or f["at"] in self._there for f in tagged(plain))
         }
 
-    def put(self, name: str, wanted: Mapping[str, Any]) -> None:
+    def put(self, name: str, wanted: Mapping[str, Plain]) -> None:
         """Have an object be what its plain form says; what cannot be had is left as it is."""
         owner, node = self._there[name], self._now.get(name)
         is_fresh = name in self._fresh
@@ -147,7 +147,7 @@ class Restoring:
             except Missing:
                 continue  # named as lost
 
-    def _fill(self, owner: Any, plain: Any, is_fresh: bool) -> None:
+    def _fill(self, owner: Any, plain: Plain, is_fresh: bool) -> None:
         tag = plain.get(TAG) if isinstance(plain, dict) else None
         if tag == "state":
             owner.load_state_dict(self.value(plain["state"]))
@@ -155,7 +155,7 @@ class Restoring:
             fill(owner, self.value(plain))
 
 
-def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def differences(before: Mapping[str, Plain], after: Mapping[str, Plain]) -> Iterator[tuple[str, Plain]]:
     """What attributes are after, where they were not that before."""
     for attribute in {**before, **after}:
         plain = after.get(attribute, GONE)
@@ -163,7 +163,7 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator
             yield attribute, plain
 
 
-def numbered(changed: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
+def numbered(changed: Mapping[str, Plain], first: Mapping[str, Plain]) -> dict[str, Plain]:
     """The changed attributes of an object; hooks that were there first have their numbers of this process."""
     found = dict(changed)
     for attribute in (*HOOKS, *TENSOR_HOOKS):
@@ -174,17 +174,17 @@ def numbered(changed: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, 
     return found
 
 
-def has_hashes(plain: Mapping[str, Any]) -> bool:
+def has_hashes(plain: Mapping[str, Plain]) -> bool:
     """Whether a container looks at what it holds when that is put into it."""
     return any(f[TAG] in ("mapping", "container") for f in tagged(list(plain.values())))
 
 
-def is_a_form(tag: str, plain: Any) -> bool:
+def is_a_form(tag: str, plain: Plain) -> bool:
     """Whether a plain form is one of a kind."""
     return type(plain) is dict and plain.get(TAG) == tag
 
 
-def is_one(value: Any, plain: Mapping[str, Any] | None) -> bool:
+def is_one(value: Any, plain: Mapping[str, Plain] | None) -> bool:
     """Whether an object may become what a plain form says without being another one."""
     if plain is None:
         return False
@@ -219,7 +219,7 @@ def _put_in_module(owner: nn.Module, attribute: str, value: Any) -> None:
         _set(owner, attribute, value)
 
 
-def _put_hooks(hooks: Any, value: Any, flags: Sequence[Any] = ()) -> None:
+def _put_hooks(hooks: dict[int, object], value: Any, flags: Sequence[dict[int, bool]] = ()) -> None:
     hooks.clear()
     hooks.update((number, hook) for number, hook, _ in value)
     for index, flag in enumerate(flags):
@@ -252,7 +252,7 @@ def _put_members(optimizer: Optimizer, members: Sequence[Any]) -> None:
         optimizer.add_param_group({"params": list(parameters), **dict(options)})
 
 
-def _set(owner: Any, attribute: str, value: Any) -> None:
+def _set(owner: object, attribute: str, value: object) -> None:
     in_slot = isinstance(getattr(type(owner), attribute, None), types.MemberDescriptorType)
     if isinstance(owner, type):
         type.__setattr__(owner, attribute, value)
@@ -262,7 +262,7 @@ def _set(owner: Any, attribute: str, value: Any) -> None:
         vars(owner)[attribute] = value
 
 
-def _delete(owner: Any, attribute: str) -> None:
+def _delete(owner: object, attribute: str) -> None:
     place, _, name = attribute.partition(".")
     if isinstance(owner, nn.Module) and place in PARTS and name:
         vars(owner)[place].pop(name, None)

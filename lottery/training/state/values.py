@@ -20,7 +20,7 @@ import types
 import uuid
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from lottery.training.state import generators
 from lottery.training.state.classes import Missing, describe, find, is_harmless, is_known, name_of
 from lottery.training.state.generators import is_generator
-from lottery.training.state.numbers import DECODERS, TAG, encode_numbers, equal_bits, fill_numbers
+from lottery.training.state.numbers import DECODERS, TAG, Plain, encode_numbers, equal_bits, fill_numbers
 
 PLAIN = (type(None), bool, int, float, complex, str)
 _TORCH = (torch.dtype, torch.device, torch.Size)
@@ -43,7 +43,7 @@ _BUILT: dict[str, Any] = {
     )
 }
 # values that are what their arguments are
-_VALUES: dict[type, Callable[[Any], tuple[Any, ...]]] = {
+_VALUES: dict[type, Callable[[Any], tuple[object, ...]]] = {
     datetime.timedelta: lambda v: (v.days, v.seconds, v.microseconds),
     datetime.date: lambda v: (v.year, v.month, v.day),
     datetime.datetime: lambda v: (*v.timetuple()[:6], v.microsecond),
@@ -64,25 +64,27 @@ _NAMED = {name_of(kind): kind for kind in _VALUES}
 _FUNCTIONS = ("torchmetrics.", "torch.nn.functional")
 
 _PARTIAL = ("func", "args", "keywords")
-Other = Callable[[Any, str], Any]
+T = TypeVar("T")
+Other = Callable[[object, str], Plain]
+At = Callable[[str], object]  # gives the object of a name
 
 
 class Unstorable(TypeError):
     """A value that has no plain form; the message names it and where it stands."""
 
-    def __init__(self, value: Any, where: str) -> None:
+    def __init__(self, value: object, where: str) -> None:
         self.value, self.where = value, where
         super().__init__(f"{where} ({describe(value)})")
 
 
-def refuse(value: Any, where: str) -> Any:
+def refuse(value: object, where: str) -> Plain:
     """What `encode` does with a value that has no plain form, unless it is told otherwise."""
     raise Unstorable(value, where)
 
 
 def encode(
     value: Any, where: str = "", other: Other = refuse, part: Other | None = None, *, copies: bool = True
-) -> Any:
+) -> Plain:
     """The plain form of a value.
 
     Args:
@@ -128,7 +130,7 @@ def encode(
     return other(value, where)
 
 
-def _encode_alone(value: Any) -> dict[str, Any] | None:
+def _encode_alone(value: object) -> dict[str, Plain] | None:
     """The plain form of a value that holds no others, and is no number; None of what is another kind."""
     if is_generator(value):
         whose, state = generators.state_of(value)
@@ -143,7 +145,7 @@ def _encode_alone(value: Any) -> dict[str, Any] | None:
     return None
 
 
-def decode(plain: Any, at: Callable[[str], Any] | None = None) -> Any:
+def decode(plain: Plain, at: At | None = None) -> Any:
     """The value of a plain form.
 
     Args:
@@ -192,7 +194,7 @@ def fill(live: Any, found: Any) -> None:
         vars(live).update(attributes)
 
 
-def empty(plain: Any) -> Any:
+def empty(plain: Plain) -> Any:
     """A new container of the kind of a plain form; no code of its class is run.
 
     Raises:
@@ -213,19 +215,19 @@ def empty(plain: Any) -> Any:
     return kind() if kind in _BUILT.values() else base.__new__(kind)
 
 
-def is_whole(value: Any) -> bool:
+def is_whole(value: object) -> bool:
     """Whether a value that changes in place holds no other one: numbers or a generator."""
     return _base_of(type(value)) is None and getattr(value, "dtype", None) != object
 
 
-def changes_in_place(value: Any) -> bool:
+def changes_in_place(value: object) -> bool:
     """Whether a value may become another one and stay the same object."""
     if isinstance(value, types.FunctionType):
         return not _may_be_found(value)
     return not isinstance(value, _FIXED)
 
 
-def same(a: Any, b: Any) -> bool:
+def same(a: Plain, b: Plain) -> bool:
     """Whether two plain forms are equal to the bit."""
     if a is b:
         return True
@@ -241,7 +243,7 @@ def same(a: Any, b: Any) -> bool:
     return repr(a) == repr(b) if isinstance(a, (float, complex)) else bool(a == b)
 
 
-def tagged(plain: Any) -> Iterator[dict[str, Any]]:
+def tagged(plain: Plain) -> Iterator[dict[str, Plain]]:
     """What is not plain in a plain form, also inside of other such forms."""
     if isinstance(plain, (list, tuple)):
         for p in plain:
@@ -253,7 +255,7 @@ def tagged(plain: Any) -> Iterator[dict[str, Any]]:
             yield from tagged(p)
 
 
-def is_plain(value: Any) -> bool:
+def is_plain(value: object) -> bool:
     """Whether `torch.load(weights_only=True)` reads a value back as it is."""
     form = encode(value, other=lambda *_: {TAG: "opaque"}, copies=False)
     return next(tagged(form), None) is None
@@ -262,7 +264,7 @@ def is_plain(value: Any) -> bool:
 # containers
 
 
-def _encode_mapping(value: dict[Any, Any], where: str, other: Other, part: Other) -> Any:
+def _encode_mapping(value: dict[object, object], where: str, other: Other, part: Other) -> Plain:
     items = [(k, part(v, f"{where}[{k!r}]")) for k, v in value.items()]
     named = TAG not in value and all(type(k) in PLAIN for k in value)
     if named and type(value) in _MAPPINGS:
@@ -278,7 +280,7 @@ def _encode_mapping(value: dict[Any, Any], where: str, other: Other, part: Other
     return {TAG: "mapping", "class": kind, "items": pairs, **made, **own}
 
 
-def _encode_container(value: Any, where: str, part: Other) -> Any:
+def _encode_container(value: Any, where: str, part: Other) -> Plain:
     places: Sequence[int] = range(len(value))
     if isinstance(value, (set, frozenset)):  # whose order is the process's
         order = {id(v): i for i, v in enumerate(sorted(value, key=repr))}
@@ -292,13 +294,13 @@ def _encode_container(value: Any, where: str, part: Other) -> Any:
     return {TAG: "container", "class": kind, "items": items, **length, **own}
 
 
-def _attributes_of_container(value: Any, where: str, part: Other) -> dict[str, Any]:
+def _attributes_of_container(value: object, where: str, part: Other) -> dict[str, Plain]:
     attributes = getattr(value, "__dict__", {})
     plain = {k: part(v, f"{where}.{k}") for k, v in attributes.items()}
     return {"attributes": [[k, v] for k, v in plain.items()]} if plain else {}
 
 
-def _decode_mapping(plain: Any, at: Any) -> Any:
+def _decode_mapping(plain: Plain, at: At | None) -> object:
     found = empty(plain)
     base = _base_of(type(found))
     for key, value in plain["items"]:
@@ -306,7 +308,7 @@ def _decode_mapping(plain: Any, at: Any) -> Any:
     return _with_attributes(found, plain, at)
 
 
-def _decode_container(plain: Any, at: Any) -> Any:
+def _decode_container(plain: Plain, at: At | None) -> object:
     items = [decode(p, at) for p in plain["items"]]
     kind = _BUILT.get(plain["class"]) or find(plain["class"])
     if isinstance(kind, type) and issubclass(kind, tuple):  # a named one
@@ -322,20 +324,20 @@ def _decode_container(plain: Any, at: Any) -> Any:
     return _with_attributes(found, plain, at)
 
 
-def _ordered(kind: Any, items: list[Any]) -> Any:
+def _ordered(kind: Callable[[list[object]], T], items: list[object]) -> T:
     """Items as a collection of which sets, filled in this order, are mostly passed through in the order of `items`."""
     backwards = items[::-1]
     return kind(backwards if list(set(backwards)) == items else items)
 
 
-def _decode_objects(plain: Any, at: Any) -> Any:
+def _decode_objects(plain: Plain, at: At | None) -> object:
     found = np.empty(plain["shape"], object)
     for index, item in enumerate(plain["items"]):
         found.flat[index] = decode(item, at)
     return found
 
 
-def _with_attributes(container: Any, plain: Any, at: Any) -> Any:
+def _with_attributes(container: object, plain: Plain, at: At | None) -> object:
     for name, value in plain.get("attributes", ()):
         vars(container)[name] = decode(value, at)
     return container
@@ -347,44 +349,49 @@ def _base_of(kind: type) -> Any:
     return next((base for base in bases if issubclass(kind, base)), None)
 
 
-def _key(value: Any) -> Any:
+def _key(value: object) -> object:
     return tuple(map(_key, value)) if isinstance(value, list) else value
 
 
 # what is looked up
 
 
-def _decode_enum(plain: Any, _: Any) -> Any:
+def _decode_enum(plain: Plain, _: At | None) -> object:
     kind = find(plain["class"])
     if not (isinstance(kind, type) and issubclass(kind, enum.Enum)):
         raise Missing(f"{plain['class']} is no enumeration")
     return kind[plain["name"]] if "name" in plain else kind(plain["value"])
 
 
-def _decode_function(plain: Any, _: Any) -> Any:
+def _decode_function(plain: Plain, _: At | None) -> object:
     found = find(plain["name"])
     if not (isinstance(found, types.FunctionType) and _may_be_found(found)):
         raise Missing(f"{plain['name']} is not a function of torchmetrics or of torch")
     return found
 
 
-def _may_be_found(function: Any) -> bool:
+def _may_be_found(function: types.FunctionType) -> bool:
     """Whether a function is one that a name may stand for."""
     return f"{function.__module__}.".startswith(_FUNCTIONS) and is_known(function)
 
 
-def _decode_opaque(plain: Any, _: Any) -> Any:
+def _decode_object(plain: Plain, at: At | None) -> object:
+    assert at is not None
+    return at(plain["at"])
+
+
+def _decode_opaque(plain: Plain, _: At | None) -> object:
     raise Missing(plain["is"])
 
 
-def _decode_class(plain: Any, _: Any) -> Any:
+def _decode_class(plain: Plain, _: At | None) -> object:
     found = find(plain["name"])
     if not (isinstance(found, type) and is_harmless(found)):
         raise Missing(plain["name"])
     return found
 
 
-def _decode_method(plain: Any, at: Any) -> Any:
+def _decode_method(plain: Plain, at: At | None) -> object:
     owner = decode(plain["of"], at)
     kind = owner if isinstance(owner, type) else type(owner)
     for base in kind.__mro__:
@@ -395,22 +402,22 @@ def _decode_method(plain: Any, at: Any) -> Any:
     raise Missing(plain["name"])
 
 
-def _decode_partial(plain: Any, at: Any) -> Any:
+def _decode_partial(plain: Plain, at: At | None) -> object:
     function, arguments, named = (decode(part, at) for part in plain["of"])
     return functools.partial(function, *arguments, **named)
 
 
-def _decode_weak(plain: Any, at: Any) -> Any:
+def _decode_weak(plain: Plain, at: At | None) -> object:
     nothing = types.SimpleNamespace()  # a reference to what is there no more
     return weakref.ref(nothing if plain["of"] is None else decode(plain["of"], at))
 
 
-def _decode_view(plain: Any, at: Any) -> Tensor:
+def _decode_view(plain: Plain, at: At | None) -> Tensor:
     whole: Tensor = decode(plain["of"], at)
     return whole.detach().as_strided(*plain["as_strided"])
 
 
-_DECODERS_WITH_PARTS: dict[str, Callable[[Any, Any], Any]] = {
+_DECODERS_WITH_PARTS: dict[str, Callable[[Plain, At | None], object]] = {
     "generator": lambda plain, _: generators.in_state(plain["of"], decode(plain["state"])),
     "mapping": _decode_mapping,
     "container": _decode_container,
@@ -421,7 +428,7 @@ _DECODERS_WITH_PARTS: dict[str, Callable[[Any, Any], Any]] = {
     "value": lambda plain, at: _NAMED[plain["class"]](*(decode(argument, at) for argument in plain["of"])),
     # of graphs
     "partial": _decode_partial,
-    "object": lambda plain, at: at(plain["at"]),
+    "object": _decode_object,
     "opaque": _decode_opaque,
     "class": _decode_class,
     "method": _decode_method,

@@ -38,7 +38,7 @@ class Tracking:
         self.offset = 0
         self._fit = fit
         self._options = options
-        self._extended: list[tuple[Any, type]] = []
+        self._extended: list[tuple[object, type]] = []
         self._boards: list[Board] = []
 
     def install(self) -> None:
@@ -91,7 +91,7 @@ class Tracking:
         for board in self._boards:
             board.finish(summary)
 
-    def _extend(self, logger: Any, settings: Mapping[str, Any]) -> None:
+    def _extend(self, logger: Any, settings: Mapping[str, object]) -> None:
         kind = type(logger)
         on_a_board = any(base.__name__ == "TensorBoardLogger" for base in kind.__mro__)
         if not on_a_board or not self._options.rounds:  # one training needs no runs
@@ -113,7 +113,7 @@ def _with_rows(kind: Any, tracking: Tracking) -> type:
     class WithRows(kind):
         __slots__ = ()  # the layout of an object cannot change with its class
 
-        def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None, **more: Any) -> None:
+        def log_metrics(self, metrics: Mapping[str, object], step: int | None = None, **more: object) -> None:
             along = step if step is None else step + tracking.offset
             row = {**tracking.columns, **metrics}
             super().log_metrics(metrics=row, step=along, **more)
@@ -128,10 +128,10 @@ def _with_runs(kind: Any, board: Board) -> type:
         __slots__ = ()
 
         @property
-        def experiment(self) -> Any:
+        def experiment(self) -> object:
             return board.writer or super().experiment
 
-        def log_hyperparams(self, params: Any, metrics: Any = None, *more: Any, **named: Any) -> None:
+        def log_hyperparams(self, params: object, metrics: object = None, *more: object, **named: object) -> None:
             params = {} if params is None else params
             flat = dict(_flat(params if isinstance(params, Mapping) else vars(params)))
             shown = {k: v for k, v in flat.items() if not k.startswith("_")}
@@ -146,7 +146,7 @@ def _with_runs(kind: Any, board: Board) -> type:
     return WithRuns
 
 
-def _settings(options: Options) -> dict[str, Any]:
+def _settings(options: Options) -> dict[str, object]:
     """The settings that were given, flat."""
     given = {"rounds": options.rounds, **options.described()}
     return {
@@ -156,7 +156,7 @@ def _settings(options: Options) -> dict[str, Any]:
     }
 
 
-def _flat(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flat(tree: Mapping[Any, object], prefix: str = "") -> Iterator[tuple[str, object]]:
     for key, value in tree.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}/")

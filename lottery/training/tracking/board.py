@@ -7,11 +7,14 @@ import os
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lottery.runs.schema import RoundSummary
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 SUMMARY = "summary"
 AXIS = "density halves every 100 steps"
@@ -74,12 +77,12 @@ class Board:
         hyperparameters: those of the round in progress, empty before the first.
     """
 
-    def __init__(self, log_dir: str, root: Any, settings: Mapping[str, Any]) -> None:
+    def __init__(self, log_dir: str, root: object, settings: Mapping[str, object]) -> None:
         self.log_dir = log_dir
         self.settings = dict(settings)
         self.writer: Any = None
         self._options = {name: getattr(root, name) for name in _WRITER_OPTIONS if hasattr(root, name)}
-        self.hyperparameters: dict[str, Any] = {}
+        self.hyperparameters: dict[str, object] = {}
         self._summary: Any = None
 
     def start(self, summaries: Iterable[RoundSummary]) -> None:
@@ -126,7 +129,7 @@ class Board:
             self._summary.close()
             self._summary = None
 
-    def _open(self, name: str, step: int) -> Any:
+    def _open(self, name: str, step: int) -> SummaryWriter:
         from torch.utils.tensorboard import SummaryWriter
 
         path = os.path.join(self.log_dir, name)
@@ -167,13 +170,13 @@ def _await_next_second(directory: Path) -> None:
         time.sleep(0.02)
 
 
-def _draw(writer: Any, group: str, values: Mapping[str, float], step: int) -> None:
+def _draw(writer: SummaryWriter, group: str, values: Mapping[str, float], step: int) -> None:
     for name, value in values.items():
         writer.add_scalar(f"{group}/{name}", value, step)
     writer.flush()
 
 
-def _plain(values: Mapping[str, Any]) -> dict[str, float | str]:
+def _plain(values: Mapping[str, object]) -> dict[str, float | str]:
     """Hyperparameters as TensorBoard takes them."""
     return {
         name: value if isinstance(value, (bool, int, float, str)) else str(value)
@@ -199,6 +202,6 @@ def _arrange(experiment: Any) -> None:
     plugin.content = content.SerializeToString()
 
 
-def _table(settings: Mapping[str, Any]) -> str:
+def _table(settings: Mapping[str, object]) -> str:
     rows = [f"| {name} | {value} |" for name, value in _plain(settings).items()]
     return "\n".join(["| setting | value |", "|---|---|", *rows])
