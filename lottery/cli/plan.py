@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--all", action="store_true", help="list every candidate, not the ten best")
 
 
-def plan(known: argparse.Namespace) -> None:
+def run(known: argparse.Namespace) -> None:
     """Run `lottery plan`."""
     from lottery.studies import Study, planner
     from lottery.text import terminal

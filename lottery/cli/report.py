@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,6 +13,43 @@ from lottery.runs.run import Run
 from lottery.text import terminal
 
 _Write = Callable[[Path, Callable[[str], None]], list[Path]]
+
+
+DESCRIPTION = """\
+Write a page about a study or about runs: what was found and how sure that is,
+plots, rounds and settings. They may still be going on.
+
+Several runs are seeds of one arm: the page shows means and 95 % intervals.
+NAME=RUN puts a run in the arm NAME, to compare arms."""
+
+EPILOG = """\
+examples:
+  lottery report checkpoints/digits                       checkpoints/digits/report.html
+  lottery report checkpoints/digits_study                 the verdict and its evidence
+  lottery report checkpoints/digits -o digits.md          Markdown, pictures in digits_files/
+  lottery report checkpoints/seed*                        seeds of one arm: ./report.html
+  lottery report found=checkpoints/a found=checkpoints/b random=checkpoints/c
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="a study, a run directory, or NAME=RUN")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="ends in .html or .md (default: report.html, in the directory of a study or of a single run)",
+    )
+    parser.add_argument(
+        "--margin",
+        type=float,
+        help="of a study: how much worse than dense still counts as matching (default: 0.01 of accuracy)",
+    )
+
+
+def run(known: argparse.Namespace) -> None:
+    report(known.runs, known.output, known.margin)
 
 
 def report(names: Sequence[str], path: Path | None, margin: float | None) -> None:
