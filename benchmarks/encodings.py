@@ -30,7 +30,7 @@ from lottery import Masks, Ticket
 from lottery.deploy.sparse import encodings
 from lottery.deploy.sparse import file as sparse_file
 from lottery.deploy.sparse.encodings import ENCODINGS, decode, encode
-from lottery.deploy.sparse.file import layer_sizes, sizes
+from lottery.deploy.sparse.file import layer_sizes, totals
 
 DENSITIES = (0.5, 0.1, 0.03, 0.01)
 LENET = {"hidden.0.weight": (300, 784), "hidden.1.weight": (100, 300), "output.weight": (10, 100)}
@@ -58,7 +58,7 @@ def print_random() -> None:
     for density in DENSITIES:
         masks = Masks({name: torch.rand(shape) < density for name, shape in LENET.items()})
         for values in VALUES:
-            table = sizes(masks, values)
+            table = totals(layer_sizes(masks, values))
             over = [figure(table.loc[which, "x bound"]) for which in (*ENCODINGS, "auto")]
             cells = [f"{100 * density:g} %", values, *over, f"{table.loc['auto', 'x dense']:.4f}"]
             print("  " + "".join(f"{cell:>9}" for cell in cells))
@@ -77,7 +77,7 @@ def print_ticket(path: Path) -> None:
     heads = ("values", *ENCODINGS, "auto", "file B", "smaller")
     print("  " + "".join(f"{head:>9}" for head in heads))
     for values in VALUES:
-        table = sizes(ticket.masks, values)
+        table = totals(layer_sizes(ticket.masks, values))
         cells = [values]
         cells += [figure(table.loc[which, "x bound"]) for which in (*ENCODINGS, "auto")]
         if state:

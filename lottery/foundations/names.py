@@ -91,6 +91,16 @@ def differences(
     return extra, missing, reshaped
 
 
+def mismatches(weights: Mapping[str, Tensor], module: nn.Module, origin: str) -> list[str]:
+    """The `differences` in words, a line for each name; `origin` is where the weights are."""
+    extra, missing, reshaped = differences(weights, module)
+    return [
+        *(f"{name}: only in {origin}" for name in extra),
+        *(f"{name}: only in the module" for name in missing),
+        *(f"{name}: {mine} in {origin}, {its} in the module" for name, mine, its in reshaped),
+    ]
+
+
 def ties(state: Mapping[str, Tensor], names: Collection[str]) -> dict[str, str]:
     """Other names of a state dict whose tensors are, by their values, those of one of `names`; and which one.
 
@@ -133,11 +143,7 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], origin: str =
           bias: only in the module
     """
     plain, given = uncompiled(module), renamed(weights)
-    extra, missing, reshaped = differences(given, plain)
-    wrong = [f"{name}: only in {origin}" for name in extra]
-    wrong += [f"{name}: only in the module" for name in missing]
-    wrong += [f"{n}: {mine} in {origin}, {its} in the module" for n, mine, its in reshaped]
-    if wrong:
+    if wrong := mismatches(given, plain, origin):
         raise ValueError(f"{origin} do not fit the module {type(plain).__name__}:\n  " + "\n  ".join(wrong))
     state = _state(plain)
     values: dict[int, Tensor] = {}

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lottery.foundations import streams
-from lottery.studies.stability import POINTS, THRESHOLD, Barrier, accumulating, error_barrier
+from lottery.studies.stability import POINTS, Barrier, accumulating, error_barrier
 from lottery.training.callback import LotteryTicket
 from lottery.training.recipes import RecipeCLI
 
@@ -82,15 +82,13 @@ class Evaluation:
             precision=trainer["precision"],
         )
 
-    def barrier(
-        self, a: Mapping[str, Tensor], b: Mapping[str, Tensor], points: int = POINTS, threshold: float = THRESHOLD
-    ) -> Barrier:
+    def barrier(self, a: Mapping[str, Tensor], b: Mapping[str, Tensor], points: int = POINTS) -> Barrier:
         """The error barrier between two state dicts, with BatchNorm's statistics recomputed at each point.
 
         Raises:
             ValueError: as `error_barrier`, or the module does not log the metric.
         """
-        return error_barrier(self.module, a, b, lambda _: self.error(), points, lambda _: self.recompute(), threshold)
+        return error_barrier(self.module, a, b, lambda _: self.error(), points, lambda _: self.recompute())
 
     def error(self) -> float:
         """The error of the module with the weights it has now.

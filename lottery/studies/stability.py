@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from lottery.foundations.names import differences, load_weights, renamed, uncompiled
+from lottery.foundations.names import load_weights, mismatches, renamed, uncompiled
 from lottery.foundations.undisturbed import undisturbed
 
 POINTS = 30
@@ -58,7 +58,6 @@ def error_barrier(
     error_of: Callable[[M], float],
     points: int = POINTS,
     recompute: Callable[[M], None] | None = None,
-    threshold: float = THRESHOLD,
 ) -> Barrier:
     """The error on the line between the weights `a` and `b` of a module.
 
@@ -72,8 +71,7 @@ def error_barrier(
         b: a state dict.
         error_of: the error of a module in eval mode, such as 1 - accuracy.
         points: how many points, evenly spaced, both ends included.
-        recompute: brings running statistics up to date, such as ``lambda m: recompute_batchnorm(m, inputs)``.
-        threshold: the height below which the two count as connected.
+        recompute: brings running statistics up to date, by a pass of a module over data inside `accumulating`.
 
     Raises:
         ValueError: fewer than two points; or a state dict does not fit the module.
@@ -101,7 +99,7 @@ def error_barrier(
                 recompute(module)
             module.eval()
             errors.append(float(error_of(module)))
-    return Barrier(alphas, tuple(errors), threshold)
+    return Barrier(alphas, tuple(errors))
 
 
 def interpolate(a: Mapping[str, Tensor], b: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
@@ -131,27 +129,6 @@ def interpolate(a: Mapping[str, Tensor], b: Mapping[str, Tensor], alpha: float) 
         else tensor
         for name, tensor in a.items()
     }
-
-
-def recompute_batchnorm(module: nn.Module, inputs: Iterable[Tensor]) -> None:
-    """Set the running statistics of BatchNorm layers to the means over batches of inputs.
-
-    All other layers stay in the mode they are in. A module without BatchNorm is left alone.
-
-    Args:
-        module: the module, whose `forward` takes an input.
-        inputs: batches on the module's device, best of one size: each counts alike.
-
-    Raises:
-        ValueError: there is no batch.
-    """
-    with torch.no_grad(), accumulating(module) as layers:
-        if not layers:
-            return
-        for batch in inputs:
-            module(batch)
-        if not layers[0].num_batches_tracked:
-            raise ValueError("there is no batch to compute BatchNorm's statistics from")
 
 
 @contextmanager
@@ -184,11 +161,7 @@ def _begin_to_train(layer: nn.Module, inputs: Any) -> None:
 
 
 def _check(weights: Mapping[str, Tensor], module: nn.Module, name: str) -> None:
-    extra, missing, reshaped = differences(weights, module)
-    wrong = [f"{n}: only in {name}" for n in extra]
-    wrong += [f"{n}: only in the module" for n in missing]
-    wrong += [f"{n}: {m} in {name}, {t} in the module" for n, m, t in reshaped]
-    if wrong:
+    if wrong := mismatches(weights, module, name):
         raise ValueError(
             f"the state dict {name} is not that of a {type(uncompiled(module)).__name__}:\n  " + "\n  ".join(wrong)
         )

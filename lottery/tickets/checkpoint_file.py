@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lottery.foundations.names import differences, renamed
+from lottery.foundations.names import mismatches, renamed
 
 
 def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -53,11 +53,7 @@ def check_weights(weights: Mapping[str, Tensor], module: nn.Module, origin: str)
     Raises:
         ValueError: weights are missing, left over, differently shaped, NaN or infinite; the message names each.
     """
-    extra, missing, reshaped = differences(weights, module)
-    wrong = [f"{name}: only in the module" for name in missing]
-    wrong += [f"{name}: only in what was read" for name in extra]
-    wrong += [f"{name}: {mine} in what was read, {there} in the module" for name, mine, there in reshaped]
-    if wrong:
+    if wrong := mismatches(weights, module, "what was read"):
         raise ValueError(
             f"{origin} are of another architecture than the recipe's {type(module).__name__}:\n  "
             + "\n  ".join(wrong)

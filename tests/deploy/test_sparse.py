@@ -18,7 +18,7 @@ from lottery.deploy.sparse import file as sparse_file
 from lottery.deploy.sparse import linear as sparse_linear
 from lottery.deploy.sparse.compute import sparsify
 from lottery.deploy.sparse.encodings import ENCODINGS
-from lottery.deploy.sparse.file import layer_sizes, load_sparse, load_sparse_masks, save_sparse, sizes
+from lottery.deploy.sparse.file import layer_sizes, load_sparse, load_sparse_masks, save_sparse, totals
 from lottery.deploy.sparse.linear import SparseLinear, bsr, csr
 from lottery.deploy.sparse.values import restore, store
 from lottery.masks.prunable import prunable_parameters
@@ -211,7 +211,7 @@ def test_the_table_says_what_files_take(values, tmp_path):
     names = ["0.weight", "2.weight"]
     masks = Masks({n: torch.rand(net.get_parameter(n).shape) < 0.08 for n in names})
     state = {n: net.get_parameter(n).detach() for n in names}
-    table = sizes(masks, values)
+    table = totals(layer_sizes(masks, values))
     for encoding in FITTING:
         save_sparse(tmp_path / "f", state, masks, values=values, encoding=encoding)
         written = (tmp_path / "f").stat().st_size
@@ -225,7 +225,8 @@ def test_the_table_says_what_files_take(values, tmp_path):
 def test_the_table_leaves_open_what_does_not_fit():
     torch.manual_seed(0)
     masks = Masks({"rows": torch.rand(50, 1).lt(0.3).expand(50, 60), "free": torch.rand(50, 60) < 0.3})
-    table, layers = sizes(masks), layer_sizes(masks)
+    layers = layer_sizes(masks)
+    table = totals(layers)
     assert table.index.tolist() == [*ENCODINGS, "auto"]
     assert table["bytes"].isna()[["grid", "blocks"]].all()
     assert table.loc["dense"].tolist()[:2] == [4 * masks.total, 1]
@@ -242,9 +243,9 @@ def test_bytes_follow_the_dtypes():
 
 
 def test_no_masks_take_nothing():
-    assert sizes(Masks({}))["bytes"].tolist() == [0] * (len(ENCODINGS) + 1)
+    assert totals(layer_sizes(Masks({})))["bytes"].tolist() == [0] * (len(ENCODINGS) + 1)
     with pytest.raises(ValueError, match="dtypes has none of w"):
-        sizes(Masks({"w": torch.ones(2, 2, dtype=torch.bool)}), dtypes={})
+        layer_sizes(Masks({"w": torch.ones(2, 2, dtype=torch.bool)}), dtypes={})
 
 
 # bad input

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
-import torch
 from torch import Tensor, nn
 
 from lottery.foundations.names import buffers_of, canonical, parameters_of, renamed, uncompiled
@@ -114,22 +113,18 @@ def _whole(stays: Tensor) -> bool:
 def _replace(module: nn.Module, smaller: Mapping[str, Tensor]) -> None:
     """Give tensors other data, and note the sizes in the layers that own them."""
     tensors = owned_tensors(module)
-    before = {id(tensors[n]): tensors[n].shape for n in smaller}
+    resized = {id(tensors[name]) for name, data in smaller.items() if data.shape != tensors[name].shape}
     for name, data in smaller.items():
-        if data.shape != tensors[name].shape:
+        if id(tensors[name]) in resized:
             tensors[name].grad = None
         tensors[name].data = data
     for part in module.modules():
-        mine = [*part._parameters.items(), *part._buffers.items()]
-        changed = {
-            key: before[id(t)] for key, t in mine if t is not None and id(t) in before and before[id(t)] != t.shape
-        }
-        if changed:
-            _note_sizes(part, changed)
+        if any(id(tensor) in resized for tensor in (*part._parameters.values(), *part._buffers.values())):
+            _note_sizes(part)
 
 
-def _note_sizes(part: nn.Module, before: Mapping[str, torch.Size]) -> None:
-    """The sizes that a layer of torch keeps as attributes, by its tensors, of which some had other shapes before."""
+def _note_sizes(part: nn.Module) -> None:
+    """The sizes that a layer of torch keeps as attributes, by its tensors."""
     weight = part._parameters.get("weight")
     if isinstance(part, nn.Linear):
         part.out_features, part.in_features = part.weight.shape

@@ -48,7 +48,7 @@ class Cost:
         removed: the units among them that compaction removed.
         stayed: layer to why dead units of it stay, in words.
         refused: variant that could not be made, and why, in words.
-        encodings: of the masked weights, see `lottery.deploy.sparse.file.sizes`.
+        encodings: of the masked weights, see `lottery.deploy.sparse.file.totals`.
         chosen: parameter to its smallest encoding.
         kernels: variant, then batch size, then layer to the kernel that was fastest, where sparse ones were tried.
         batch_sizes: those at which latency and memory were measured; empty where they were not.

@@ -149,29 +149,17 @@ def decode(data: bytes) -> tuple[dict[str, Tensor], Masks]:
     return {name: state[name] for name in described["order"]}, Masks(masks)
 
 
-def sizes(
-    masks: Masks, values: Values = "native", dtypes: torch.dtype | Mapping[str, torch.dtype] = torch.float32
-) -> pandas.DataFrame:
-    """What the masked parameters take in each encoding, values included; without file headers and other tensors.
+def totals(layers: pandas.DataFrame) -> pandas.DataFrame:
+    """What masked parameters take in each encoding, values included; without file headers and other tensors.
 
     Args:
-        masks: the masks.
-        values: as for `save_sparse`.
-        dtypes: of the parameters: one for all, or by name.
+        layers: what `layer_sizes` gave.
 
     Returns:
         A row per encoding and one for "auto": `bytes`, `x dense` (over all weights in their dtypes) and `x bound` (over
         surviving values and the entropy of each mask, the least that a code can take which knows no pattern). "dense"
         is all weights as they are, pruned ones too. NaN where a mask has not the encoding's pattern.
-
-    Raises:
-        ValueError: there is no such kind of values, or a dtype is missing.
     """
-    return totals(layer_sizes(masks, values, dtypes))
-
-
-def totals(layers: pandas.DataFrame) -> pandas.DataFrame:
-    """What `sizes` gives, from what `layer_sizes` gave."""
     import pandas
 
     total = layers[[*ENCODINGS, "auto"]].astype(float).sum(skipna=False)
@@ -183,7 +171,15 @@ def totals(layers: pandas.DataFrame) -> pandas.DataFrame:
 def layer_sizes(
     masks: Masks, values: Values = "native", dtypes: torch.dtype | Mapping[str, torch.dtype] = torch.float32
 ) -> pandas.DataFrame:
-    """Bytes of each parameter in each encoding, and which one "auto" takes; arguments and errors as of `sizes`.
+    """Bytes of each parameter in each encoding, and which one "auto" takes.
+
+    Args:
+        masks: the masks.
+        values: as for `save_sparse`.
+        dtypes: of the parameters: one for all, or by name.
+
+    Raises:
+        ValueError: there is no such kind of values, or a dtype is missing.
 
     Returns:
         A row per parameter: `density`; `chosen`, the encoding that "auto" takes; `values`, bytes of the survivors;

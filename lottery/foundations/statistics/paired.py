@@ -140,8 +140,8 @@ def power(effect: float, spread: float, seeds: int | NDArray[np.int64], level: f
     return np.asarray(stats.nct.sf(critical, np.subtract(seeds, 1), away))
 
 
-def seeds_for(effect: float, spread: float, level: float, wanted: float = 0.8) -> int | None:
-    """The fewest seeds that show an effect with power `wanted`, if mean and spread stay as they are.
+def seeds_for(effect: float, spread: float, level: float) -> int | None:
+    """The fewest seeds that show an effect with a power of 80 %, if mean and spread stay as they are.
 
     Returns:
         None where `MOST_SEEDS` are not enough, or the effect has the wrong sign, or no spread is known (NaN).
@@ -156,5 +156,5 @@ def seeds_for(effect: float, spread: float, level: float, wanted: float = 0.8) -
     if spread == 0:
         enough = 0.5**seeds <= level  # the sign test of `Paired`
     else:
-        enough = power(effect, spread, seeds, level) >= wanted
+        enough = power(effect, spread, seeds, level) >= 0.8
     return int(seeds[enough.argmax()]) if enough.any() else None

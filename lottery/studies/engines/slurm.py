@@ -38,8 +38,9 @@ class SlurmEngine:
     """Each cell is a SLURM job; the file system that holds the study must be shared by all nodes.
 
     A job that is preempted or runs out of time goes back into the queue, and on from what the cell has on disk. Jobs
-    outlive the driver: their ids are in the folder, and the next driver takes them up. What else a site asks for, such
-    as an account, goes through sbatch's environment variables (`SBATCH_ACCOUNT`, `SBATCH_QOS`, `SBATCH_MEM_PER_CPU`).
+    outlive the driver: their ids are in the study's ``slurm``, beside their logs, and the next driver takes them up.
+    What else a site asks for, such as an account, goes through sbatch's environment variables (`SBATCH_ACCOUNT`,
+    `SBATCH_QOS`, `SBATCH_MEM_PER_CPU`).
 
     Args:
         study: the study directory.
@@ -48,7 +49,6 @@ class SlurmEngine:
         cpus: CPUs of a job, its `OMP_NUM_THREADS` too.
         gpus: GPUs of a job.
         slots: how many jobs are in the queue at once.
-        folder: where jobs and their logs are kept; default: ``slurm`` in the study directory.
         cluster: "local" runs the jobs as processes of this machine, to try things out; they are not taken up again.
 
     Raises:
@@ -72,7 +72,6 @@ class SlurmEngine:
         cpus: int = 1,
         gpus: int = 0,
         slots: int = 100,
-        folder: str | os.PathLike[str] | None = None,
         cluster: Literal["local"] | None = None,
     ) -> None:
         for name, value, least in (("cpus", cpus, 1), ("gpus", gpus, 0), ("slots", slots, 1)):
@@ -86,7 +85,7 @@ class SlurmEngine:
         except ImportError as error:
             raise ImportError("submitit is not installed; get it with: pip install 'lottery-tickets[slurm]'") from error
         self.slots = slots
-        self._folder = Path(folder or Path(study) / "slurm").absolute()
+        self._folder = (Path(study) / "slurm").absolute()
         self._queue = _Queue() if cluster is None else None
         self._executor = self._submitit.AutoExecutor(self._folder, cluster or "slurm")
         self._executor.update_parameters(
