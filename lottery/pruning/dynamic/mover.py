@@ -52,7 +52,7 @@ class Mover:
     """
 
     def __init__(self, moving: Moving, seed: int, allow_empty: bool = False) -> None:
-        self.moves: list[dict[str, Any]] = []
+        self.moves: list[dict[str, object]] = []
         self._moving = moving
         self._seed = seed
         self._allow_empty = allow_empty
@@ -128,7 +128,7 @@ class Mover:
         )
         return following
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, object]:
         """What a checkpoint holds of it: plain containers and tensors."""
         return {
             "moves": [dict(move) for move in self.moves],

@@ -28,7 +28,7 @@ from lottery.masks.masks import Masks
 from lottery.pruning.graph.connections import Connections, Flow
 
 
-def effective(module: nn.Module, masks: Masks, example_input: Any) -> Masks:
+def effective(module: nn.Module, masks: Masks, example_input: object) -> Masks:
     """The kept weights that lie on a path from the input to the output of `forward`.
 
     A path is a chain of kept weights; parameters without a mask are dense. The module's own forward is run on the CPU
@@ -83,7 +83,7 @@ def _positive(buffer: Tensor) -> Tensor:
     return buffer.double().abs() if sparse else buffer.ne(0).double()
 
 
-def _outputs(module: nn.Module, values: dict[str, Tensor], example_input: Any) -> list[Tensor]:
+def _outputs(module: nn.Module, values: dict[str, Tensor], example_input: object) -> list[Tensor]:
     inputs, named = arguments(with_tensors(example_input, _ones))
     what = f"the paths of {type(module).__name__} cannot be followed: "
     run: Any = module
@@ -206,7 +206,7 @@ class Connectivity:
         alive = self.masks if self.effective is None else self.effective
         return {name: int((fan_in(mask) == 0).sum()) for name, mask in alive.items()}
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, object]:
         """All of it as plain numbers, for JSON; None for what is not known or infinite.
 
         Example:
