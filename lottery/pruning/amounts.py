@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from lottery.masks.masks import Masks
 from lottery.masks.prunable import matching
@@ -134,7 +134,7 @@ def _at_most(kept: int, wanted: float) -> int:
     return min(kept, round(wanted))
 
 
-def _densities(densities: Any) -> tuple[float, ...] | dict[str, tuple[float, ...]] | None:
+def _densities(densities: object) -> tuple[float, ...] | dict[str, tuple[float, ...]] | None:
     if densities is None:
         return None
     if densities in ([], (), {}):
@@ -144,7 +144,7 @@ def _densities(densities: Any) -> tuple[float, ...] | dict[str, tuple[float, ...
     return _falling(densities)
 
 
-def _falling(densities: Any) -> tuple[float, ...]:
+def _falling(densities: object) -> tuple[float, ...]:
     if not isinstance(densities, Sequence) or isinstance(densities, str):
         raise ValueError(  # noqa: TRY004 (a value of the user's, as the others)
             f"densities={densities!r} must be a list: the density of each round"
@@ -156,11 +156,11 @@ def _falling(densities: Any) -> tuple[float, ...]:
     return tuple(densities)
 
 
-def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
     if value not in choices:
         raise ValueError(f"{name}={value!r}; choose from {', '.join(map(repr, choices))}")
 
 
-def check_fraction(name: str, value: Any) -> None:
+def check_fraction(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1:
         raise ValueError(f"{name}={value!r} must be a fraction between 0 and 1, both excluded")

@@ -130,7 +130,7 @@ def _norms_first(values: Tensor, dim: int | None) -> Tensor:
 class _Computed:
     """How a layer comes from a parameter to the weights that it computes with."""
 
-    layer: Any
+    layer: nn.Module
     own: str
     how: str
     used: Callable[[], list[Tensor]]
@@ -202,7 +202,7 @@ def _after_hooks(layer: nn.Module, weight: str) -> list[Tensor]:
     return [getattr(layer, weight)]
 
 
-def _reaching_products(layer: Any) -> list[Tensor]:
+def _reaching_products(layer: object) -> list[Tensor]:
     """The tensors that a forward of the layer's own multiplies or convolves with."""
     if isinstance(layer, nn.Linear):
         x = torch.ones(2, layer.in_features)
@@ -214,7 +214,7 @@ def _reaching_products(layer: Any) -> list[Tensor]:
     seen: list[Tensor] = []
 
     class Watch(TorchFunctionMode):
-        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        def __torch_function__(self, function: Any, types: object, args: Any = (), kwargs: Any = None) -> object:
             if _PRODUCT.fullmatch(getattr(function, "__name__", "")):
                 given = (*args, *(kwargs or {}).values())
                 seen.extend(t for t in given if isinstance(t, Tensor))

@@ -121,7 +121,7 @@ class Pruning:
         found["structure"] = described(structures.name_of(structure), structure)
         return found
 
-    def check(self, masks: Masks, rounds: int, module: nn.Module, example_input: Any = None) -> None:
+    def check(self, masks: Masks, rounds: int, module: nn.Module, example_input: object = None) -> None:
         """Make sure that rounds can be pruned, as far as this is known before there are scores.
 
         Args:
@@ -165,7 +165,7 @@ class Pruning:
         round: int,
         *,
         module: nn.Module | None = None,
-        example_input: Any = None,
+        example_input: object = None,
     ) -> Masks:
         """The masks of `round`, nested in those of the round before.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from lottery.foundations.names import parameters_of
 from lottery.foundations.steps import Step
 from lottery.masks.masks import Masks
+
+if TYPE_CHECKING:
+    from pytorch_lightning import Trainer
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Training:
     per_epoch: int | None = None
 
     @classmethod
-    def of(cls, trainer: Any) -> Training:
+    def of(cls, trainer: Trainer) -> Training:
         """The training that a Trainer's limits describe, once its data is known.
 
         With manual optimization each optimizer counts its own steps and is taken to make one per batch; so `max_steps`,

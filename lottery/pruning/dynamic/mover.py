@@ -139,7 +139,7 @@ class Mover:
         self.moves.append(Move(step, following.density, (before - after).kept, (after - before).kept))
         return following
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, object]:
         """What a checkpoint holds of it: plain containers and tensors."""
         return {
             "moves": [asdict(move) for move in self.moves],

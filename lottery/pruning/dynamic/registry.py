@@ -22,7 +22,7 @@ available = _ways.available
 register = _ways.register
 
 
-def resolve(moving: str | Mapping[str, Any] | Moving) -> Moving:
+def resolve(moving: str | Mapping[str, object] | Moving) -> Moving:
     """A method from its name, from its name and settings, or as it is.
 
     Args:

@@ -9,7 +9,7 @@ no path. What has no rule is refused, so that no answer is wrong without a word.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from lottery.foundations.tensors_in import tensors_in
+
+Function: TypeAlias = Callable[..., Any]  # of torch
 
 
 class Flow(Tensor):
@@ -30,7 +32,7 @@ class Connections(TorchFunctionMode):
         ValueError: a function of the input, or of a masked parameter, that has no rule.
     """
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> object:
         kwargs = kwargs or {}
         given = list(tensors_in((args, kwargs)))
         flows = any(isinstance(t, Flow) for t in given)
@@ -40,7 +42,7 @@ class Connections(TorchFunctionMode):
             return _connected(func, args, kwargs, flows)
 
 
-def _connected(func: Any, args: Any, kwargs: Any, flows: bool) -> Any:
+def _connected(func: Any, args: tuple[Any, ...], kwargs: dict[str, object], flows: bool) -> object:
     own = func.__self__.__name__ if func.__name__ == "__get__" else func.__name__
     name = own.strip("_")
     if name in _RULES and (flows or name in _OF_WEIGHTS):
@@ -58,7 +60,7 @@ def _connected(func: Any, args: Any, kwargs: Any, flows: bool) -> Any:
     return _alive(result)
 
 
-def _check_without_rule(name: str, given: Any, result: Any) -> None:
+def _check_without_rule(name: str, given: object, result: object) -> None:
     """Sizes and the like need no rule, and token ids may become other integers."""
     numbers = any(t.is_floating_point() for t in tensors_in(given))
     lost = (t for t in tensors_in(result) if numbers or t.is_floating_point())
@@ -66,7 +68,7 @@ def _check_without_rule(name: str, given: Any, result: Any) -> None:
         raise ValueError(f"{name} has no rule in lottery/connections.py")
 
 
-def _alive(value: Any) -> Any:
+def _alive(value: object) -> object:
     if isinstance(value, (tuple, list)):
         return tuple(_alive(part) for part in value)
     if isinstance(value, Tensor) and value.is_floating_point():
@@ -79,22 +81,22 @@ class _Alive(torch.autograd.Function):
     """1 where there is anything, forwards and backwards, so that no count of paths can overflow."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(ctx: object, x: Tensor) -> Tensor:
         return (x > 0).double()
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+    def backward(ctx: object, gradient: Tensor) -> Tensor:
         return (gradient > 0).double()
 
 
 # the rules; each takes the function and what it was given
 
 
-def _first(func: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+def _first(func: Function, x: Tensor, *args: object, **kwargs: object) -> Tensor:
     return x
 
 
-def _cast(func: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+def _cast(func: Function, x: Tensor, *args: object, **kwargs: object) -> Tensor:
     if x.is_floating_point():
         return x
     result = func(x, *args, **kwargs).cpu()
@@ -103,12 +105,12 @@ def _cast(func: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     return result.double().fill_(1)
 
 
-def _silent(bias: Any) -> Any:
+def _silent(bias: object) -> Tensor | float:
     """Zero, with the gradient of a bias."""
     return bias - bias.detach() if isinstance(bias, Tensor) else 0.0
 
 
-def _pattern(factor: Any) -> Any:
+def _pattern(factor: object) -> Any:
     """Where a factor lets anything through; what has a gradient or comes from the input is 0 or 1 already."""
     if not isinstance(factor, Tensor):
         return 1.0
@@ -116,22 +118,22 @@ def _pattern(factor: Any) -> Any:
     return factor if ready else factor.ne(0).double()
 
 
-def _plus(func: Any, x: Any, y: Any, **kwargs: Any) -> Any:
+def _plus(func: Function, x: Any, y: Any, **kwargs: object) -> object:
     x, y = (t if isinstance(t, Flow) else _silent(t) for t in (x, y))
     return x + y
 
 
-def _times(func: Any, x: Any, y: Any, **kwargs: Any) -> Any:
+def _times(func: Function, x: object, y: object, **kwargs: object) -> object:
     if isinstance(x, Flow) and isinstance(y, Flow):
         return x + y
     return _pattern(x) * _pattern(y)
 
 
-def _product(func: Any, *args: Any, **kwargs: Any) -> Any:
+def _product(func: Function, *args: object, **kwargs: object) -> object:
     if sum(isinstance(t, Flow) for t in tensors_in(args)) > 1:
         raise ValueError(f"{func.__name__} of two activations, as in attention")
 
-    def patterns(value: Any) -> Any:
+    def patterns(value: object) -> object:
         if isinstance(value, (tuple, list)):
             return [patterns(part) for part in value]
         return _pattern(value) if isinstance(value, Tensor) else value
@@ -139,24 +141,24 @@ def _product(func: Any, *args: Any, **kwargs: Any) -> Any:
     return func(*map(patterns, args), **kwargs)
 
 
-def _layer(func: Any, x: Any, weight: Any, bias: Any = None, *args: Any, **kwargs: Any) -> Any:  # fmt: skip
+def _layer(func: Function, x: object, weight: object, bias: object = None, *args: object, **kwargs: object) -> object:
     bias = None if bias is None else _silent(bias)
     return _product(func, x, weight, bias, *args, **kwargs)
 
 
-def _embedding(func: Any, x: Any, weight: Any, *args: Any, **kwargs: Any) -> Tensor:
+def _embedding(func: Function, x: Tensor, weight: Tensor, *args: object, **kwargs: object) -> Tensor:
     return weight.sum(0).expand(*x.shape, -1)  # any token may come
 
 
 def _max_pool(
-    func: Any,
-    x: Any,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
+    func: Function,
+    x: object,
+    kernel_size: object,
+    stride: object = None,
+    padding: object = 0,
+    dilation: object = 1,
     ceil_mode: bool = False,
-    **kwargs: Any,
+    **kwargs: object,
 ) -> Tensor:
     if set(dilation if isinstance(dilation, (tuple, list)) else [dilation]) != {1}:
         raise ValueError(f"{func.__name__} with dilation={dilation}")
@@ -164,7 +166,7 @@ def _max_pool(
     return average(x, kernel_size, stride, padding, ceil_mode)
 
 
-def _interpolate(func: Any, x: Any, *args: Any, **kwargs: Any) -> Tensor:
+def _interpolate(func: Function, x: object, *args: object, **kwargs: object) -> Tensor:
     if "bicubic" in (*args, *kwargs.values()):
         raise ValueError("interpolate with mode='bicubic', which subtracts")
     return func(x, *args, **kwargs)
@@ -173,12 +175,12 @@ def _interpolate(func: Any, x: Any, *args: Any, **kwargs: Any) -> Tensor:
 def _norm(before: int, per_channel: bool) -> Callable[..., Tensor]:
     """The rule of a norm with so many arguments between its input and its weight."""
 
-    def rule(func: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def rule(func: Function, x: Tensor, *args: object, **kwargs: object) -> Tensor:
         given = dict(zip(("weight", "bias"), args[before:]), **kwargs)  # fmt: skip
         weight, bias = (spread(x, given.get(part)) for part in ("weight", "bias"))
         return x * _pattern(weight) + _silent(bias)
 
-    def spread(x: Tensor, part: Any) -> Any:
+    def spread(x: Tensor, part: object) -> object:
         if not isinstance(part, Tensor) or not per_channel:
             return part
         return part.reshape(-1, *[1] * (x.ndim - 2))
@@ -190,7 +192,7 @@ def _words(names: str) -> frozenset[str]:
     return frozenset(names.split())
 
 
-def _named(rule: Any, names: str) -> dict[str, Callable[..., Any]]:
+def _named(rule: Callable[..., object], names: str) -> dict[str, Callable[..., object]]:
     return dict.fromkeys(_words(names), rule)
 
 
@@ -208,7 +210,7 @@ _SUMS = _words(
 )
 """Functions that add up values, none of them with a minus, or that make zeros."""
 
-_RULES: dict[str, Callable[..., Any]] = {
+_RULES: dict[str, Callable[..., object]] = {
     **_named(
         _first,
         """relu relu6 leaky_relu rrelu elu celu selu gelu silu mish softplus softsign softshrink hardshrink tanhshrink

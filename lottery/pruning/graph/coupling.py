@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +13,7 @@ from lottery.pruning.graph.follower import Follower
 from lottery.pruning.graph.labels import FIXED, NOTHING
 
 
-def couple(module: nn.Module, names: Collection[str], example_input: Any) -> dict[str, tuple[Tensor, ...]]:
+def couple(module: nn.Module, names: Collection[str], example_input: object) -> dict[str, tuple[Tensor, ...]]:
     """Labels of the units that each parameter makes and takes; equal labels go together.
 
     A forward pass of one sample runs, and each feature carries a label: a layer gives its output units new ones, sums

@@ -38,7 +38,7 @@ class Follower(TorchFunctionMode, Labelling):
         self.unknown: set[str] = set()
         self.unfollowed: dict[str, str] = {}
 
-    def run(self, module: nn.Module, inputs: Sequence[Any], named: Mapping[str, Any] | None = None) -> Any:
+    def run(self, module: nn.Module, inputs: Sequence[object], named: Mapping[str, object] | None = None) -> object:
         """One forward pass; what it takes is fixed, and what it gives.
 
         Raises:
@@ -69,13 +69,13 @@ class Follower(TorchFunctionMode, Labelling):
         """A hook for the end of a forward."""
         self.path.pop()
 
-    def fix(self, features: Any, reason: str) -> None:
+    def fix(self, features: object, reason: str) -> None:
         """These must stay."""
         for x in tensors_in(features):
             if self.of.get(x) is not None:
                 self.labels.fix(self.of[x], reason)
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> object:
         kwargs = kwargs or {}
         name = _name_of(func)
         given = list(tensors_in((args, kwargs)))
@@ -132,7 +132,7 @@ class Follower(TorchFunctionMode, Labelling):
         for x in self._owned(given):
             self.unfollowed[self.owned[id(x)]] = place
 
-    def _overwritten(self, target: Any) -> None:
+    def _overwritten(self, target: object) -> None:
         """A function that is not followed wrote into this."""
         for x in tensors_in(target):
             for written in (x, x._base):

@@ -40,7 +40,7 @@ def pads_with_constants(name: str, args: Any, kwargs: Any) -> bool:
     return name == "pad" and bool(kwargs.get("value", args[3] if len(args) > 3 else 0))
 
 
-def is_padded(padding: Any) -> bool:
+def is_padded(padding: object) -> bool:
     """Whether a convolution's argument puts zeros around its input."""
     if isinstance(padding, (list, tuple)):
         return any(padding)

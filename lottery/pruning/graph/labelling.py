@@ -74,7 +74,7 @@ class Use:
     func: Any
     name: str
     args: Any
-    kwargs: dict[str, Any]
+    kwargs: dict[str, object]
     given: Sequence[Tensor]
     outputs: Sequence[Tensor]
 
@@ -84,7 +84,7 @@ class Use:
         return bool(IN_PLACE.fullmatch(self.name)) or "out" in self.kwargs
 
     @property
-    def target(self) -> Any:
+    def target(self) -> object:
         """What it writes into then."""
         return self.kwargs.get("out", self.args[0] if self.args else None)
 
@@ -316,7 +316,7 @@ class Labelling:
     def _all_units(self, x: Tensor) -> bool:
         return self._features(x) and bool((self.of[x] != NOTHING).all())
 
-    def _swap(self, value: Any) -> Any:
+    def _swap(self, value: object) -> Any:
         """Arguments with labels in place of features."""
         if isinstance(value, Tensor):
             if self._features(value):

@@ -30,7 +30,7 @@ from lottery.pruning.graph.connections import Connections, Flow
 from lottery.text.numbers import percent
 
 
-def effective(module: nn.Module, masks: Masks, example_input: Any) -> Masks:
+def effective(module: nn.Module, masks: Masks, example_input: object) -> Masks:
     """The kept weights that lie on a path from the input to the output of `forward`.
 
     A path is a chain of kept weights; parameters without a mask are dense. The module's own forward is run on the CPU
@@ -85,7 +85,7 @@ def _positive(buffer: Tensor) -> Tensor:
     return buffer.double().abs() if sparse else buffer.ne(0).double()
 
 
-def _outputs(module: nn.Module, values: dict[str, Tensor], example_input: Any) -> list[Tensor]:
+def _outputs(module: nn.Module, values: dict[str, Tensor], example_input: object) -> list[Tensor]:
     inputs, named = arguments(with_tensors(example_input, _ones))
     what = f"the paths of {type(module).__name__} cannot be followed: "
     run: Any = module

@@ -24,7 +24,7 @@ NEEDS = {
 }
 
 
-def supervised_logits(module: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
+def supervised_logits(module: nn.Module, batch: object) -> tuple[Tensor, Tensor]:
     """Logits and targets of an (input, target) batch.
 
     Raises:
@@ -39,7 +39,7 @@ def supervised_logits(module: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
     return module(x), y
 
 
-def cross_entropy(module: nn.Module, batch: Any) -> Tensor:
+def cross_entropy(module: nn.Module, batch: object) -> Tensor:
     """Cross entropy of an (input, target) batch, mean over the batch."""
     return F.cross_entropy(*supervised_logits(module, batch))
 

@@ -5,9 +5,8 @@ L is the loss, g = ∂L/∂θ, H its Hessian, m the mask.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -85,7 +84,7 @@ class GraSP:
         total = summed((gradients(self._loss(b, context), context) for b in taken), context)
         total = {name: g.detach() * context.masks[name].to(g.device) for name, g in total.items()}
 
-        def curvature(batch: Any) -> dict[str, Tensor]:
+        def curvature(batch: object) -> dict[str, Tensor]:
             own = gradients(self._loss(batch, context), context, graph=True)
             product = torch.stack([(total[n] * own[n]).sum() for n in own]).sum()
             return gradients(product, context)
@@ -95,7 +94,7 @@ class GraSP:
         whole = abs(sum(float(score.double().sum()) for score in scores.values()))
         return {name: score / (whole + 1e-10) for name, score in scores.items()}
 
-    def _loss(self, batch: Any, context: Context) -> Tensor:
+    def _loss(self, batch: object, context: Context) -> Tensor:
         logits, target = context.logits(context.module, batch)
         return F.cross_entropy(logits / self.temperature, target)
 
@@ -147,10 +146,10 @@ class TaylorChannel:
         return _changes(context, self.batches, channel)
 
 
-def _changes(context: Context, count: int, of: Any) -> dict[str, Tensor]:
+def _changes(context: Context, count: int, of: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
     weights = context.weights
 
-    def term(batch: Any) -> dict[str, Tensor]:
+    def term(batch: object) -> dict[str, Tensor]:
         found = gradients(context.loss(context.module, batch), context)
         return {name: of(weights[name] * g) for name, g in found.items()}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from torch import Tensor
 
@@ -11,7 +11,7 @@ from lottery.foundations.registry import Registry
 from lottery.pruning.scores.context import NEEDS, Context
 
 Score = Callable[[Context], Mapping[str, Tensor]]
-T = TypeVar("T", bound=Callable[..., Any])
+T = TypeVar("T", bound=Callable[..., object])
 
 _scores: Registry[Score] = Registry(
     argument="score", kind="score", plural="scores", accepts=callable, otherwise="a function of a Context"
@@ -42,7 +42,7 @@ def register(name: str, *needs: str) -> Callable[[T], T]:
     return decorate
 
 
-def resolve(score: str | Mapping[str, Any] | Score) -> Score:
+def resolve(score: str | Mapping[str, object] | Score) -> Score:
     """A score from its name, from its name and settings, or as it is.
 
     Args:

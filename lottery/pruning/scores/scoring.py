@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +13,7 @@ from lottery.pruning.scores.context import NEEDS, Context
 from lottery.pruning.scores.registry import Score, name_of, needs_of, resolve
 
 
-def compute(score: str | Mapping[str, Any] | Score, context: Context) -> dict[str, Tensor]:
+def compute(score: str | Mapping[str, object] | Score, context: Context) -> dict[str, Tensor]:
     """Score the prunable weights of a module, which is afterwards as it was before.
 
     Args:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -140,7 +139,7 @@ class OBS:
         return diagonal.flatten()[: weight.numel()].reshape(weight.shape)
 
 
-def sample_gradients(batch: Any, context: Context) -> Iterator[tuple[int, dict[str, Tensor]]]:
+def sample_gradients(batch: object, context: Context) -> Iterator[tuple[int, dict[str, Tensor]]]:
     """The gradients of each sample's own loss, some samples at a time: how many, and tensors of shape (n, *shape).
 
     A sample is a position in the first dimension of the batch's tensors. Its loss is that of a batch of one.
@@ -165,7 +164,7 @@ def sample_gradients(batch: Any, context: Context) -> Iterator[tuple[int, dict[s
         yield len(indices), found
 
 
-def _together(batch: Any, indices: Tensor, context: Context) -> dict[str, Tensor]:
+def _together(batch: object, indices: Tensor, context: Context) -> dict[str, Tensor]:
     def loss(weights: dict[str, Tensor], index: Tensor) -> Tensor:
         with substituted(context.module, weights):
             return context.loss(context.module, _sample(batch, index))
@@ -173,16 +172,16 @@ def _together(batch: Any, indices: Tensor, context: Context) -> dict[str, Tensor
     return vmap(grad(loss), in_dims=(None, 0))(context.weights, indices)
 
 
-def _one_by_one(batch: Any, indices: Tensor, context: Context) -> dict[str, Tensor]:
+def _one_by_one(batch: object, indices: Tensor, context: Context) -> dict[str, Tensor]:
     found = [gradients(context.loss(context.module, _sample(batch, index)), context) for index in indices]
     return {name: torch.stack([g[name] for g in found]) for name in context.masks}
 
 
-def _sample(batch: Any, index: Tensor) -> Any:
+def _sample(batch: object, index: Tensor) -> object:
     return apply_to_collection(batch, Tensor, lambda t: t.index_select(0, index.reshape(1).to(t.device)))
 
 
-def _hessian_diagonal(batch: Any, context: Context) -> dict[str, Tensor]:
+def _hessian_diagonal(batch: object, context: Context) -> dict[str, Tensor]:
     """∂²L/∂θ_k² of each surviving weight, zeros elsewhere."""
     found = gradients(context.loss(context.module, batch), context, graph=True)
     diagonals = {name: torch.zeros_like(g) for name, g in found.items()}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -70,7 +69,7 @@ class SynFlow:
         return tensor.detach().double().abs()
 
 
-def _ones(example: Any) -> Any:
+def _ones(example: object) -> object:
     """Ones in the place of every tensor."""
     if not any(True for _ in tensors_in(example)):
         raise TypeError(f"synflow needs an input of tensors, but example_input is a {type(example).__name__}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +50,7 @@ class Wanda:
         return {n: w.abs() * squares[n].sqrt() for n, w in context.weights.items()}
 
 
-def _input_squares(owners: dict[str, nn.Module], batch: Any, context: Context) -> dict[str, Tensor]:
+def _input_squares(owners: dict[str, nn.Module], batch: object, context: Context) -> dict[str, Tensor]:
     """Σ x² over all inputs that each weight multiplies in one batch."""
     calls: list[tuple[str, Tensor]] = []
     with ExitStack() as stack, torch.no_grad():

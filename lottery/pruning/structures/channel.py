@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -40,7 +40,7 @@ class Channel(Grouped):
 
     needs_example_input: ClassVar[bool] = True
 
-    def groups(self, masks: Masks, module: nn.Module | None = None, example_input: Any = None) -> Groups:
+    def groups(self, masks: Masks, module: nn.Module | None = None, example_input: object = None) -> Groups:
         """A group for each channel, numbered by the first row that it has.
 
         Raises:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -36,7 +35,7 @@ class Element:
         *,
         allow_empty: bool = False,
         module: nn.Module | None = None,
-        example_input: Any = None,
+        example_input: object = None,
     ) -> Masks:
         """The masks after one pruning. A parameter may lose its last weight, for the caller to refuse."""
         following = dict(masks)

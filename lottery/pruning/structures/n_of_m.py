@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -56,7 +55,7 @@ class NofM:
         *,
         allow_empty: bool = False,
         module: nn.Module | None = None,
-        example_input: Any = None,
+        example_input: object = None,
     ) -> Masks:
         """The masks in the pattern, nested in `masks`; only the first two arguments matter.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from lottery.foundations.registry import Registry
 from lottery.pruning.structures.structure import Structure
@@ -21,7 +20,7 @@ available = _structures.available
 register = _structures.register
 
 
-def resolve(structure: str | Mapping[str, Any] | Structure) -> Structure:
+def resolve(structure: str | Mapping[str, object] | Structure) -> Structure:
     """A structure from its name, from its name and settings, or as it is.
 
     Args:

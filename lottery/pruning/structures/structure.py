@@ -79,7 +79,7 @@ class Grouped(ABC):
         *,
         allow_empty: bool = False,
         module: nn.Module | None = None,
-        example_input: Any = None,
+        example_input: object = None,
     ) -> Masks:
         """The masks after one pruning, as `prune_groups` does it."""
         return prune_groups(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +42,7 @@ class Block(Grouped):
             )
         object.__setattr__(self, "shape", shape)
 
-    def groups(self, masks: Masks, module: nn.Module | None = None, example_input: Any = None) -> Groups:
+    def groups(self, masks: Masks, module: nn.Module | None = None, example_input: object = None) -> Groups:
         """A group for each tile, row by row.
 
         Raises:
@@ -61,7 +60,7 @@ class Kernel(Grouped):
     2017, section 3.
     """
 
-    def groups(self, masks: Masks, module: nn.Module | None = None, example_input: Any = None) -> Groups:
+    def groups(self, masks: Masks, module: nn.Module | None = None, example_input: object = None) -> Groups:
         """A group for each pair, row by row.
 
         Raises:
