@@ -171,7 +171,7 @@ def _page(networks: Sequence[Network], costs: Mapping[str, Cost], arguments: lis
     if len(costs) > 1:
         known = {str(one.round): one.metric for one in networks if one.metric}
         metric = next((name for name, _ in known.values()), "")
-        values = {round: value for round, (_, value) in known.items()}
+        values = {number: value for number, (_, value) in known.items()}
         shown = [tables.rounds_table(costs, metric, values)]
         shown += [tables.paces_table(costs)] if first.batch_sizes else []
         *most, last = costs

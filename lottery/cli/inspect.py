@@ -27,22 +27,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(known: argparse.Namespace) -> None:
-    path, round = known.path, known.round
+    path, number = known.path, known.round
     if path.is_file() or (path.suffix == ".ticket" and not path.exists()):
-        if round is not None:
-            raise ValueError(f"{path} is a ticket file, which holds one round: leave out --round {round}")
+        if number is not None:
+            raise ValueError(f"{path} is a ticket file, which holds one round: leave out --round {number}")
         view = views.ticket_view(Ticket.load(path))
     elif listing.is_study(path):
         from lottery.studies import Study
 
-        if round is not None:
+        if number is not None:
             raise ValueError(
-                f"{path} is a study, which has a ticket of round {round} for each seed: name a run of it, as in"
-                f" `lottery inspect {path / 'ticket' / 'seed-0'} --round {round}`"
+                f"{path} is a study, which has a ticket of round {number} for each seed: name a run of it, as in"
+                f" `lottery inspect {path / 'ticket' / 'seed-0'} --round {number}`"
             )
         view = views.study_view(Study(path))
-    elif round is not None:
-        view = views.ticket_view(Run(path).ticket(round))
+    elif number is not None:
+        view = views.ticket_view(Run(path).ticket(number))
     else:
         view = views.run_view(Run(path))
     terminal.show(view)

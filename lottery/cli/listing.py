@@ -104,7 +104,7 @@ def _entry(path: Path) -> Entry:
 def _of_run(path: Path) -> Entry:
     os.listdir(path)  # a directory that may not be entered says so
     run = Run(path)
-    summaries = [run.summary(round) for round in run.rounds]
+    summaries = [run.summary(number) for number in run.rounds]
     metric = summaries[0].metric if summaries else None
     best = best_ticket(summaries, metric)
     return Entry(

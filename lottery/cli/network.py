@@ -93,7 +93,7 @@ def read_rounds(
 
     quieten()
     cli = load(recipe, overrides)
-    weights = [_weights(known, cli, round) for round in rounds]
+    weights = [_weights(known, cli, number) for number in rounds]
     example, data = _example(cli)
 
     def network(found: _Weights) -> Network:
@@ -118,11 +118,11 @@ def _check(known: argparse.Namespace, rounds: Sequence[int | None]) -> None:
     other = [f"--{name}" for name in ("checkpoint", "ticket") if getattr(known, name) is not None]
     if known.run is not None and other:
         raise ValueError(f"--run and {other[0]} both name weights: give one of them")
-    if other and any(round is not None for round in rounds):
+    if other and any(number is not None for number in rounds):
         raise ValueError(f"a round is of a run, and {other[0]} names other weights: leave one of them out")
 
 
-def _weights(known: argparse.Namespace, cli: RecipeCLI, round: int | None) -> _Weights:
+def _weights(known: argparse.Namespace, cli: RecipeCLI, number: int | None) -> _Weights:
     """What the options name, read before anything is set up."""
     if known.checkpoint is not None:
         return _of_checkpoint(known, cli)
@@ -140,24 +140,24 @@ def _weights(known: argparse.Namespace, cli: RecipeCLI, round: int | None) -> _W
             f"which weights? The recipe has no run yet in {cli.dirpath}: `lottery run` makes one. Or give --run RUN,"
             " --checkpoint FILE or --ticket FILE."
         )
-    return _of_run(Run(known.run or cli.dirpath), round)
+    return _of_run(Run(known.run or cli.dirpath), number)
 
 
-def _of_run(run: Run, round: int | None) -> _Weights:
-    if round is None:
+def _of_run(run: Run, number: int | None) -> _Weights:
+    if number is None:
         if not run.rounds:
             raise ValueError(f"{run.path} has no finished round yet")
-        round = run.rounds[-1]
+        number = run.rounds[-1]
     try:
-        weights = run.weights(round)
+        weights = run.weights(number)
     except StorageError as error:
-        if round not in run.rounds:
+        if number not in run.rounds:
             raise
-        raise ValueError(f"{error}. {_ways_out(run, round)}") from error
-    masks = run.last_masks(round)
-    origin = f"the weights of round {round} of {run.path}"
+        raise ValueError(f"{error}. {_ways_out(run, number)}") from error
+    masks = run.last_masks(number)
+    origin = f"the weights of round {number} of {run.path}"
     return _Weights(
-        origin, lambda module: _load(module, weights, masks, origin), round, _metric_at_the_end(run.summary(round))
+        origin, lambda module: _load(module, weights, masks, origin), number, _metric_at_the_end(run.summary(number))
     )
 
 
@@ -196,11 +196,11 @@ def _load(module: nn.Module, weights: Mapping[str, Tensor], masks: Mapping[str, 
 def _ways_out(run: Run, missing: int) -> str:
     """What there is in place of the weights of a round."""
     kept = []
-    for round in run.rounds:
+    for number in run.rounds:
         with contextlib.suppress(StorageError):
-            if round != missing:
-                run.weights(round)
-                kept.append(f"--round {round}")
+            if number != missing:
+                run.weights(number)
+                kept.append(f"--round {number}")
     ways = [*kept, "--ticket FILE for start weights (Run.ticket(ROUND).save writes one)"]
     return f"There is {', '.join(ways)}"
 

@@ -89,17 +89,17 @@ def _given(known: argparse.Namespace) -> Source | None:
         return Source(f"the weights in {known.checkpoint}", read_weights(known.checkpoint), trained=True)
     if known.run is None:
         return None
-    run, round = Run(known.run), known.round
-    if round is None:
+    run, number = Run(known.run), known.round
+    if number is None:
         if not run.rounds:
             raise ValueError(f"{run.path} has no finished round yet")
-        round = run.rounds[-1]
+        number = run.rounds[-1]
     return Source(
-        f"the weights of round {round} of {run.path}",
-        run.weights(round),
-        run.masks[round],
+        f"the weights of round {number} of {run.path}",
+        run.weights(number),
+        run.masks[number],
         run.weights("initial"),
-        round,
+        number,
         run.info.seed,
         trained=True,
     )

@@ -26,7 +26,7 @@ def run_view(run: Run) -> Any:
     """A run: its rounds, the metric that says most as a sparkline, and its layers."""
     from rich.console import Group
 
-    summaries = [run.summary(round) for round in run.rounds]
+    summaries = [run.summary(number) for number in run.rounds]
     lines: list[Any] = [run_table(run)]
     metric = summaries[0].metric if summaries else None
     if metric is not None and len(summaries) > 1:
@@ -44,17 +44,17 @@ def run_view(run: Run) -> Any:
 def _layers(densities: Sequence[Mapping[str, float]]) -> Any:
     table = light_table(("parameter", "density over rounds", "", "now"), left=3)
     for name, now in densities[-1].items():
-        line = sparkline([round[name] for round in densities], low=0, high=1)
+        line = sparkline([each[name] for each in densities], low=0, high=1)
         table.add_row(name, line, bar(now), percent(now))
     return table
 
 
 def _status(run: Run) -> str:
-    status, round = run.status, run.in_progress
-    if round is None:
+    status, number = run.status, run.in_progress
+    if number is None:
         return status
     how = "; run again what began it to go on" if status == "interrupted" else ""
-    return f"{status} in round {round}{how}"
+    return f"{status} in round {number}{how}"
 
 
 def ticket_view(ticket: Ticket) -> Any:

@@ -80,16 +80,15 @@ class MaskHistory(Sequence[Masks]):
         return self._rounds
 
     @overload
-    def __getitem__(self, round: int) -> Masks: ...
+    def __getitem__(self, number: int) -> Masks: ...
     @overload
-    def __getitem__(self, round: slice) -> list[Masks]: ...
-    def __getitem__(self, round: int | slice) -> Masks | list[Masks]:
-        if isinstance(round, slice):
-            return [self[number] for number in range(*round.indices(len(self)))]
-        if not -len(self) <= round < len(self):
-            raise IndexError(f"round {round} of {len(self)}")
-        number = round % len(self)
-        return Masks({name: d > number for name, d in self.deaths.items()})
+    def __getitem__(self, number: slice) -> list[Masks]: ...
+    def __getitem__(self, number: int | slice) -> Masks | list[Masks]:
+        if isinstance(number, slice):
+            return [self[each] for each in range(*number.indices(len(self)))]
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"round {number} of {len(self)}")
+        return Masks({name: d > number % len(self) for name, d in self.deaths.items()})
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, MaskHistory):

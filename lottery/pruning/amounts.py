@@ -23,7 +23,7 @@ class Amounts:
     Example:
         >>> import torch
         >>> masks = Masks.ones({"a": torch.zeros(4), "b": torch.zeros(6)})
-        >>> Amounts(0.5).pools(masks, round=1), Amounts(0.5, "layerwise").pools(masks, round=1)
+        >>> Amounts(0.5).pools(masks, number=1), Amounts(0.5, "layerwise").pools(masks, number=1)
         ([(['a', 'b'], 5)], [(['a'], 2), (['b'], 3)])
     """
 
@@ -63,12 +63,12 @@ class Amounts:
             return min(map(len, self.densities.values()))
         return None if self.densities is None else len(self.densities)
 
-    def pools(self, masks: Masks, round: int) -> list[tuple[list[str], int]]:
+    def pools(self, masks: Masks, number: int) -> list[tuple[list[str], int]]:
         """The parameters that compete with each other, and how many weights of each such pool `round` leaves.
 
         Args:
             masks: the masks of round - 1.
-            round: 1, 2, ...; it picks from `densities`.
+            number: 1, 2, ...; it picks from `densities`.
 
         Raises:
             ValueError: a pattern matches nothing, or a pattern is missing for a parameter.
@@ -77,10 +77,10 @@ class Amounts:
         kept = {name: int(mask.sum()) for name, mask in masks.items()}
         sizes = {name: mask.numel() for name, mask in masks.items()}
         if isinstance(self.densities, Mapping):
-            density = self._density_of_each(names, round)
+            density = self._density_of_each(names, number)
             return [([n], _at_most(kept[n], density[n] * sizes[n])) for n in names]
         if self.densities is not None:
-            target = self.densities[round - 1]
+            target = self.densities[number - 1]
             if self.scope == "layerwise":
                 return [([n], _at_most(kept[n], target * sizes[n])) for n in names]
             whole = _at_most(masks.kept, target * masks.total)
@@ -107,12 +107,12 @@ class Amounts:
             return [([name], amounts[name]) for name in names]
         return [(group, amounts[group[0]]) for group in members.values() if group]
 
-    def _density_of_each(self, names: Sequence[str], round: int) -> dict[str, float]:
+    def _density_of_each(self, names: Sequence[str], number: int) -> dict[str, float]:
         assert isinstance(self.densities, Mapping)
         found: dict[str, float] = {}
         for pattern, densities in self.densities.items():
             for name in matching(pattern, names, what="densities"):
-                found.setdefault(name, densities[round - 1])
+                found.setdefault(name, densities[number - 1])
         if missing := [name for name in names if name not in found]:
             raise ValueError(
                 f"densities has no pattern for {missing}; add one, such as '*', or exclude these parameters"

@@ -137,15 +137,15 @@ class Pruning:
         structure = structures.resolve(self.structure)
         elements = isinstance(structure, structures.Element)
         pools = self.amounts.pools(masks, 1)
-        for round in range(1, rounds + 1 if self.densities is not None else 1):
-            for names, left in self.amounts.pools(masks, round):
+        for number in range(1, rounds + 1 if self.densities is not None else 1):
+            for names, left in self.amounts.pools(masks, number):
                 alive = [name for name in names if masks[name].any()]
                 if elements and self.collapse == "stop" and left < len(alive):
                     total = sum(masks[name].numel() for name in names)
                     raise ValueError(
-                        f"the density of round {round} would leave {left} of the {total} weights of {', '.join(alive)}:"
-                        " less than one to each parameter. Give a higher one, exclude small parameters, or set"
-                        " collapse='warn'."
+                        f"the density of round {number} would leave {left} of the {total} weights of"
+                        f" {', '.join(alive)}: less than one to each parameter. Give a higher one, exclude"
+                        " small parameters, or set collapse='warn'."
                     )
         follows = getattr(structure, "needs_example_input", False)
         if not elements and not (follows and example_input is None):
@@ -162,7 +162,7 @@ class Pruning:
         self,
         scores: Mapping[str, Tensor] | ScoreOf,
         masks: Masks,
-        round: int,
+        number: int,
         *,
         module: nn.Module | None = None,
         example_input: object = None,
@@ -173,7 +173,7 @@ class Pruning:
             scores: parameter name to tensor of the parameter's shape, high = keep; or, where the decision takes several
                 steps, a function from the masks so far to such scores.
             masks: the masks of round - 1. What they pruned stays pruned.
-            round: 1, 2, ...; it picks from `densities`.
+            number: 1, 2, ...; it picks from `densities`.
             module: the module, for structures that follow its graph.
             example_input: an input of its `forward`, for the same.
 
@@ -182,7 +182,7 @@ class Pruning:
         """
         structure = structures.resolve(self.structure)
         name = scoring.name_of(scoring.resolve(self.score))
-        pools = self.amounts.pools(masks, round)
+        pools = self.amounts.pools(masks, number)
         left = [sum(int(masks[n].sum()) for n in names) for names, _ in pools]
         current, planned = masks, left
         norms = {} if module is None else maskable.norms_of(module, masks)
@@ -209,7 +209,7 @@ class Pruning:
             for name, mask in current.items():
                 if masks[name].any() and not mask.any():
                     raise ValueError(
-                        f"pruning for round {round} would remove the last weights of {name}, which cuts the network"
+                        f"pruning for round {number} would remove the last weights of {name}, which cuts the network"
                         " there (layer collapse). Keep more weights, prune in more steps, use scope='layerwise',"
                         " exclude the layer, or set collapse='warn'."
                     )

@@ -147,9 +147,9 @@ def _commands(run: Run, found: Findings) -> list[tuple[str, str]]:
     inspect = f"lottery inspect {shlex.quote(str(run.path))}"
     commands = [("the rounds and layers of a run", inspect)]
     if run.rounds:
-        round = found.best or run.rounds[-1]
+        number = found.best or run.rounds[-1]
         which = "best" if found.best else "last"
-        commands.append((f"its {which} ticket, layer by layer", f"{inspect} --round {round}"))
+        commands.append((f"its {which} ticket, layer by layer", f"{inspect} --round {number}"))
     return commands
 
 

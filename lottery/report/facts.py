@@ -49,12 +49,12 @@ def notes(runs: Sequence[Run]) -> list[str]:
     """What a reader must know before believing the numbers."""
     found = []
     for run in runs:
-        status, round = run.status, run.in_progress
+        status, number = run.status, run.in_progress
         if status == "running":
-            doing = "" if round is None else f" (round {round} is in progress)"
+            doing = "" if number is None else f" (round {number} is in progress)"
             found.append(f"{run.path} is still being written{doing}: report again later for the rest.")
         elif status == "interrupted":
-            found.append(f"{run.path} was interrupted in round {round}: run again what began it to go on.")
+            found.append(f"{run.path} was interrupted in round {number}: run again what began it to go on.")
     seeds = [run.info.seed for run in runs]
     if len(set(seeds)) < len(seeds):
         found.append("Some of these runs have the same seed: they are not independent, and intervals are too narrow.")
@@ -105,7 +105,7 @@ def _identity(run: Run) -> str:
 
 
 def _time(runs: Sequence[Run]) -> str:
-    seconds = sum(run.summary(round).seconds for run in runs for round in run.rounds)
+    seconds = sum(run.summary(number).seconds for run in runs for number in run.rounds)
     if seconds < 120:
         return f"{seconds:.0f} s of training"
     return f"{seconds / 60:.0f} min of training" if seconds < 7200 else f"{seconds / 3600:.1f} h of training"

@@ -257,11 +257,11 @@ def _pruned(arms: Mapping[str, Sequence[Run]]) -> bool:
     return True
 
 
-def _sparse(run: Run, round: int) -> Masks:
+def _sparse(run: Run, number: int) -> Masks:
     """The masks of a round that prunes anything."""
     if not run.rounds:
         raise ValueError("no round is finished yet")
-    masks = run.last_masks(round)
+    masks = run.last_masks(number)
     if masks.density == 1:
-        raise ValueError(f"round {round} keeps all weights")
+        raise ValueError(f"round {number} keeps all weights")
     return masks

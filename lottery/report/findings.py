@@ -11,7 +11,7 @@ from lottery.foundations.statistics.intervals import mean_interval
 from lottery.runs.metric import Metric
 from lottery.runs.round_table import round_table
 from lottery.runs.schema import RoundSummary
-from lottery.text.numbers import percent
+from lottery.text.numbers import percent, true_minus
 from lottery.text.tables import TextTable
 
 _ROUNDING = 1e-6
@@ -106,15 +106,15 @@ class Findings:
         if len(self.summaries) < 2 or self.metric is None:
             return round_table(self.summaries[0] if self.summaries else [])
         rows = []
-        for round in range(max(map(len, self.summaries))):
-            value = self._values(round)
+        for number in range(max(map(len, self.summaries))):
+            value = self._values(number)
             cells = ["-", "-", "0"]
             if value is not None:
                 cells = [self._text(value.mean), self._interval(value), str(value.runs)]
-            there = next(s[round] for s in self.summaries if round < len(s))
+            there = next(s[number] for s in self.summaries if number < len(s))
             density, kept = percent(there.density), f"{there.kept:,}"
-            change = "-" if round == 0 else self._change(round)
-            rows.append([str(round), density, kept, *cells, change])
+            change = "-" if number == 0 else self._change(number)
+            rows.append([str(number), density, kept, *cells, change])
         header = ["round", "density", "weights", f"mean {self.metric.name}"]
         against = f"against {self._first}"
         return TextTable(
@@ -131,11 +131,11 @@ class Findings:
             return None
         chosen = Metric("best", metric.chosen_by)
         means = {
-            round: metric.sign * value.mean
-            for round in self.rounds[1:]
-            if (value := self._values(round, chosen)) is not None
+            number: metric.sign * value.mean
+            for number in self.rounds[1:]
+            if (value := self._values(number, chosen)) is not None
         }
-        return max(means, key=lambda round: means[round], default=None)
+        return max(means, key=lambda number: means[number], default=None)
 
     @cached_property
     def sparsest(self) -> int | None:
@@ -144,9 +144,9 @@ class Findings:
         if dense is None or self.metric is None or self.metric.chosen_by is None:
             return None
         good = [
-            round
-            for round in self.rounds[1:]
-            if (value := self._values(round)) is not None
+            number
+            for number in self.rounds[1:]
+            if (value := self._values(number)) is not None
             and self.metric.sign * (value.mean - dense.mean) >= -_ROUNDING * abs(dense.mean)
         ]
         return max(good, default=None)
@@ -184,8 +184,8 @@ class Findings:
             " it looks best tends to look better than it is."
         )
 
-    def _verdict(self, round: int) -> str:
-        change = self._difference(round)
+    def _verdict(self, number: int) -> str:
+        change = self._difference(number)
         if change is None or change.runs < 2 or self.metric is None:
             return ""
         low, high = sorted((self.metric.sign * change.low, self.metric.sign * change.high))
@@ -195,16 +195,16 @@ class Findings:
 
     # numbers
 
-    def _values(self, round: int, metric: Metric | None = None) -> Estimate | None:
+    def _values(self, number: int, metric: Metric | None = None) -> Estimate | None:
         metric = metric or self.metric
         assert metric is not None
-        found = [s[round].value(metric) for s in self.summaries if round < len(s)]
+        found = [s[number].value(metric) for s in self.summaries if number < len(s)]
         return _estimate([value for value in found if value is not None])
 
-    def _difference(self, round: int) -> Estimate | None:
+    def _difference(self, number: int) -> Estimate | None:
         """From the first round to this one, within each run."""
         assert self.metric is not None
-        pairs = [(s[0].value(self.metric), s[round].value(self.metric)) for s in self.summaries if round < len(s)]
+        pairs = [(s[0].value(self.metric), s[number].value(self.metric)) for s in self.summaries if number < len(s)]
         return _estimate([b - a for a, b in pairs if a is not None and b is not None])
 
     @cached_property
@@ -212,8 +212,8 @@ class Findings:
         """What round 0 is: dense, unless the runs started from a ticket."""
         return "dense" if self.summaries[0][0].density == 1 else "round 0"
 
-    def _density(self, round: int) -> str:
-        return percent(self.summaries[0][round].density)
+    def _density(self, number: int) -> str:
+        return percent(self.summaries[0][number].density)
 
     # words
 
@@ -238,13 +238,13 @@ class Findings:
             return f"{100 * value.low:.2f} to {100 * value.high:.2f} %"
         return f"{value.low:.4g} to {value.high:.4g}"
 
-    def _change(self, round: int) -> str:
-        change = self._difference(round)
+    def _change(self, number: int) -> str:
+        change = self._difference(number)
         if change is None:
             return "-"
         factor, unit = (100, " points") if self._in_percent else (1, "")
         form = "+.2f" if self._in_percent else "+.3g"
-        mean, low, high = (_without_minus_zero(f"{factor * v:{form}}") for v in (change.mean, change.low, change.high))
+        mean, low, high = (true_minus(f"{factor * v:{form}}") for v in (change.mean, change.low, change.high))
         return f"{mean}{unit}" + (f" ({low} to {high})" if change.runs > 1 else "")
 
     def _full(self, value: Estimate) -> str:
@@ -264,8 +264,3 @@ def _estimate(values: Sequence[Any]) -> Estimate | None:
     if not values:
         return None
     return Estimate(*mean_interval(values), runs=len(values))
-
-
-def _without_minus_zero(number: str) -> str:
-    """A number with a true minus sign, unless all its digits are zero."""
-    return number.replace("-", "−" if number.strip("+-0.") else "+")

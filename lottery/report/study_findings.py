@@ -44,7 +44,7 @@ def opening(study: Study) -> str:
     found = f"Tickets of {plan.last} rounds and {seeds}."
     if not plan.arms:
         return found
-    where = listed([str(round) for round in sorted(plan.rounds)])
+    where = listed([str(number) for number in sorted(plan.rounds)])
     return (
         f"{found} In the place of those of round{'s' * (len(plan.rounds) > 1)} {where}, and with their budget, controls"
         f" were trained: {listed(list(plan.arms))}."

@@ -25,7 +25,7 @@ def overview_table(evidence: Evidence) -> TextTable:
     header = ["round", "density", "ticket", "vs dense", "says", *names]
     rows = [
         [
-            f"{round}",
+            f"{number}",
             percent(row["density"]),
             value_text(evidence, row["ticket"]),
             _gain(evidence, row["gain"]),
@@ -35,7 +35,7 @@ def overview_table(evidence: Evidence) -> TextTable:
                 for name in evidence.controls
             ),
         ]
-        for round, row in evidence.table().iterrows()
+        for number, row in evidence.table().iterrows()
     ]
     unit = ", in points" if evidence.words.in_percent else ""
     caption = (
@@ -54,7 +54,7 @@ def dense_table(evidence: Evidence) -> TextTable:
     )
     below = dict(zip(evidence.rounds, evidence.below.shown, strict=True))
     table = evidence.table().rename(columns={"dense": "other"})
-    claims = {round: (_shown(row["matching"]), _shown(below[round])) for round, row in table.iterrows()}
+    claims = {number: (_shown(row["matching"]), _shown(below[number])) for number, row in table.iterrows()}
     return _against(evidence, table, "dense", ("matching", "below"), claims, caption)
 
 
@@ -66,7 +66,7 @@ def comparison_table(evidence: Evidence, control: str) -> TextTable:
         f" {size} worse than the ticket. {_of_intervals(evidence)}"
     )
     table = evidence.comparison(control).rename(columns={"control": "other"})
-    claims = {round: (_shown(row["wins"]), _shown(row["close"])) for round, row in table.iterrows()}
+    claims = {number: (_shown(row["wins"]), _shown(row["close"])) for number, row in table.iterrows()}
     return _against(evidence, table, control, ("better", "close"), claims, caption)
 
 
@@ -81,7 +81,7 @@ def _against(
     header = ["round", "density", "seeds", name, "ticket", "gain", "interval", "p"]
     rows = [
         [
-            f"{round}",
+            f"{number}",
             percent(row["density"]),
             f"{row['seeds']}",
             value_text(evidence, row["other"]),
@@ -89,9 +89,9 @@ def _against(
             _gain(evidence, row["gain"]),
             _interval(evidence, row["low"], row["high"]),
             p_text(row["p_holm"]),
-            *claims[round],
+            *claims[number],
         ]
-        for round, row in table.iterrows()
+        for number, row in table.iterrows()
     ]
     return TextTable([*header, *claimed], rows, caption)
 
@@ -108,8 +108,8 @@ def speed_table(evidence: Evidence) -> TextTable:
     cells = {(row["arm"], row["round"]): _ratio(row) for row in found.to_dict("records")}
     densities = dict(zip(evidence.rounds, evidence.grid.densities, strict=True))
     rows = [
-        [f"{round}", percent(density), *(cells.get((arm, round), "") for arm in arms)]
-        for round, density in densities.items()
+        [f"{number}", percent(density), *(cells.get((arm, number), "") for arm in arms)]
+        for number, density in densities.items()
     ]
     caption = (
         "Geometric means of the seeds that reached dense's best validation value; below 1 is faster than dense. In"
@@ -122,11 +122,11 @@ def barrier_table(barriers: pandas.DataFrame) -> TextTable:
     """Error barriers, a row per round; of `Study.barriers`."""
 
     rows = []
-    for round, found in barriers.groupby("round"):
+    for number, found in barriers.groupby("round"):
         mean, low, high = (100 * v for v in mean_interval(found["height"]))
         rows.append(
             [
-                f"{round}",
+                f"{number}",
                 percent(found["density"].mean()),
                 f"{mean:.2f} %",
                 f"{low:.2f} to {high:.2f} %".replace("-", "−") if len(found) > 1 else "-",

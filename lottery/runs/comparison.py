@@ -79,13 +79,13 @@ class Comparison:
         points = self.points()
         column = pictures.column(self.arms, metric, points)
         rows = []
-        for (arm, round), group in points.groupby(["arm", "round"], sort=False):
+        for (arm, number), group in points.groupby(["arm", "round"], sort=False):
             values = group[column].dropna()
             mean, low, high = mean_interval(values)
             rows.append(
                 {
                     "arm": arm,
-                    "round": round,
+                    "round": number,
                     "density": group["density"].mean(),
                     "runs": len(values),
                     "mean": mean,

@@ -37,9 +37,9 @@ def run_directory(path: str | os.PathLike[str]) -> Directory:
     return Directory(Path(path).expanduser().absolute(), renewable=(LAST,))
 
 
-def round_file(round: int, name: str) -> str:
+def round_file(number: int, name: str) -> str:
     """Path of a round's file inside a run directory."""
-    return f"rounds/{round:02d}/{name}"
+    return f"rounds/{number:02d}/{name}"
 
 
 def finished_rounds(names: Iterable[str]) -> list[int]:
@@ -59,9 +59,9 @@ def last_begun(names: Iterable[str]) -> int:
     return max(int(p[1].partition(".")[0]) for p in parts if p[0] == "masks")
 
 
-def masks_file(round: int) -> str:
+def masks_file(number: int) -> str:
     """Path of the masks of all rounds up to this one, inside a run directory."""
-    return f"masks/{round:02d}.safetensors"
+    return f"masks/{number:02d}.safetensors"
 
 
 def snapshot_file(step: Step) -> str:

@@ -99,15 +99,15 @@ class Run:
 
     # numbers
 
-    def summary(self, round: int) -> RoundSummary:
+    def summary(self, number: int) -> RoundSummary:
         """The numbers of a finished round.
 
         Raises:
             StorageError: the round is not finished.
         """
-        return self._directory.read_json(self._finished(round, SUMMARY), RoundSummary.of)
+        return self._directory.read_json(self._finished(number, SUMMARY), RoundSummary.of)
 
-    def records(self, round: int) -> list[Row]:
+    def records(self, number: int) -> list[Row]:
         """What was logged in a round: one row per epoch and per validation, with `step` and `epoch`.
 
         Of the round in progress, what had been noted when it was last saved.
@@ -115,23 +115,23 @@ class Run:
         Raises:
             StorageError: the round was not begun.
         """
-        if round != self.in_progress:
-            return self._directory.read_json(self._finished(round, HISTORY), rows_of)
+        if number != self.in_progress:
+            return self._directory.read_json(self._finished(number, HISTORY), rows_of)
         try:
-            saved = self._saved(round)
+            saved = self._saved(number)
         except StorageError:
-            if round == self.in_progress:
+            if number == self.in_progress:
                 raise
-            return self.records(round)  # it was finished meanwhile
-        if round != self.in_progress:
-            return self.records(round)
+            return self.records(number)  # it was finished meanwhile
+        if number != self.in_progress:
+            return self.records(number)
         return saved.history if saved else []
 
-    def history(self, round: int | None = None) -> pandas.DataFrame:
+    def history(self, number: int | None = None) -> pandas.DataFrame:
         """All metrics over time: one row per epoch and per validation.
 
         Args:
-            round: a finished round or the one in progress; default: all finished ones.
+            number: of a finished round or the one in progress; default: all finished ones.
 
         Returns:
             Columns `round`, `density`, `step`, `epoch` and one per metric, NaN where it was not logged.
@@ -142,14 +142,14 @@ class Run:
         import pandas
 
         rows: list[dict[str, Any]] = []
-        for number in self.rounds if round is None else [operator.index(round)]:
-            records = self.records(number)
+        for each in self.rounds if number is None else [operator.index(number)]:
+            records = self.records(each)
             if records:
-                moves = self._moves(number)
-                begun = self.masks[number].density if moves else self._density(number)
+                moves = self._moves(each)
+                begun = self.masks[each].density if moves else self._density(each)
             for row in records:
                 done = [m.density for m in moves if m.step < row["step"]]
-                here = {"round": number, "density": done[-1] if done else begun}
+                here = {"round": each, "density": done[-1] if done else begun}
                 rows.append({**row, **here})
         frame = pandas.DataFrame(rows)
         first = ["round", "density", "step", "epoch"]
@@ -164,7 +164,7 @@ class Run:
         """
         import pandas
 
-        rows = [_row(self.summary(round)) for round in self.rounds]
+        rows = [_row(self.summary(number)) for number in self.rounds]
         begun = self.in_progress
         if begun is not None:
             rows.append({"round": begun, "status": "in progress"})
@@ -208,7 +208,7 @@ class Run:
     def metric(self) -> str | None:
         """The column of `table` that says most: the test counterpart of the monitored metric at the best step, the
         monitored metric itself, or the first there is."""
-        found = next((self.summary(round).metric for round in self.rounds[:1]), None)
+        found = next((self.summary(number).metric for number in self.rounds[:1]), None)
         return None if found is None else found.column
 
     # tensors
@@ -232,17 +232,17 @@ class Run:
                 return self.masks  # the next round began meanwhile
         return self._masks[1]
 
-    def last_masks(self, round: int) -> Masks:
+    def last_masks(self, number: int) -> Masks:
         """The masks that a finished round ended with: those of `masks`, unless they moved while it trained.
 
         Of a round in progress, the masks that it started under.
         """
-        moved = round_file(round, MOVED)
+        moved = round_file(number, MOVED)
         if moved in self._directory:
             return decode_masks(self._directory.read(moved))[0]
-        return self.masks[round]
+        return self.masks[number]
 
-    def ticket(self, round: int) -> Ticket:
+    def ticket(self, number: int) -> Ticket:
         """The ticket of a round: its mask, and the weights that its training started from.
 
         Where masks moved while the round trained it is the last one.
@@ -250,26 +250,26 @@ class Run:
         Raises:
             StorageError: the round has no mask yet, or the weights it started from were not kept.
         """
-        round = operator.index(round)  # a table gives NumPy's, which JSON cannot hold
-        if not 0 <= round <= self._begun():
-            raise StorageError(f"{self.path} has no mask for round {round}; finished rounds are {self.rounds}")
+        number = operator.index(number)  # a table gives NumPy's, which JSON cannot hold
+        if not 0 <= number <= self._begun():
+            raise StorageError(f"{self.path} has no mask for round {number}; finished rounds are {self.rounds}")
         info = self.info
-        rewound = info.settings.rewind.rule == "weights" or round == 0
+        rewound = info.settings.rewind.rule == "weights" or number == 0
         provenance: dict[str, Any] = {
             "run": info.id,
-            "round": round,
+            "round": number,
             "seed": info.seed,
             "versions": info.versions,
             "rewind": asdict(info.settings.rewind),
         }
         if info.settings.moving is not None:
             provenance["moving"] = info.settings.moving
-        if round in self.rounds:
-            summary = self.summary(round)
+        if number in self.rounds:
+            summary = self.summary(number)
             provenance["metrics"] = {part: getattr(summary, part) for part in get_args(Part)}
         return Ticket(
-            self.last_masks(round),
-            self.weights(("rewind" if round else "initial") if rewound else round - 1),
+            self.last_masks(number),
+            self.weights(("rewind" if number else "initial") if rewound else number - 1),
             provenance,
         )
 
@@ -338,29 +338,29 @@ class Run:
         """The last round that has masks."""
         return last_begun(self._directory.files())
 
-    def _moves(self, round: int) -> tuple[Move, ...]:
+    def _moves(self, number: int) -> tuple[Move, ...]:
         """When masks moved within a round, and the densities that this left."""
         if self.info.settings.moving is None:
             return ()
-        if round in self.rounds:
-            return self.summary(round).moves
-        saved = self._saved(round)
+        if number in self.rounds:
+            return self.summary(number).moves
+        saved = self._saved(number)
         return saved.moves if saved else ()
 
-    def _saved(self, round: int) -> RoundState | None:
+    def _saved(self, number: int) -> RoundState | None:
         """What the last checkpoint holds of a round."""
         if not (self._directory.path / LAST).exists():
             return None
         found = RoundState.within(self._directory.read_checkpoint(LAST))
-        return found if found is not None and found.round == round else None
+        return found if found is not None and found.round == number else None
 
-    def _density(self, round: int) -> float:
-        return self.summary(round).density if round in self.rounds else self.masks[round].density
+    def _density(self, number: int) -> float:
+        return self.summary(number).density if number in self.rounds else self.masks[number].density
 
-    def _finished(self, round: int, name: str) -> str:
-        if round not in self.rounds:
-            raise StorageError(f"round {round} is not finished in {self.path}; finished rounds are {self.rounds}")
-        return round_file(round, name)
+    def _finished(self, number: int, name: str) -> str:
+        if number not in self.rounds:
+            raise StorageError(f"round {number} is not finished in {self.path}; finished rounds are {self.rounds}")
+        return round_file(number, name)
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}: {len(self.rounds)} rounds finished)"

@@ -20,13 +20,13 @@ def takes_from_the_end(rewind: Rewind) -> bool:
     return rewind.optimizer == "keep" or rewind.rule == "fine-tune"
 
 
-def starting_state(directory: Directory, rewind: Rewind, round: int) -> dict[str, Any]:
+def starting_state(directory: Directory, rewind: Rewind, number: int) -> dict[str, Any]:
     """The rewind point, with what the retraining rule takes from the end of the round before.
 
     Args:
         directory: a run directory whose round before this one is finished.
         rewind: the run's retraining rule.
-        round: 1, 2, ...
+        number: 1, 2, ...
 
     Returns:
         A state that `Fit.begin` takes.
@@ -36,9 +36,9 @@ def starting_state(directory: Directory, rewind: Rewind, round: int) -> dict[str
     """
     start = directory.read_checkpoint(REWIND)
     there = start["optimizer_states"]
-    end = _end_of(directory, round - 1)["optimizer_states"] if takes_from_the_end(rewind) else there
+    end = _end_of(directory, number - 1)["optimizer_states"] if takes_from_the_end(rewind) else there
     if rewind.rule != "weights":
-        trained = directory.read_tensors(round_file(round - 1, TRAINED))
+        trained = directory.read_tensors(round_file(number - 1, TRAINED))
         start = with_weights(start, trained)
     # learning rates are in the parameter groups
     groups = end if rewind.rule == "fine-tune" else there
@@ -81,12 +81,12 @@ def check_reached(run: Run, step: Step) -> None:
         )
 
 
-def _end_of(directory: Directory, round: int) -> dict[str, Any]:
+def _end_of(directory: Directory, number: int) -> dict[str, Any]:
     """The optimizers at the end of a round; only those of the latest round are kept."""
     end = directory.read_checkpoint(END)
-    if end["round"] != round:
+    if end["round"] != number:
         raise StorageError(
             f"{directory.path} keeps the optimizers' state at the end of round {end['round']} only, but that of round"
-            f" {round} is needed. Rewind weights or learning rates, with optimizer='rewind' or 'fresh'."
+            f" {number} is needed. Rewind weights or learning rates, with optimizer='rewind' or 'fresh'."
         )
     return end

@@ -88,15 +88,15 @@ def _train_ticket(path: Path, plan: Plan, cell: Cell) -> None:
     cli.trainer.fit(cli.model, datamodule=cli.datamodule)
 
 
-def _train_control(path: Path, plan: Plan, cell: Cell, round: int) -> None:
+def _train_control(path: Path, plan: Plan, cell: Cell, number: int) -> None:
     control = plan.arms[cell.arm]
     source = path / Cell(TICKET, cell.seed).key
     cli = load_recipe(path, plan, cell, "--lottery.rounds", "0")
     run = Run(source)
     if not finished_rounds(path, cell):
         start = "init" if control.start == "initial" else "rewind"
-        place = Place(str(source), round, start, control.order)
-        ticket = run.ticket(round) if round else place.ticket()
+        place = Place(str(source), number, start, control.order)
+        ticket = run.ticket(number) if number else place.ticket()
         # the same over rounds and arms: what is drawn for few weights is part of what is drawn for many
         seed = streams.derive(cell.seed, "control")
         sources = _materials(control, run, ticket, cli, seed)
@@ -108,7 +108,7 @@ def _train_control(path: Path, plan: Plan, cell: Cell, round: int) -> None:
     if measures_barrier(control):
         tested = run.summary(0).metric
         metric = None if tested is None else tested.name
-        measure_barrier(cli, run.weights(round), path / cell.key, metric)
+        measure_barrier(cli, run.weights(number), path / cell.key, metric)
 
 
 def measures_barrier(control: Control) -> bool:

@@ -111,11 +111,11 @@ class Plan:
         """
         for seed in self.seeds:
             yield Cell(TICKET, seed)
-        for round in [*coarse_to_fine(sorted(self.rounds)), 0]:
+        for number in [*coarse_to_fine(sorted(self.rounds)), 0]:
             for arm in self.arms:
-                if round in self.rounds_of(arm):
+                if number in self.rounds_of(arm):
                     for seed in self.seeds:
-                        yield Cell(arm, seed, round)
+                        yield Cell(arm, seed, number)
 
     def rounds_of(self, arm: str) -> tuple[int, ...]:
         """The rounds of a control; one that trains the ticket itself in another order does so with dense too."""

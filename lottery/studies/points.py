@@ -10,23 +10,23 @@ from lottery.runs.run import Run
 from lottery.runs.schema import Row
 
 
-def point(run: Run, round: int, metric: Metric, level: float | None) -> dict[str, float | int]:
+def point(run: Run, number: int, metric: Metric, level: float | None) -> dict[str, float | int]:
     """The numbers of one training, as `Study.points` has them.
 
     Args:
         run: the run that it is in.
-        round: its round there.
+        number: its round there.
         metric: what arms are compared by.
         level: the dense network's best validation value of the same seed.
     """
-    summary, settings = run.summary(round), run.info.settings
+    summary, settings = run.summary(number), run.info.settings
     value, step = summary.value(metric), summary.best.get("step")
     epochs, steps = settings.max_epochs, settings.max_steps
     return {
         "density": summary.density,
         "value": math.nan if value is None else value,
         "step": math.nan if step is None else step,
-        "reached": _reached(run.records(round), metric, level),
+        "reached": _reached(run.records(number), metric, level),
         "steps": summary.steps,
         "budget": steps if steps and steps > 0 else (-1 if epochs is None else epochs),
         "seconds": summary.seconds,

@@ -71,7 +71,7 @@ class Study:
         """
         return Run(self.path / Cell(TICKET, seed).key)
 
-    def run_of(self, arm: str, seed: int, round: int) -> Run:
+    def run_of(self, arm: str, seed: int, round: int) -> Run:  # noqa: A002 (as users name it)
         """The training of a control, as a run of one round.
 
         Raises:
@@ -145,8 +145,8 @@ class Study:
         metric = self.metric
         levels = {seed: self.ticket_run(seed).summary(0).best.get(metric.chosen_by or "") for seed in self._begun()}
         rows = [
-            {"arm": arm, "seed": seed, "round": round, **point(run, number, metric, levels[seed])}
-            for arm, seed, round, run, number in self._trainings()
+            {"arm": arm, "seed": seed, "round": number, **point(run, place, metric, levels[seed])}
+            for arm, seed, number, run, place in self._trainings()
         ]
         return pandas.DataFrame(rows)
 
@@ -159,8 +159,8 @@ class Study:
         """Arm, seed and round of each finished training, the run it is in and its round there."""
         for seed in self._begun():
             run = self.ticket_run(seed)
-            for round in run.rounds:
-                yield TICKET if round else "dense", seed, round, run, round
+            for number in run.rounds:
+                yield TICKET if number else "dense", seed, number, run, number
             for cell in self._controls(seed):
                 if cell.round:  # not dense in another order
                     yield cell.arm, seed, cell.round, Run(self.path / cell.key), 0
@@ -168,8 +168,8 @@ class Study:
     def _controls(self, seed: int) -> Iterator[Cell]:
         """The trainings of controls that are finished."""
         for arm in self.plan.arms:
-            for round in self.plan.rounds_of(arm):
-                cell = Cell(arm, seed, round)
+            for number in self.plan.rounds_of(arm):
+                cell = Cell(arm, seed, number)
                 if finished_rounds(self.path, cell):
                     yield cell
 

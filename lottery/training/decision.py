@@ -58,7 +58,7 @@ def next_masks(
     pruning: Pruning,
     fit: Fit,
     masks: Masks,
-    round: int,
+    number: int,
     *,
     weights: Mapping[str, Tensor],
     initial: Mapping[str, Tensor],
@@ -71,7 +71,7 @@ def next_masks(
         pruning: what to prune.
         fit: the fit, whose module and training data are used.
         masks: the masks of the round before.
-        round: 1, 2, ....
+        number: 1, 2, ....
         weights: the state dict to score.
         initial: the state dict that the run started from.
         accumulated: what the score gathered in the round before, where it gathers anything.
@@ -100,7 +100,7 @@ def next_masks(
             )
             return scores.compute(pruning.score, context)
 
-        return pruning.next_masks(score, masks, round, module=module, example_input=example)
+        return pruning.next_masks(score, masks, number, module=module, example_input=example)
 
 
 def _load(module: nn.Module, weights: Mapping[str, Tensor], masks: Masks) -> None:

@@ -125,7 +125,7 @@ def run_table(run: Run) -> Any:
     """A run's rounds for the terminal: density, the monitored metric, test metrics, steps and time."""
     from rich.console import Group
 
-    found = round_table([run.summary(round) for round in run.rounds])
+    found = round_table([run.summary(number) for number in run.rounds])
     table = light_table(found.header, left=0)
     for row in found.rows:
         table.add_row(*row)

@@ -59,7 +59,7 @@ class Record:
 
     def summary(
         self,
-        round: int,
+        number: int,
         masks: Masks,
         *,
         steps: int,
@@ -75,7 +75,7 @@ class Record:
         for row in self.history:
             last.update(row)
         found = RoundSummary(
-            round=round,
+            round=number,
             density=masks.density,
             kept=masks.kept,
             prunable=masks.total,

@@ -64,9 +64,9 @@ class ActiveRun:
     monitor: tuple[str | None, Mode]
     rewind_step: Step
 
-    def seed_of(self, round: int) -> int:
+    def seed_of(self, number: int) -> int:
         """Seed of a round's random streams."""
-        return streams.derive(self.seed, "round", round)
+        return streams.derive(self.seed, "round", number)
 
     def write_checkpoint(self, name: str, checkpoint: dict[str, Any]) -> None:
         if self.fit.is_writer:

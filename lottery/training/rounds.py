@@ -94,12 +94,12 @@ class Rounds:
                     continue
                 if self._out_of_time(number):
                     return
-                self.round = round = self._begin(number)
-                self.tracking.begin(number, round.masks)
-                round.train()
-                if not self._complete(round):
+                self.round = current = self._begin(number)
+                self.tracking.begin(number, current.masks)
+                current.train()
+                if not self._complete(current):
                     return
-                self._finish(round)
+                self._finish(current)
             self._end()
 
     # the steps of the loop
@@ -145,10 +145,10 @@ class Rounds:
         self.fit.data.round = number if place is None else place.data_round
         if number > 0:
             self.fit.states.as_at_first()
-        round = Round(self.active, number, self._masks_of(number))
+        current = Round(self.active, number, self._masks_of(number))
         if number > 0:
-            check_norms(round.masks, norms_of(self.fit.module, round.masks))
-            self._check_paths(round)
+            check_norms(current.masks, norms_of(self.fit.module, current.masks))
+            self._check_paths(current)
         saved = self._saved_state(number)
         if saved is None:
             if place is not None:
@@ -156,38 +156,38 @@ class Rounds:
                 self.fit.entering.begin(start, seed=place.seed, reorder=place.order > 0)
             elif number > 0:
                 self.fit.entering.begin(self._start_of(number), seed=self.active.seed_of(number), seconds=self._spent())
-            round.see_all_but(())
+            current.see_all_but(())
         elif STATE in saved:
-            round.go_on(saved)
+            current.go_on(saved)
             messages.round_goes_on(number, self.fit.global_step)
         else:
-            round.adopt(RoundState.within(saved))
+            current.adopt(RoundState.within(saved))
         later = number > 0 or place is not None
         if later and self.options.rewind.rule == "fine-tune":
             self.fit.entering.rest_schedulers()
         messages.lost_orders(self.fit.lost_orders())
-        return round
+        return current
 
-    def _complete(self, round: Round) -> bool:
+    def _complete(self, current: Round) -> bool:
         """Whether the round ended by itself; otherwise the Trainer's time ran out in it."""
         if self.fit.time_is_up() and not self.fit.reached_its_end():
-            messages.out_of_time(round.number, self.directory.path)
+            messages.out_of_time(current.number, self.directory.path)
             return False
         return True
 
-    def _finish(self, round: Round) -> None:
+    def _finish(self, current: Round) -> None:
         """Store a round. From here on it is never trained again."""
-        fit, number = self.fit, round.number
+        fit, number = self.fit, current.number
         test = fit.aside.evaluate("test") if self.options.test_each_round else {}
-        summary = round.record.summary(
+        summary = current.record.summary(
             number,
-            round.masks,
+            current.masks,
             steps=fit.global_step,
             epochs=fit.epoch,
             test_last=test,
             logged_steps=fit.logged_steps,
-            connectivity=self._connectivity(round).summary(),
-            moves=() if round.mover is None else round.mover.moves,
+            connectivity=self._connectivity(current).summary(),
+            moves=() if current.mover is None else current.mover.moves,
             metric=Run(self.directory.path).summary(0).metric if number else None,
         )
         if fit.is_writer:
@@ -196,13 +196,13 @@ class Rounds:
                 self.directory.write_checkpoint(END, {"round": number, "optimizer_states": states})
             files = {
                 round_file(number, TRAINED): storage.encode_tensors(fit.weights()),
-                round_file(number, HISTORY): storage.encode_json(round.record.history),
+                round_file(number, HISTORY): storage.encode_json(current.record.history),
                 round_file(number, SUMMARY): storage.encode_json(summary.plain()),
             }
-            if round.gathered is not None:
-                files[round_file(number, GATHERED)] = storage.encode_tensors(round.gathered.sums)
-            if round.mover is not None:
-                last = MaskHistory.of([round.masks])
+            if current.gathered is not None:
+                files[round_file(number, GATHERED)] = storage.encode_tensors(current.gathered.sums)
+            if current.mover is not None:
+                last = MaskHistory.of([current.masks])
                 files[round_file(number, MOVED)] = encode_masks(last)
             self.directory.commit(files, drop=[LAST, *self._outlived(number)])
         fit.barrier()
@@ -289,8 +289,8 @@ class Rounds:
             stored = Run(self.directory.path).info
             self._activate(stored.id, stored.seed)
 
-    def _activate(self, id: str, seed: int) -> None:
-        self.active = ActiveRun(id, seed, self.options, self.fit, self.directory, self._monitor(), self._rewind_step)
+    def _activate(self, run: str, seed: int) -> None:
+        self.active = ActiveRun(run, seed, self.options, self.fit, self.directory, self._monitor(), self._rewind_step)
 
     def _environment(self) -> tuple[dict[str, str], dict[str, object]]:
         return versions(), environment(self.fit.module.device)
@@ -351,16 +351,16 @@ class Rounds:
         self.fit.barrier()
         return history[number]
 
-    def _connectivity(self, round: Round) -> Connectivity:
+    def _connectivity(self, current: Round) -> Connectivity:
         """What the masks of a round leave of the network as it is now."""
-        return decision.connectivity(self.fit, round.masks, self.active.seed)
+        return decision.connectivity(self.fit, current.masks, self.active.seed)
 
-    def _check_paths(self, round: Round) -> None:
+    def _check_paths(self, current: Round) -> None:
         """Stop, or warn, where no path is left from input to output."""
         try:
-            self._connectivity(round).check()
+            self._connectivity(current).check()
         except ValueError as error:
-            found = f"the masks of round {round.number}: {error}"
+            found = f"the masks of round {current.number}: {error}"
             if self.options.pruning.collapse == "stop":
                 raise ValueError(f"{found} The rounds so far are stored.") from None
             terminal.show(f"warning: {found}")

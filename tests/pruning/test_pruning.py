@@ -67,7 +67,7 @@ def pools_in_plain_words(pruning, names):
 def test_exactly_the_rounded_fraction_of_each_pool_goes(data, network):
     scores, masks = network
     pruning = data.draw(prunings(scores))
-    following = pruning.next_masks(scores, masks, round=1)
+    following = pruning.next_masks(scores, masks, number=1)
     for members, amount in pools_in_plain_words(pruning, list(masks)):
         before = sum(int(masks[name].sum()) for name in members)
         after = sum(int(following[name].sum()) for name in members)
@@ -78,7 +78,7 @@ def test_exactly_the_rounded_fraction_of_each_pool_goes(data, network):
 def test_the_smallest_go_first_and_among_equals_the_first(data, network):
     scores, masks = network
     pruning = data.draw(prunings(scores))
-    following = pruning.next_masks(scores, masks, round=1)
+    following = pruning.next_masks(scores, masks, number=1)
     for members, amount in pools_in_plain_words(pruning, list(masks)):
         ranked = sorted(
             (scores[name].flatten()[i].item(), position, i)
@@ -97,9 +97,9 @@ def test_what_was_pruned_never_returns_however_large_its_score(data, network):
     scores, masks = network
     huge = {name: s.masked_fill(~masks[name], 6e4) for name, s in scores.items()}
     pruning = data.draw(prunings(scores))
-    following = pruning.next_masks(huge, masks, round=1)
+    following = pruning.next_masks(huge, masks, number=1)
     assert following.nested_in(masks)
-    assert following == pruning.next_masks(scores, masks, round=1)
+    assert following == pruning.next_masks(scores, masks, number=1)
 
 
 @given(st.data(), networks())
@@ -187,7 +187,7 @@ def test_many_rounds_are_nested_and_leave_what_repeated_rounding_leaves(network,
 def test_pools_share_out_the_parameters(data, network):
     _, masks = network
     pruning = data.draw(prunings(masks))
-    pools = pruning.amounts.pools(masks, round=1)
+    pools = pruning.amounts.pools(masks, number=1)
     assert sorted(n for members, _ in pools for n in members) == sorted(masks)
     assert all(sum(int(masks[n].sum()) for n in members) >= left for members, left in pools)
 
@@ -265,7 +265,7 @@ def test_the_output_layer_can_be_pruned_at_half_the_rate():
 def test_a_parameter_belongs_to_the_first_group_that_matches_it():
     pruning = Pruning(0.5, groups={"fc2": 0.1, "fc*": 0.2})
     masks = ones(fc1=10, fc2=10, fc3=10, out=10)
-    assert sorted(pruning.amounts.pools(masks, round=1)) == [(["fc1", "fc3"], 16), (["fc2"], 9), (["out"], 5)]
+    assert sorted(pruning.amounts.pools(masks, number=1)) == [(["fc1", "fc3"], 16), (["fc2"], 9), (["out"], 5)]
 
 
 def test_a_half_is_rounded_as_python_does():
@@ -312,7 +312,7 @@ def test_emptying_a_layer_is_an_error_that_names_it(scope):
     scores = {"small": torch.tensor([0.1]), "large": torch.arange(1.0, 10)}
     pruning = Pruning(0.6, scope)
     with pytest.raises(ValueError) as error:
-        pruning.next_masks(scores, ones(small=1, large=9), round=3)
+        pruning.next_masks(scores, ones(small=1, large=9), number=3)
     message = str(error.value)
     assert "last weights of small" in message and "large" not in message
     assert "round 3" in message and "layer collapse" in message
@@ -331,7 +331,7 @@ def test_a_score_that_is_not_finite_is_an_error_that_names_the_layer(value, dtyp
     scores = {"good": torch.ones(3), "bad": torch.ones(3, dtype=dtype)}
     scores["bad"][1] = value
     with pytest.raises(ValueError) as error:
-        Pruning().next_masks(scores, ones(good=3, bad=3), round=2)
+        Pruning().next_masks(scores, ones(good=3, bad=3), number=2)
     message = str(error.value)
     assert "'magnitude' is NaN or infinite for 1 of the 3 weights of bad" in message
     assert "good" not in message and "exclude the layer" in message

@@ -382,7 +382,7 @@ def test_one_shot_and_magnitude_at_initialization_prune_as_pruning_does(shapes, 
     dense = Masks.ones({name: weights[name] for name in shapes})
     pruning = Pruning(amount, scope, collapse="warn")
     magnitudes = {name: weights[name].abs() for name in shapes}
-    masks = pruning.next_masks(magnitudes, dense, round=1)
+    masks = pruning.next_masks(magnitudes, dense, number=1)
     ticket = Ticket(masks, {})
     assert controls.OneShot(scope)(ticket, trained=weights).masks == masks
     assert controls.MagnitudeInit(scope)(ticket, initial=weights).masks == masks

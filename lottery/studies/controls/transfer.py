@@ -93,7 +93,7 @@ def nearest(path: str | os.PathLike[str], ticket: Ticket) -> Ticket:
         return Ticket.load(path)
     run = Run(path)
     here = ticket.masks.kept
-    apart = {round: abs(run.last_masks(round).kept - here) for round in run.rounds}
+    apart = {number: abs(run.last_masks(number).kept - here) for number in run.rounds}
     if not apart:
         raise StorageError(f"{path} has no finished round to take a ticket of")
-    return run.ticket(min(apart, key=lambda round: apart[round]))
+    return run.ticket(min(apart, key=lambda number: apart[number]))

@@ -130,13 +130,13 @@ class Claims:
     def labels(self) -> dict[int, Label]:
         """Each round in a word: "wins", "matching", "below" or "open"."""
         found: dict[int, Label] = {}
-        for place, round in enumerate(self.rounds):
+        for place, number in enumerate(self.rounds):
             if self.winning[place]:
-                found[round] = "wins"
+                found[number] = "wins"
             elif self.matching.shown[place]:
-                found[round] = "matching"
+                found[number] = "matching"
             else:
-                found[round] = "below" if self.below.shown[place] else "open"
+                found[number] = "below" if self.below.shown[place] else "open"
         return found
 
     def speed(self) -> pandas.DataFrame:

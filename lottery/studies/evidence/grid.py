@@ -98,24 +98,24 @@ class Grid:
             trained = self.has(arm) | (arm == TICKET)
             if arm in self.controls and not trained.any():
                 yield Missing(arm, None, tuple(self.seeds))
-            for place, round in enumerate(rounds):
+            for place, number in enumerate(rounds):
                 absent = np.flatnonzero(~there[place])
                 if (trained[place] or arm == DENSE) and absent.size:
                     seeds = tuple(self.seeds[i] for i in absent)
-                    yield Missing(arm, 0 if arm == DENSE else round, seeds)
+                    yield Missing(arm, 0 if arm == DENSE else number, seeds)
 
     def _check_places(self) -> None:
         places = ["arm", "seed", "round"]
         twice = self.points[self.points.duplicated(places)]
         if len(twice):
-            arm, seed, round = twice.iloc[0][places]
-            raise ValueError(f"{arm}, seed {seed}, round {round} occurs twice in the points; give each training once")
+            arm, seed, number = twice.iloc[0][places]
+            raise ValueError(f"{arm}, seed {seed}, round {number} occurs twice in the points; give each training once")
         dense = self.points["arm"] == DENSE
         wrong = self.points[dense != (self.points["round"] == 0)]
         if len(wrong):
-            arm, seed, round = wrong.iloc[0][places]
+            arm, seed, number = wrong.iloc[0][places]
             raise ValueError(
-                f"{arm}, seed {seed} has a point in round {round}; round 0 is dense's, and dense has no other"
+                f"{arm}, seed {seed} has a point in round {number}; round 0 is dense's, and dense has no other"
             )
 
     def _check_equal(self, arm: str, column: str, tolerance: float = 0.0, to: str = TICKET) -> None:

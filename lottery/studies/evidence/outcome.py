@@ -56,7 +56,7 @@ def outcome_of(claims: Claims) -> Outcome:
     winning, matching = _of(rounds, claims.winning), claims.matching.shown
     matched, below = _of(rounds, matching), _of(rounds, claims.below.shown)
     seeds = int(claims.gains[DENSE].seeds.max(initial=0))
-    round = (winning or matched or _largest_gain(claims))[-1:]
+    number = (winning or matched or _largest_gain(claims))[-1:]
     needed, nearest = _seeds_needed(claims)
     return Outcome(
         winning=bool(winning),
@@ -67,7 +67,7 @@ def outcome_of(claims: Claims) -> Outcome:
         first_below=_first(below),
         first_win={n: _first(_of(rounds, c.shown)) for n, c in claims.wins.items()},
         close={n: tuple(_of(rounds, c.shown)) for n, c in claims.close.items()},
-        round=_last(round),
+        round=_last(number),
         seeds=seeds,
         seeds_needed=needed,
         nearest=nearest,
@@ -76,7 +76,7 @@ def outcome_of(claims: Claims) -> Outcome:
 
 
 def _of(rounds: list[int], shown: np.ndarray) -> list[int]:
-    return [round for round, there in zip(rounds, shown, strict=True) if there]
+    return [number for number, there in zip(rounds, shown, strict=True) if there]
 
 
 def _first(rounds: list[int]) -> int | None:
@@ -98,11 +98,11 @@ def _seeds_needed(claims: Claims) -> tuple[int | None, int | None]:
     for name in claims.must_beat:
         needed.append((claims.gains[name], 0.0, claims.wins[name]))
     best: tuple[int | None, int | None] = None, None
-    for place, round in enumerate(claims.rounds):
+    for place, number in enumerate(claims.rounds):
         needs = [_needed(*claim, place) for claim in needed]
         known = [need for need in needs if need is not None]
         if len(known) == len(needs) and (best[0] is None or max(known) < best[0]):
-            best = max(known), round
+            best = max(known), number
     return best
 
 
@@ -111,11 +111,11 @@ def _open(claims: Claims) -> dict[int, int | None]:
     gains, bound = claims.gains[DENSE], -claims.margin
     other_way = Paired(-gains.differences, gains.rounding)
     found = {}
-    for place, round in enumerate(claims.rounds):
+    for place, number in enumerate(claims.rounds):
         if not (claims.matching.shown[place] or claims.below.shown[place]):
             above = _needed(gains, bound, claims.matching, place)
             below = _needed(other_way, -bound, claims.below, place)
-            found[round] = above or below  # the mean lies on one side
+            found[number] = above or below  # the mean lies on one side
     return found
 
 

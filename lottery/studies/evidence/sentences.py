@@ -125,9 +125,9 @@ def _largest(claims: Claims) -> str:
     return f"Largest mean gain over dense: {_round(claims, best)}, {change}{note}."
 
 
-def _speed(claims: Claims, round: int) -> str:
+def _speed(claims: Claims, number: int) -> str:
     table = claims.speed().reset_index()
-    table = table[table["round"] == round].set_index("arm")
+    table = table[table["round"] == number].set_index("arm")
     parts = []
     for arm, row in table.to_dict("index").items():
         of = f"{row['reached']} of {row['seeds']} seeds"
@@ -138,7 +138,7 @@ def _speed(claims: Claims, round: int) -> str:
         interval = f" ({row['low']:.2f} to {row['high']:.2f})" if there else ""
         parts.append(f"{arm} {row['ratio']:.2f}{interval}, {of}")
     return (
-        f"Steps to dense's best validation value in round {round}, as a ratio to dense's own, of the seeds that got"
+        f"Steps to dense's best validation value in round {number}, as a ratio to dense's own, of the seeds that got"
         f" there: {'; '.join(parts)}."
     )
 
@@ -175,18 +175,18 @@ def _open(claims: Claims, outcome: Outcome) -> Iterator[str]:
     if not outcome.open:
         return
     places = np.isin(claims.rounds, list(outcome.open))
-    known = [(need, round) for round, need in outcome.open.items() if need is not None]
+    known = [(need, number) for number, need in outcome.open.items() if need is not None]
     many = len(outcome.open) > 1
     found = f"Undecided: whether {_rounds(claims, places)} {'match' if many else 'matches'} dense"
     if not known:
         yield f"{found}; {MOST_SEEDS} seeds would not settle {'any of them' if many else 'it'}."
         return
-    need, round = min(known)
+    need, number = min(known)
     if not many:
         yield f"{found}; about {need} seeds would settle it."
         return
     every = f"about {max(known)[0]} all of them" if len(known) == len(outcome.open) else f"{MOST_SEEDS} not all of them"
-    yield f"{found}; about {need} seeds would settle {_round(claims, claims.rounds.index(round))}, {every}."
+    yield f"{found}; about {need} seeds would settle {_round(claims, claims.rounds.index(number))}, {every}."
 
 
 def _rounds(claims: Claims, shown: np.ndarray) -> str:

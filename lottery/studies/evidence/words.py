@@ -65,11 +65,11 @@ def rounds_text(rounds: Sequence[int], densities: Mapping[int, float]) -> str:
     """
     places = list(densities)
     spans: list[list[int]] = []
-    for round in rounds:
-        if spans and places.index(round) == places.index(spans[-1][-1]) + 1:
-            spans[-1].append(round)
+    for each in rounds:
+        if spans and places.index(each) == places.index(spans[-1][-1]) + 1:
+            spans[-1].append(each)
         else:
-            spans.append([round])
+            spans.append([each])
     texts = []
     for number, span in enumerate(spans):
         of = " of the weights" if number == 0 else ""

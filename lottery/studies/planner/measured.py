@@ -62,7 +62,7 @@ class Measured:
         """
         import pandas
 
-        summaries = [run.summary(round) for run in runs for round in run.rounds]
+        summaries = [run.summary(number) for run in runs for number in run.rounds]
         metric = summaries[0].monitor if summaries else None
         if metric is None:
             raise ValueError(

@@ -86,12 +86,12 @@ class BatchLoader:
         """Number of samples, with those that `drop_last` leaves out."""
         return len(self.tensors[0])
 
-    def set_round(self, round: int) -> None:
+    def set_round(self, number: int) -> None:
         """Choose the round whose order the next pass takes (0 is dense).
 
         A pass that has handed out a batch keeps its order.
         """
-        self.round = round
+        self.round = number
 
     def __len__(self) -> int:
         full, rest = divmod(self.samples, self.batch_size)
@@ -148,7 +148,7 @@ class BatchLoader:
         self._pass = None
         self._resume = {name: int(state[name]) for name in mine}
 
-    def order(self, round: int, epoch: int) -> Tensor:
+    def order(self, number: int, epoch: int) -> Tensor:
         """The indices of the samples, in the order of a round and an epoch.
 
         Example:
@@ -160,7 +160,7 @@ class BatchLoader:
             return torch.arange(self.samples, device=self.tensors[0].device)
         # NumPy takes the whole hash as the seed; torch's CPU generator would use only
         # its lowest 32 bits, so that unrelated epochs could share an order.
-        text = f"lottery.BatchLoader seed={self.seed} round={round} epoch={epoch}"
+        text = f"lottery.BatchLoader seed={self.seed} round={number} epoch={epoch}"
         digest = hashlib.sha256(text.encode()).digest()
         generator = np.random.default_rng(int.from_bytes(digest, "little"))
         order = torch.from_numpy(generator.permutation(self.samples))

@@ -137,12 +137,12 @@ class Entering:
     def entered(self) -> None:
         self.mid_epoch = False
 
-    def file_under(self, round: int) -> None:
+    def file_under(self, number: int) -> None:
         """Give every ModelCheckpoint a folder for a round: its own for round 0, "round-01" and so on below it."""
         for callback in self.trainer.callbacks:
             if is_a(callback, "ModelCheckpoint") and callback.dirpath is not None:
                 base = self._folders.setdefault(id(callback), str(callback.dirpath).rstrip("/"))
-                callback.dirpath = f"{base}/round-{round:02d}" if round else base
+                callback.dirpath = f"{base}/round-{number:02d}" if number else base
 
     def rest_schedulers(self) -> None:
         """Keep the learning rate as it is for this round."""

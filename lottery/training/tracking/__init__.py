@@ -68,18 +68,18 @@ class Tracking:
             for board in self._boards:
                 board.start(summaries)
 
-    def begin(self, round: int, masks: Masks) -> None:
+    def begin(self, number: int, masks: Masks) -> None:
         """A round begins, or goes on, from the step at which the fit stands."""
         if not self._extended:
             return
         run = Run(self._options.dirpath)
-        earlier = [run.summary(number).logged_steps for number in range(round)]
-        self.columns = {"round": round, "density": masks.density}
+        earlier = [run.summary(each).logged_steps for each in range(number)]
+        self.columns = {"round": number, "density": masks.density}
         self.offset = sum(earlier)
         if self._boards:
             images = _images(masks, self._fit.module)
             for board in self._boards:
-                board.begin(round, masks.density, self._fit.logged_steps, images)
+                board.begin(number, masks.density, self._fit.logged_steps, images)
 
     def moved(self, masks: Masks) -> None:
         """The masks have moved within the round."""

@@ -22,7 +22,7 @@ LAYERS = f"layers, {AXIS}"
 _WRITER_OPTIONS = ("max_queue", "flush_secs", "filename_suffix")
 
 
-def run_name(round: int, density: float) -> str:
+def run_name(number: int, density: float) -> str:
     """The name of a round in TensorBoard's list of runs.
 
     Example:
@@ -30,7 +30,7 @@ def run_name(round: int, density: float) -> str:
         'round-03 density 51.2%'
     """
     percent = np.format_float_positional(100 * density, precision=3, fractional=False, trim="-")
-    return f"round-{round:02d} density {percent}%"
+    return f"round-{number:02d} density {percent}%"
 
 
 def axis_step(summary: RoundSummary) -> int:
@@ -97,11 +97,11 @@ class Board:
             self._add_to_summary(summary)
         self._close_round()
 
-    def begin(self, round: int, density: float, step: int, images: Mapping[str, np.ndarray] | None = None) -> None:
+    def begin(self, number: int, density: float, step: int, images: Mapping[str, np.ndarray] | None = None) -> None:
         """Open the run of a round.
 
         Args:
-            round: its number.
+            number: its number.
             density: its density.
             step: the step that comes next; what was logged for it or later, before an interruption, is hidden.
             images: its masks.
@@ -109,8 +109,8 @@ class Board:
         from torch.utils.tensorboard.summary import hparams
 
         self._close_round()
-        self.writer = self._open(run_name(round, density), step)
-        own = {"round": round, "density": density}
+        self.writer = self._open(run_name(number, density), step)
+        own = {"round": number, "density": density}
         self.hyperparameters = {**own, **self.settings}
         _, session_start, _ = hparams(_plain(self.hyperparameters), {})
         self.writer.file_writer.add_summary(session_start)
