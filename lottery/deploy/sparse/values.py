@@ -113,7 +113,10 @@ def _scales(survivors: Tensor, mask: Tensor) -> Tensor:
     rows = torch.arange(len(counts)).repeat_interleave(counts)
     largest = torch.zeros(len(counts), dtype=torch.float64)
     largest.scatter_reduce_(0, rows, survivors.double().abs(), "amax")
-    return (largest / _STEPS).float().clamp(min=_SMALLEST)
+    scales = (largest / _STEPS).float().clamp(min=_SMALLEST)
+    # where float32 has few bits left, a scale that was rounded down would have the largest beyond 127 steps
+    beyond = (largest / scales.double()).round() > _STEPS
+    return scales.where(~beyond, scales.nextafter(torch.tensor(torch.inf)))
 
 
 def _counts(mask: Tensor) -> Tensor:
