@@ -53,3 +53,14 @@ def undisturbed(module: nn.Module, names: Mapping[str, Any]) -> Iterator[None]:
                 setattr(owner, name, buffer)
             for part, training in modes:
                 part.training = training
+
+
+@contextmanager
+def plain_attention() -> Iterator[None]:
+    """Attention in its parts, as in training, and not as the one operator that torch has for all of it in eval mode."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)

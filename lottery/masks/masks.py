@@ -179,3 +179,16 @@ class Masks(Mapping[str, Tensor]):
             return torch.from_numpy(flat.astype(bool)).reshape(shape)
 
         return cls({name: bits(name) for name in shapes})
+
+
+def spread(survivors: Tensor, mask: Tensor) -> Tensor:
+    """The weights that a mask keeps, shape (kept,), in their places, and zeros elsewhere.
+
+    Raises:
+        ValueError: they are not as many as the mask keeps.
+    """
+    if survivors.shape != (int(mask.sum()),):
+        raise ValueError(f"{tuple(survivors.shape)} surviving weights for {int(mask.sum())} places")
+    whole = torch.zeros(mask.shape, dtype=survivors.dtype)
+    whole[mask] = survivors
+    return whole

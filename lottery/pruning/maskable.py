@@ -54,7 +54,7 @@ def check_maskable(module: nn.Module, parameters: Mapping[str, Tensor]) -> None:
         raise ValueError(
             "zeros in these parameters are no zeros in the weights that their layers compute with:\n  "
             + "\n  ".join(f"{name}: {how}" for name, how in wrong.items())
-            + f"\nMasks there would prune nothing. Leave them out with Pruning(exclude={list(wrong)}), or use\nlayers"
+            + f"\nMasks there would prune nothing. Leave them out with Pruning(exclude={list(wrong)}), or\nuse layers"
             " without it."
         )
 

@@ -128,10 +128,7 @@ class MaskOverlap(_Share):
         for name, mask in self.masks.items():
             there = mask.to(parameters[name].device)
             kept = parameters[name].detach() != 0
-            if self.kind == "jaccard":
-                part.append((kept & there).sum())
-                whole.append((kept | there).sum())
-            else:
-                part.append((kept ^ there).sum())
-                whole.append(torch.ones_like(there).sum())
+            jaccard = self.kind == "jaccard"
+            part.append((kept & there if jaccard else kept ^ there).sum())
+            whole.append((kept | there if jaccard else torch.ones_like(there)).sum())
         self._set(part, whole)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lottery.masks.history import MaskHistory
-from lottery.masks.masks import Masks
+from lottery.masks.masks import Masks, spread
 from lottery.storage.sealed import seal, unseal
 
 FORMAT = 2
@@ -81,23 +81,14 @@ def decode(data: bytes) -> Contents:
     masks = MaskHistory.unpack(tensors[_MASKS], shapes, 1)[0]
     weights = _part(tensors, _WEIGHT)
     for name, survivors in _part(tensors, _SURVIVORS).items():
-        weights[name] = _spread(survivors, masks[name])
+        weights[name] = spread(survivors, masks[name])
     for name, packed in _part(tensors, _SIGNS).items():
         bits = np.unpackbits(packed.numpy())[: int(masks[name].sum())]
         magnitude = described["magnitudes"][name]
         signs = torch.from_numpy(bits.astype(np.float64) * 2 - 1)
         dtype = getattr(torch, described["dtypes"][name])
-        weights[name] = _spread((signs * magnitude).to(dtype), masks[name])
+        weights[name] = spread((signs * magnitude).to(dtype), masks[name])
     return Contents(masks, weights, described["provenance"])
-
-
-def _spread(survivors: Tensor, mask: Tensor) -> Tensor:
-    """Surviving weights in their places, zeros elsewhere."""
-    if survivors.shape != (int(mask.sum()),):
-        raise ValueError(f"{tuple(survivors.shape)} surviving weights for {int(mask.sum())} places")
-    whole = torch.zeros(mask.shape, dtype=survivors.dtype)
-    whole[mask] = survivors
-    return whole
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

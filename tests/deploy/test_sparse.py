@@ -169,6 +169,13 @@ def test_int8_is_off_by_at_most_half_a_step(numbers, rows, dtype):
     assert bool(((back.double() - kept.double()).abs() <= step / 2 + rounding).all())
 
 
+def test_int8_of_numbers_that_are_hardly_there_does_not_turn_their_signs():
+    tensor = torch.tensor([[179 * 2.0**-149, 2.0**-149]])
+    everything = torch.ones(1, 2, dtype=torch.bool)
+    back = restore(store(tensor, everything, "int8"), everything, torch.float32)
+    assert (back - tensor).abs().max() <= 2.0**-149
+
+
 @given(weights, st.sampled_from(["float32", "bfloat16"]))
 def test_fewer_bits_are_off_by_their_last_half(numbers, values):
     tensor = torch.tensor(numbers, dtype=torch.float64)

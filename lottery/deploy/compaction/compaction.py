@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from lottery.deploy.compaction.verification import verify
 from lottery.deploy.inputs import as_inputs
 from lottery.foundations.names import canonical, parameters_of, uncompiled
 from lottery.foundations.streams import isolated
+from lottery.foundations.undisturbed import plain_attention
 from lottery.masks.prunable import matching
 from lottery.pruning.graph.follower import Follower
 
@@ -241,13 +242,7 @@ def _copied(module: nn.Module) -> nn.Module:
 @contextmanager
 def _apart() -> Iterator[None]:
     """Random streams stay; gradients are on, and the fast path of attention, which hides functions, is off."""
-    fast = torch.backends.mha.get_fastpath_enabled()
-    with ExitStack() as stack:
-        stack.enter_context(isolated())
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
-        stack.callback(torch.backends.mha.set_fastpath_enabled, fast)
-        torch.backends.mha.set_fastpath_enabled(False)
+    with isolated(), torch.inference_mode(False), torch.enable_grad(), plain_attention():
         yield
 
 

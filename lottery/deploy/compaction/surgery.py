@@ -27,6 +27,7 @@ def cut(module: M, kept: Mapping[str, Sequence[Tensor]], added: Mapping[str, Ten
         The module.
 
     Example:
+        >>> import torch
         >>> first = [torch.tensor([True, False, True]), torch.tensor([True, True])]
         >>> cut(nn.Linear(2, 3, bias=False), {"weight": first})
         Linear(in_features=2, out_features=2, bias=False)

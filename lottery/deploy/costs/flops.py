@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lottery.deploy.inputs import as_inputs, batch_of
 from lottery.foundations.names import parameters_of
+from lottery.foundations.undisturbed import plain_attention
 from lottery.masks.masks import Masks
 
 
@@ -113,12 +114,13 @@ class _Owners(TorchDispatchMode):
 def _in_plain_functions() -> Iterator[None]:
     """Without gradients, and without the fused kernels that no FLOPs are known of: those of attention and of recurrent
     layers."""
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-            warnings.filterwarnings("ignore", ".*TF32")  # by the next line
-            with torch.backends.mkldnn.flags(enabled=False), torch.backends.cudnn.flags(enabled=False):
-                yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
+    with (
+        warnings.catch_warnings(),
+        torch.inference_mode(False),
+        torch.no_grad(),
+        plain_attention(),
+        sdpa_kernel(SDPBackend.MATH),
+    ):
+        warnings.filterwarnings("ignore", ".*TF32")  # by the next line
+        with torch.backends.mkldnn.flags(enabled=False), torch.backends.cudnn.flags(enabled=False):
+            yield

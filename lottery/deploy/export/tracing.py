@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 
 from lottery.deploy.inputs import Inputs, as_inputs, batch_of, device_of, has_samples
 from lottery.foundations.names import uncompiled
-from lottery.foundations.undisturbed import undisturbed
+from lottery.foundations.undisturbed import plain_attention, undisturbed
 
 
 @contextlib.contextmanager
@@ -46,7 +46,7 @@ def traced(module: nn.Module, inputs: Inputs, dynamic: bool = True) -> tuple[Any
     ways: list[tuple[Any, bool]] = [(shapes, False), (shapes, True), (None, False)]
     for dynamic_shapes, strict in ways if dynamic else ways[2:]:
         try:
-            with quiet(), _plain_attention():
+            with quiet(), plain_attention():  # few know the operator for all of attention
                 program = torch.export.export(module, inputs, dynamic_shapes=dynamic_shapes, strict=strict)
         except Exception as error:  # noqa: BLE001 (whatever forward does)
             errors.append(error)
@@ -64,17 +64,6 @@ def reason(error: BaseException) -> str:
             said += f' ("{code}")'
             break
     return said if len(said) < 300 else f"{said[:300]}..."
-
-
-@contextlib.contextmanager
-def _plain_attention() -> Iterator[None]:
-    """Attention in its parts, as in training: few know the one operator that torch has for all of it in eval mode."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,8 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
+from lottery.masks.masks import spread
+
 Values = Literal["native", "float32", "bfloat16", "int8"]
 _STEPS = 127  # on either side of zero
 _SMALLEST = 2.0**-149
@@ -71,18 +73,14 @@ def restore(stored: Stored, mask: Tensor, dtype: torch.dtype) -> Tensor:
     Raises:
         ValueError: the numbers are not as many as the mask keeps.
     """
-    survivors, scales = stored
-    kept = int(mask.sum())
-    if survivors.shape != (kept,):
-        raise ValueError(f"{tuple(survivors.shape)} surviving weights for {kept} places")
-    if scales is not None:
+    whole = spread(stored.survivors, mask)
+    if (scales := stored.scales) is not None:
         counts = _counts(mask)
         if scales.shape != counts.shape:
             raise ValueError(f"{tuple(scales.shape)} scales for {len(counts)} rows")
-        survivors = survivors.double() * scales.double().repeat_interleave(counts)
-    whole = torch.zeros(mask.shape, dtype=dtype)
-    whole[mask] = survivors.to(dtype)
-    return whole
+        whole = whole.double()
+        whole[mask] *= scales.double().repeat_interleave(counts)
+    return whole.to(dtype)
 
 
 def size(mask: Tensor, dtype: torch.dtype = torch.float32, values: Values = "native") -> int:
@@ -115,7 +113,10 @@ def _scales(survivors: Tensor, mask: Tensor) -> Tensor:
     rows = torch.arange(len(counts)).repeat_interleave(counts)
     largest = torch.zeros(len(counts), dtype=torch.float64)
     largest.scatter_reduce_(0, rows, survivors.double().abs(), "amax")
-    return (largest / _STEPS).float().clamp(min=_SMALLEST)
+    scales = (largest / _STEPS).float().clamp(min=_SMALLEST)
+    # where float32 has few bits left, a scale that was rounded down would have the largest beyond 127 steps
+    beyond = (largest / scales.double()).round() > _STEPS
+    return scales.where(~beyond, scales.nextafter(torch.tensor(torch.inf)))
 
 
 def _counts(mask: Tensor) -> Tensor:
