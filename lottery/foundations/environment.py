@@ -25,13 +25,13 @@ def versions() -> dict[str, str]:
     return found
 
 
-def environment(device: torch.device) -> dict[str, Any]:
+def environment(device: torch.device) -> dict[str, object]:
     """The machine, and how torch computes on it, as plain data.
 
     Args:
         device: the one that is trained on.
     """
-    found: dict[str, Any] = {
+    found: dict[str, object] = {
         "device": device.type,
         "processor": _processor(),
         "CPU capability": torch.backends.cpu.get_cpu_capability(),
