@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-Inputs = tuple[Any, ...]
+Inputs = tuple[object, ...]
 
 
-def as_inputs(example_input: Any) -> Inputs:
+def as_inputs(example_input: object) -> Inputs:
     """The arguments of forward: a tensor becomes the only one."""
     if isinstance(example_input, (tuple, list)):
         return tuple(example_input)

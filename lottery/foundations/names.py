@@ -7,7 +7,7 @@ mask or a ticket is the same whether or not parts are compiled, so everything he
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -196,6 +196,6 @@ def _below(prefix: str, names: Iterable[str], without: Collection[str]) -> list[
     return [name for before, _, name in parts if before == prefix]
 
 
-def _state(module: nn.Module) -> dict[str, Any]:
+def _state(module: nn.Module) -> dict[str, object]:
     """The state dict with the module's own tensors, not by a method that its class has in place of torch's."""
     return nn.Module.state_dict(uncompiled(module), keep_vars=True)

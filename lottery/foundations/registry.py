@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from typing import Any, Generic, TypeVar, cast
 
 P = TypeVar("P")
-T = TypeVar("T", bound=Callable[..., Any])
+T = TypeVar("T", bound=Callable[..., object])
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Registry(Generic[P]):
     argument: str
     kind: str
     plural: str
-    accepts: Callable[[Any], bool]
+    accepts: Callable[[object], bool]
     otherwise: str
     _named: dict[str, Callable[..., Any]] = field(default_factory=dict, init=False)
 
@@ -58,7 +58,7 @@ class Registry(Generic[P]):
 
         return decorate
 
-    def resolve(self, piece: str | Mapping[str, Any] | P) -> P:
+    def resolve(self, piece: str | Mapping[str, object] | P) -> P:
         """A piece from its name, from a mapping with its name and settings, from its class, or as it is.
 
         Raises:
@@ -94,7 +94,7 @@ class Registry(Generic[P]):
                 return name
         return None
 
-    def _build(self, name: Any, settings: dict[str, Any]) -> P:
+    def _build(self, name: object, settings: dict[str, object]) -> P:
         if name not in self._named:
             close = get_close_matches(str(name), self._named)
             hint = f"Did you mean {' or '.join(close)}? " if close else ""
@@ -112,7 +112,7 @@ class Registry(Generic[P]):
         return piece(**settings) if configurable else cast(P, piece)
 
 
-def described(name: str, piece: Any) -> dict[str, Any]:
+def described(name: str, piece: object) -> dict[str, object]:
     """A piece as plain data, the same however it was written: its name and settings, functions by their names."""
     if not is_dataclass(piece) or isinstance(piece, type):
         return {"name": name}

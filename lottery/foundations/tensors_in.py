@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 from torch import Tensor
 
 
-def tensors_in(value: Any) -> Iterator[Tensor]:
+def tensors_in(value: object) -> Iterator[Tensor]:
     """The tensors in nested tuples, lists and mappings, in order."""
     if isinstance(value, Tensor):
         yield value
@@ -19,7 +18,7 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
             yield from tensors_in(part)
 
 
-def with_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+def with_tensors(value: object, change: Callable[[Tensor], Tensor]) -> object:
     """The same nested tuples, lists and mappings with every tensor changed."""
     if isinstance(value, Tensor):
         return change(value)
@@ -31,7 +30,7 @@ def with_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     return value
 
 
-def arguments(example_input: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def arguments(example_input: object) -> tuple[tuple[object, ...], dict[str, object]]:
     """An example input as the arguments of a forward: a mapping is by name, a tuple or list by position.
 
     Example:

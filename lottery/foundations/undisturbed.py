@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import torch
 from torch import nn
@@ -14,7 +13,7 @@ from lottery.foundations.streams import isolated
 
 
 @contextmanager
-def undisturbed(module: nn.Module, names: Mapping[str, Any]) -> Iterator[None]:
+def undisturbed(module: nn.Module, names: Mapping[str, object]) -> Iterator[None]:
     """Inside the block the module is in eval mode, has no gradients, and the parameters `names` require them.
 
     Weights, buffers and gradients are set aside and copies take their places, so that after the block, also after an

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 CHUNK = 2**18  # values at a time: bounds temporary memory, and fits a cache
@@ -52,7 +50,7 @@ def smallest(scores: Sequence[Tensor], k: int, masks: Sequence[Tensor] | None = 
     kind, word = np.dtype(f"f{dtype.itemsize}"), np.dtype(f"u{dtype.itemsize}")
     nan = np.array(np.nan, kind).view(word)
 
-    def pieces() -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    def pieces() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for tensors in zip(scores, masks, chosen, strict=True):
             for score, mask, marks in zip(*map(_flat, tensors), strict=True):
                 bits = score.cpu().to(dtype).numpy().view(word)
@@ -79,7 +77,7 @@ def smallest(scores: Sequence[Tensor], k: int, masks: Sequence[Tensor] | None = 
     return chosen
 
 
-def _kth(k: int, pieces: Callable[[], Iterator[NDArray[Any]]], word: np.dtype[Any]) -> NDArray[Any]:
+def _kth(k: int, pieces: Callable[[], Iterator[np.ndarray]], word: np.dtype) -> np.ndarray:
     """The bits, a `word`, of the k-th smallest (from 1) of the floats whose bits each call of `pieces` goes through."""
     rising, falling = np.arange(BINS), np.arange(BINS)[::-1]
     order = np.concatenate([falling[: BINS // 2], rising[: BINS // 2]])

@@ -112,7 +112,7 @@ class Pruning:
         needs = scoring.needs_of(scoring.resolve(self.score))
         return (*needs, "example_input") if follows else needs
 
-    def described(self) -> dict[str, Any]:
+    def described(self) -> dict[str, object]:
         """The settings as plain data."""
         found = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init}
         score = scoring.resolve(self.score)

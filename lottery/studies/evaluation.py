@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping
 from functools import cached_property
 from itertools import islice
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -16,6 +16,9 @@ from lottery.foundations import streams
 from lottery.studies.stability import POINTS, Barrier, accumulating, error_barrier
 from lottery.training.callback import LotteryTicket
 from lottery.training.recipes import RecipeCLI
+
+if TYPE_CHECKING:
+    from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 
 
 class Evaluation:
@@ -41,13 +44,13 @@ class Evaluation:
 
     def __init__(
         self,
-        module: Any,
-        data: Any,
+        module: LightningModule,
+        data: LightningModule | LightningDataModule,
         metric: str = "val_acc",
         *,
         mode: Literal["min", "max"] | None = None,
         batches: int = 50,
-        **trainer: Any,
+        **trainer: object,
     ) -> None:
         self.module = module
         self.data = data
@@ -114,7 +117,7 @@ class Evaluation:
             if layers:
                 self._pass(training_data=True)
 
-    def _pass(self, *, training_data: bool) -> dict[str, Any]:
+    def _pass(self, *, training_data: bool) -> dict[str, Tensor]:
         """What the module logs in one pass."""
         with streams.isolated(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # training has given them, once
@@ -128,7 +131,7 @@ class Evaluation:
         return "test" in self.metric
 
     @cached_property
-    def _trainer(self) -> Any:
+    def _trainer(self) -> Trainer:
         # the Trainer of the namespace that the module's class is from
         home = next(base.__module__ for base in type(self.module).__mro__ if base.__name__ == "LightningModule")
         lightning = importlib.import_module(home.partition(".core.")[0])
@@ -143,7 +146,7 @@ class Evaluation:
         )
 
     @cached_property
-    def _source(self) -> Any:
+    def _source(self) -> LightningModule | LightningDataModule:
         """The data, set up."""
         self.data.trainer = self._trainer
         self.data.prepare_data()
@@ -151,13 +154,13 @@ class Evaluation:
         return self.data
 
     @cached_property
-    def _held_out(self) -> Any:
+    def _held_out(self) -> object:
         if self._tests:
             self._source.setup("test")
             return self._source.test_dataloader()
         return self._source.val_dataloader()
 
     @cached_property
-    def _training(self) -> Any:
+    def _training(self) -> DataLoader:
         batches = list(islice(self._source.train_dataloader(), self.batches))
         return DataLoader(batches, batch_size=None)  # type: ignore[arg-type]

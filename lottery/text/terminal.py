@@ -7,16 +7,17 @@ import logging
 import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 
 _FILE_WIDTH = 200  # nothing is wrapped or cut in a file or pipe
 
 
-def light_table(columns: Iterable[str], left: int = 1) -> Any:
+def light_table(columns: Iterable[str], left: int = 1) -> Table:
     """A light table whose first `left` columns hold names, the others numbers."""
     from rich import box
     from rich.table import Table
@@ -33,7 +34,7 @@ def light_table(columns: Iterable[str], left: int = 1) -> Any:
     return table
 
 
-def fitted(table: Any) -> Any:
+def fitted(table: Table) -> Table:
     """The table, without padding where it would be wider than the terminal."""
     out = console()
     if out.is_terminal and _console(width=_FILE_WIDTH).measure(table).maximum > out.width:
@@ -41,7 +42,7 @@ def fitted(table: Any) -> Any:
     return table
 
 
-def show(what: Any) -> None:
+def show(what: object) -> None:
     """Print text or a table above whatever progress bar is alive, from the first process of a fit only."""
     from lightning_utilities.core.rank_zero import rank_zero_only
 

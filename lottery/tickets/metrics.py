@@ -30,7 +30,7 @@ class _Share(Metric):
     part: Tensor
     whole: Tensor
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, **settings: object) -> None:
         super().__init__(**settings)
         for name in ("part", "whole"):
             # equal on all processes, so the maximum is each one's own
@@ -78,7 +78,7 @@ class Density(_Share):
             self.log("density", self.density)
     """
 
-    def __init__(self, include: Sequence[str] = (), exclude: Sequence[str] = (), **settings: Any) -> None:
+    def __init__(self, include: Sequence[str] = (), exclude: Sequence[str] = (), **settings: object) -> None:
         super().__init__(**settings)
         self.include, self.exclude = tuple(include), tuple(exclude)
 
@@ -112,7 +112,7 @@ class MaskOverlap(_Share):
     """
 
     def __init__(
-        self, masks: Mapping[str, Tensor], kind: Literal["jaccard", "hamming"] = "jaccard", **settings: Any
+        self, masks: Mapping[str, Tensor], kind: Literal["jaccard", "hamming"] = "jaccard", **settings: object
     ) -> None:
         super().__init__(**settings)
         if kind not in ("jaccard", "hamming"):

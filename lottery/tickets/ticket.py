@@ -238,7 +238,7 @@ class Ticket:
         self._check_start()
         return inspection.signs_kept(self.masks, self.weights, weights)
 
-    def plot(self, kind: str = "layers", *, ax: Axes | None = None, **options: Any) -> Axes | Figure:
+    def plot(self, kind: str = "layers", *, ax: Axes | None = None, **options: object) -> Axes | Figure:
         """Draw the ticket.
 
         Args:

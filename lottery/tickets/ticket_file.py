@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ class Contents(NamedTuple):
 
     masks: Masks
     weights: dict[str, Tensor]
-    provenance: dict[str, Any]
+    provenance: dict[str, object]
 
 
 def encode(contents: Contents, kind: Kind) -> bytes:

@@ -15,7 +15,7 @@ from jsonargparse import DefaultHelpFormatter
 from jsonargparse.typing import PositiveInt
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.callbacks import ProgressBar
-from pytorch_lightning.cli import LightningCLI
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from torch import Tensor
 
 from lottery.foundations import streams
@@ -29,7 +29,7 @@ class RecipeCLI(LightningCLI):
 
     trainer: Any
 
-    def add_arguments_to_parser(self, parser: Any) -> None:
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_lightning_class_args(LotteryTicket, "lottery")
         parser.add_argument(
             "--threads",
@@ -42,7 +42,7 @@ class RecipeCLI(LightningCLI):
         if self.config["threads"] is not None:
             torch.set_num_threads(self.config["threads"])
 
-    def parse_arguments(self, parser: Any, args: Any) -> None:
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "LightningCLI's args parameter")
             try:
@@ -50,7 +50,7 @@ class RecipeCLI(LightningCLI):
             except argparse.ArgumentError as error:
                 raise ValueError(_explained(error.message, parser)) from error
 
-    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+    def instantiate_trainer(self, **kwargs: object) -> Trainer:
         trainer = self.config_init["trainer"]
         callbacks = trainer["callbacks"] or []
         callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
@@ -63,7 +63,7 @@ class RecipeCLI(LightningCLI):
             raise ValueError(f"trainer: {error}") from error
 
     @property
-    def ticket(self) -> Any:
+    def ticket(self) -> LotteryTicket:
         """The LotteryTicket of the Trainer."""
         return next(c for c in self.trainer.callbacks if isinstance(c, LotteryTicket))
 
@@ -87,7 +87,7 @@ class RecipeCLI(LightningCLI):
         return Path(self.ticket.dirpath or default)
 
 
-def load(recipe: str, overrides: Sequence[str] = (), **parser: Any) -> RecipeCLI:
+def load(recipe: str, overrides: Sequence[str] = (), **parser: object) -> RecipeCLI:
     """Make everything that a recipe names; nothing is trained yet.
 
     Args:
@@ -138,7 +138,7 @@ class _Formatter(DefaultHelpFormatter):
         return text
 
 
-def _explained(message: str, parser: Any) -> str:
+def _explained(message: str, parser: LightningArgumentParser) -> str:
     """A parser's message, with the setting that a misspelt one is closest to."""
     unknown = [word.split("=")[0] for word in message.split() if word.startswith("--")]
     near = [name for word in unknown for name in difflib.get_close_matches(word, parser._option_string_actions, 1)]

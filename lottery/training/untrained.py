@@ -9,6 +9,9 @@ from lottery.training.lightning import Fit, Position
 from lottery.training.lightning.namespaces import callback_bases
 
 if TYPE_CHECKING:
+    from pytorch_lightning import LightningModule
+
+    from lottery.training.lightning.namespaces import Trainer
     from lottery.training.recipes import RecipeCLI
 
 _Callback: Any = type("_Callback", callback_bases(), {})
@@ -28,14 +31,14 @@ class InsteadOfTraining(_Callback):
 
     # Lightning's hooks
 
-    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._fit = Fit(trainer, self, _Callback)
         self._fit.install(self)
 
-    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self.teardown(trainer, pl_module, "fit")
 
-    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if self._fit is not None:
             self._fit.uninstall()
         self._fit = None

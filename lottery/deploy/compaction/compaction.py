@@ -120,7 +120,7 @@ class Compaction:
         )
 
 
-def compact(module: nn.Module, example_input: Any, *, keep: Sequence[str] = ()) -> Compaction:
+def compact(module: nn.Module, example_input: object, *, keep: Sequence[str] = ()) -> Compaction:
     """Remove the units of a network that nothing reads or nothing writes, judged by the weights that are zero.
 
     What goes is found with the labels that follow every element through one forward pass, the same as those that
@@ -246,12 +246,12 @@ def _apart() -> Iterator[None]:
         yield
 
 
-def _has_shape(value: Any) -> bool:
+def _has_shape(value: object) -> bool:
     """Whether a state of an optimizer is more than a number."""
     return isinstance(value, (list, tuple, dict)) or (isinstance(value, Tensor) and value.ndim > 0)
 
 
-def _fits(value: Any, parameter: Tensor) -> bool:
+def _fits(value: object, parameter: Tensor) -> bool:
     """Whether a state has a parameter's shape, or broadcasts to it as a factor does."""
     return (
         isinstance(value, Tensor)

@@ -17,7 +17,7 @@ from lottery.pruning.graph.follower import Follower
 TOLERANCE = 1e-12  # of the largest output, or of 1 where that is smaller
 
 
-def verify(module: nn.Module, small: nn.Module, inputs: Sequence[Any], removal: Removal) -> None:
+def verify(module: nn.Module, small: nn.Module, inputs: Sequence[object], removal: Removal) -> None:
     """Run both on inputs, and on random ones of their shapes, where the larger module takes such.
 
     Args:
@@ -57,13 +57,13 @@ def _random(x: Tensor) -> Tensor:
     return torch.randint_like(x, int(x.min()), int(x.max()) + 1)
 
 
-def _run(module: nn.Module, inputs: Sequence[Any]) -> list[Tensor]:
+def _run(module: nn.Module, inputs: Sequence[object]) -> list[Tensor]:
     torch.manual_seed(0)
     with torch.no_grad():
         return list(tensors_in(module(*_clones(inputs))))
 
 
-def _clones(inputs: Sequence[Any]) -> list[Any]:
+def _clones(inputs: Sequence[object]) -> list[object]:
     """So that what works in place finds them as they were."""
     return [x.clone() if isinstance(x, Tensor) else x for x in inputs]
 
@@ -80,14 +80,14 @@ class _Watching(Follower):
         super().__init__(*args, **kwargs)
         self.given: list[tuple[str, Tensor, Tensor | None]] = []
 
-    def _leave(self, part: nn.Module, inputs: Any, output: Any) -> None:
+    def _leave(self, part: nn.Module, inputs: object, output: object) -> None:
         for x in tensors_in(output):
             labels = self.of.get(x)
             self.given.append((self.path[-1], x.detach().clone(), labels))
         super()._leave(part, inputs, output)
 
 
-def _difference(module: nn.Module, small: nn.Module, inputs: Sequence[Any], removal: Removal) -> str:
+def _difference(module: nn.Module, small: nn.Module, inputs: Sequence[object], removal: Removal) -> str:
     """Where one sample takes another way, and what to do about it, in words."""
     sample = [x[:1] if isinstance(x, Tensor) else x for x in inputs]
     follower = _Watching(module, removal.units.owned, exact=True)
@@ -96,11 +96,11 @@ def _difference(module: nn.Module, small: nn.Module, inputs: Sequence[Any], remo
     inside, entered = [names[small]], [""]
     found: list[tuple[str, Tensor]] = []
 
-    def enter(part: nn.Module, _: Any) -> None:
+    def enter(part: nn.Module, _: object) -> None:
         inside.append(names[part])
         entered.append(names[part])
 
-    def leave(part: nn.Module, _: Any, output: Any) -> None:
+    def leave(part: nn.Module, _: object, output: object) -> None:
         inside.pop()
         found.extend((names[part], x.clone()) for x in tensors_in(output))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +29,7 @@ Say = Callable[[str], None]
 def cost(
     module: nn.Module,
     masks: Mapping[str, Tensor],
-    example_input: Any,
+    example_input: object,
     batch_sizes: Sequence[int] = (1, 64),
     *,
     keep: Sequence[str] = (),

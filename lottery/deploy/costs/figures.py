@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lottery.deploy.costs.flops import Flops
 from lottery.deploy.costs.measure import Latency, Memory, Ratio
@@ -129,7 +129,7 @@ class Cost:
                 }
         return row
 
-    def described(self) -> dict[str, Any]:
+    def described(self) -> dict[str, object]:
         """Everything as plain data, for JSON; latencies with every block that was timed."""
         sizes = self.encodings["bytes"].dropna().astype(int).to_dict()
         return {

@@ -39,7 +39,7 @@ class Flops:
     uncounted: tuple[str, ...] = ()
 
 
-def count(module: nn.Module, masks: Mapping[str, Tensor], example_input: Any) -> Flops:
+def count(module: nn.Module, masks: Mapping[str, Tensor], example_input: object) -> Flops:
     """Count the FLOPs of one sample.
 
     A call of a function belongs to the weight that is among its arguments, also as a view such as its transpose or a
@@ -83,7 +83,7 @@ class _Owners(TorchDispatchMode):
         self.of_kept = 0.0
         self.seen: set[str] = set()
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> object:
         before = self.counter.get_total_flops()
         result = func(*args, **(kwargs or {}))
         flops = self.counter.get_total_flops() - before

@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -69,7 +68,7 @@ class Latency:
 
 def latencies(
     modules: Mapping[str, nn.Module],
-    inputs: tuple[Any, ...],
+    inputs: tuple[object, ...],
     *,
     seconds: float = 3.0,
     say: Callable[[str], None] = lambda what: None,
@@ -138,7 +137,7 @@ class Memory:
         return self.weights + self.activations
 
 
-def peak_memory(module: nn.Module, inputs: tuple[Any, ...]) -> Memory:
+def peak_memory(module: nn.Module, inputs: tuple[object, ...]) -> Memory:
     """Measure the memory of a forward pass without gradients, after a first one.
 
     On CUDA by `torch.cuda.max_memory_allocated`; on the CPU by torch's profiler, which notes each allocation.
@@ -166,7 +165,7 @@ def held(module: nn.Module) -> int:
     return sum(sizes.values())
 
 
-def _device(inputs: tuple[Any, ...]) -> torch.device:
+def _device(inputs: tuple[object, ...]) -> torch.device:
     return next(x.device for x in inputs if isinstance(x, Tensor))
 
 
@@ -181,7 +180,7 @@ def _parts(tensor: Tensor) -> Iterator[Tensor]:
         yield tensor
 
 
-def _peak_on_cpu(module: nn.Module, inputs: tuple[Any, ...]) -> int:
+def _peak_on_cpu(module: nn.Module, inputs: tuple[object, ...]) -> int:
     os.environ.setdefault("KINETO_LOG_LEVEL", str(_HELD))
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         output = module(*inputs)  # held to the end

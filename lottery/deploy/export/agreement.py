@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +17,7 @@ _COARSE = 2e-2  # of types with fewer bits
 
 
 def compare(
-    module: nn.Module, run: Callable[[Inputs], Any], inputs: Inputs, fixed: bool, what: str
+    module: nn.Module, run: Callable[[Inputs], object], inputs: Inputs, fixed: bool, what: str
 ) -> tuple[float, tuple[int, ...]]:
     """The largest difference between the outputs of a module and those of what was made of it.
 
@@ -66,7 +65,7 @@ def compare(
     return worst, sizes
 
 
-def outputs(found: Any) -> list[Tensor]:
+def outputs(found: object) -> list[Tensor]:
     """The tensors in what a module returns, in order."""
     return [x for x in pytree.tree_leaves(found) if isinstance(x, Tensor)]
 

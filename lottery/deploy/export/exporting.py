@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -18,14 +17,14 @@ from lottery.masks.masks import Masks
 def export_as(
     to: str,
     module: nn.Module,
-    example_input: Any,
+    example_input: object,
     path: str | os.PathLike[str],
     *,
     masks: Masks | None = None,
     before: nn.Module | None = None,
     data: str = "the example",
-    notes: Mapping[str, Any] | None = None,
-    **options: Any,
+    notes: Mapping[str, object] | None = None,
+    **options: object,
 ) -> Written:
     """Write a module in a format and check what was written; see `lottery.deploy.export.formats.available`.
 
@@ -59,7 +58,7 @@ def export_as(
     return known.write(network, Path(path), **options)
 
 
-def check_options(to: str, options: Mapping[str, Any]) -> None:
+def check_options(to: str, options: Mapping[str, object]) -> None:
     """Make sure that a format has these options.
 
     Raises:

@@ -32,7 +32,7 @@ class Exportable:
     masks: Masks | None = None
     before: nn.Module | None = None
     data: str = "the example"
-    notes: Mapping[str, Any] = field(default_factory=dict)
+    notes: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def built(self) -> nn.Module:
@@ -81,7 +81,7 @@ class Option:
 
     name: str
     about: str
-    type: Callable[[str], Any] = str
+    type: Callable[[str], object] = str
     choices: tuple[str, ...] = ()
     metavar: str | None = None
 
@@ -94,7 +94,7 @@ def _one_file(path: Path) -> list[Path]:
     return [path]
 
 
-def _nothing(**_: Any) -> None:
+def _nothing(**_: object) -> None:
     """All options and packages will do."""
 
 

@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from torch import Tensor, nn
 
@@ -19,7 +19,9 @@ M = TypeVar("M", bound=nn.Module)
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 
-def save_safetensors(module: nn.Module, path: str | os.PathLike[str], config: Mapping[str, Any] | None = None) -> Path:
+def save_safetensors(
+    module: nn.Module, path: str | os.PathLike[str], config: Mapping[str, object] | None = None
+) -> Path:
     """Write `model.safetensors` and `config.json` into a directory; returns the path of the weights.
 
     Tensors that share memory are stored once, as by ``safetensors.torch.save_model``. The configuration has the
@@ -113,7 +115,7 @@ def _decoded(data: bytes) -> dict[str, Tensor]:
     return state | {name: state[kept] for name, kept in shared if kept in state}
 
 
-def _described(module: nn.Module, more: Mapping[str, Any]) -> dict[str, Any]:
+def _described(module: nn.Module, more: Mapping[str, object]) -> dict[str, object]:
     arguments = dict(getattr(module, "hparams", {}))
     try:
         masks = baked_masks(module)
@@ -133,7 +135,7 @@ def _described(module: nn.Module, more: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: object) -> bool:
     if isinstance(value, Mapping):
         return all(isinstance(key, str) and _is_plain(part) for key, part in value.items())
     if isinstance(value, (list, tuple)):

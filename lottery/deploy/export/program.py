@@ -63,7 +63,7 @@ class Exported:
         return said
 
 
-def export_program(module: nn.Module, example_input: Any, path: str | os.PathLike[str]) -> Exported:
+def export_program(module: nn.Module, example_input: object, path: str | os.PathLike[str]) -> Exported:
     """Write a module as a `torch.export` program, which runs without the module's code: ``torch.export.load(path)``.
 
     It takes any batch size, or only the example's where `forward` leaves no other way. Before
@@ -93,7 +93,7 @@ def export_program(module: nn.Module, example_input: Any, path: str | os.PathLik
 
 def export_onnx(
     module: nn.Module,
-    example_input: Any,
+    example_input: object,
     path: str | os.PathLike[str],
     *,
     opset: int | None = None,
@@ -169,7 +169,7 @@ def check_opset(opset: int | None) -> None:
         )
 
 
-def _translated(program: Any, inputs: Inputs, opset: int | None, name: str) -> Any:
+def _translated(program: torch.export.ExportedProgram, inputs: Inputs, opset: int | None, name: str) -> Any:
     """The program as an ONNX model, checked."""
     import onnx
 
@@ -195,7 +195,7 @@ def _opset(model: Any) -> int:
     return next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
 
 
-def _session(data: bytes, name: str) -> Callable[[Sequence[Any]], list[Tensor]]:
+def _session(data: bytes, name: str) -> Callable[[Sequence[object]], list[Tensor]]:
     """What runs an ONNX model on a batch."""
     import onnxruntime
 
@@ -209,7 +209,7 @@ def _session(data: bytes, name: str) -> Callable[[Sequence[Any]], list[Tensor]]:
         ) from error
     names = [entry.name for entry in session.get_inputs()]
 
-    def run(batch: Sequence[Any]) -> list[Tensor]:
+    def run(batch: Sequence[object]) -> list[Tensor]:
         tensors = [x for x in pytree.tree_leaves(batch) if isinstance(x, Tensor)]
         fed = {n: x.cpu().numpy() for n, x in zip(names, tensors, strict=True)}
         return [torch.as_tensor(x) for x in session.run(None, fed)]

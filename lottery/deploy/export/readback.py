@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +13,7 @@ from lottery.deploy.export.format import Exportable
 from lottery.foundations.undisturbed import undisturbed
 
 
-def same(read: Mapping[str, Any], module: nn.Module) -> str:
+def same(read: Mapping[str, Tensor], module: nn.Module) -> str:
     """Make sure that a state dict that was read back is the module's, and say so.
 
     Raises:

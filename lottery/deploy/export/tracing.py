@@ -20,7 +20,7 @@ from lottery.foundations.undisturbed import plain_attention, undisturbed
 
 
 @contextlib.contextmanager
-def evaluated(module: nn.Module, example_input: Any) -> Iterator[tuple[nn.Module, Inputs]]:
+def evaluated(module: nn.Module, example_input: object) -> Iterator[tuple[nn.Module, Inputs]]:
     """The module in eval mode, without gradients, and inputs on its device, of two samples at least."""
     plain = uncompiled(module)
     inputs = as_inputs(example_input)
@@ -37,7 +37,7 @@ def evaluated(module: nn.Module, example_input: Any) -> Iterator[tuple[nn.Module
         yield plain, inputs
 
 
-def traced(module: nn.Module, inputs: Inputs, dynamic: bool = True) -> tuple[Any, bool]:
+def traced(module: nn.Module, inputs: Inputs, dynamic: bool = True) -> tuple[torch.export.ExportedProgram, bool]:
     """The module as an exported program, and whether its batch size is fixed."""
     batch = torch.export.Dim("batch")
     shapes = pytree.tree_map(lambda x: {0: batch} if isinstance(x, Tensor) and x.ndim else None, inputs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 import torch
 from torch import Tensor, nn
@@ -58,7 +58,7 @@ class Sparsified:
         return pandas.DataFrame(rows).set_index("layer")
 
 
-def sparsify(module: nn.Module, example_input: Any, format: Format = "auto") -> Sparsified:
+def sparsify(module: nn.Module, example_input: object, format: Format = "auto") -> Sparsified:
     """A copy of a module whose linear layers compute with sparse matrices.
 
     A zero weight counts as pruned. Each layer is timed with the input that it gets in a forward pass of
@@ -133,12 +133,12 @@ def _staying(module: nn.Module) -> dict[nn.Module, str]:
 
 
 def _watched(
-    module: nn.Module, inputs: tuple[Any, ...], reasons: Mapping[nn.Module, str]
+    module: nn.Module, inputs: tuple[object, ...], reasons: Mapping[nn.Module, str]
 ) -> tuple[dict[nn.Module, Tensor], list[Tensor]]:
     """What each linear layer is given in a forward pass, the first time, and what comes out at the end."""
     seen: dict[nn.Module, Tensor] = {}
 
-    def watch(layer: nn.Module, arguments: tuple[Any, ...]) -> None:
+    def watch(layer: nn.Module, arguments: tuple[object, ...]) -> None:
         if len(arguments) == 1 and isinstance(arguments[0], Tensor):
             seen.setdefault(layer, arguments[0])
 
@@ -154,7 +154,7 @@ def _watched(
             hook.remove()
 
 
-def _output(module: nn.Module, inputs: tuple[Any, ...]) -> Any:
+def _output(module: nn.Module, inputs: tuple[object, ...]) -> object:
     try:
         return module(*inputs)
     except Exception as error:  # whatever forward does
@@ -172,7 +172,7 @@ def _replaced(module: nn.Module, replacements: Mapping[nn.Module, nn.Module]) ->
     return module
 
 
-def _difference(output: Any, expected: list[Tensor]) -> float:
+def _difference(output: object, expected: list[Tensor]) -> float:
     """The largest distance between outputs, over the largest expected one.
 
     Raises:
@@ -192,6 +192,6 @@ def _difference(output: Any, expected: list[Tensor]) -> float:
     return most
 
 
-def _numbers(output: Any) -> Iterator[Tensor]:
+def _numbers(output: object) -> Iterator[Tensor]:
     """The floating tensors of an output."""
     return (x for x in tensors_in(output) if x.is_floating_point())

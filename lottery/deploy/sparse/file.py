@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -98,7 +98,7 @@ def encode(
     masks.check(state_dict)
     tied = ties(state_dict, masks)
     tensors: dict[str, Tensor] = {}
-    masked: dict[str, dict[str, Any]] = {}
+    masked: dict[str, dict[str, object]] = {}
     for name, tensor in state_dict.items():
         if name in tied:
             continue
@@ -217,5 +217,5 @@ def _load(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Masks]:
     return storage.read_as(path, decode, "a sparse file")
 
 
-def _plain(entry: Any) -> bool:
+def _plain(entry: object) -> bool:
     return isinstance(entry, Tensor) and entry.layout is torch.strided

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -57,7 +56,7 @@ class SparseLinear(nn.Module):
             y = torch.addmm(self.bias[:, None], self.weight, rows.T).T.contiguous()
         return y.reshape(*x.shape[:-1], self.out_features)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> SparseLinear:
+    def __deepcopy__(self, memo: dict[int, object]) -> SparseLinear:
         # torch cannot deep-copy sparse matrices
         return type(self)(self.weight.clone(), self.bias.clone())
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from lottery.foundations import registry
 from lottery.pruning.dynamic.moment import Moving
@@ -44,6 +43,6 @@ def name_of(moving: Moving) -> str:
     return _ways.find(moving) or type(moving).__qualname__
 
 
-def described(moving: Moving) -> dict[str, Any]:
+def described(moving: Moving) -> dict[str, object]:
     """A method as plain data: its name and settings. A user's own is told from others by these alone."""
     return registry.described(name_of(moving), moving)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import Field, dataclass, fields, is_dataclass, replace
 from pathlib import PurePath
 from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
@@ -88,11 +88,11 @@ class Control:
             return self.name
         return f"{self.name}-{PurePath(str(value)).name}"
 
-    def described(self) -> dict[str, Any]:
+    def described(self) -> dict[str, object]:
         """Name and settings as plain data, which `resolve` takes."""
         return registry.described(self.name, self.function)
 
-    def make(self, ticket: Ticket, seed: int, materials: Mapping[str, Any] | None = None) -> Ticket:
+    def make(self, ticket: Ticket, seed: int, materials: Mapping[str, object] | None = None) -> Ticket:
         """The control of a ticket.
 
         Args:
@@ -155,7 +155,7 @@ def register(name: str, *, start: Start = "rewind", order: int = 0) -> Callable[
     return decorate
 
 
-def resolve(control: str | Mapping[str, Any] | Make | Control) -> Control:
+def resolve(control: str | Mapping[str, object] | Make | Control) -> Control:
     """A control from its name, from its name and settings, or as it is.
 
     Args:
@@ -192,7 +192,7 @@ def resolve(control: str | Mapping[str, Any] | Make | Control) -> Control:
     return found
 
 
-def _parsed(text: str) -> dict[str, Any]:
+def _parsed(text: str) -> dict[str, object]:
     name, _, value = text.partition("=")
     setting = _first_setting(_controls.resolve(name))
     if setting is None:
@@ -200,7 +200,7 @@ def _parsed(text: str) -> dict[str, Any]:
     return {"name": name, setting.name: value}
 
 
-def _first_setting(function: Make) -> Any:
+def _first_setting(function: Make) -> Field | None:
     """The dataclass field, or None of a plain function."""
     settings = fields(function) if is_dataclass(function) else ()
     return settings[0] if settings else None

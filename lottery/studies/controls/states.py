@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +16,7 @@ from lottery.tickets.ticket import Ticket
 State = Mapping[str, Tensor]
 
 
-def origin(ticket: Ticket, control: str, seed: int) -> dict[str, Any]:
+def origin(ticket: Ticket, control: str, seed: int) -> dict[str, object]:
     """The provenance of a control made from a ticket."""
     made = {"control": control, "control_seed": operator.index(seed)}
     return {**ticket.provenance, **made}

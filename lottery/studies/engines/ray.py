@@ -56,7 +56,7 @@ class RayEngine:
         self._perform = self._ray.remote(perform_elsewhere).options(
             num_cpus=cpus, num_gpus=gpus, max_retries=retries, runtime_env={"env_vars": variables}
         )
-        self._jobs: dict[Any, Job] = {}
+        self._jobs: dict[object, Job] = {}
         if not self.slots:
             found = [node["Resources"] for node in self._nodes()]
             self.close()
@@ -92,7 +92,7 @@ class RayEngine:
     def _nodes(self) -> list[dict[str, Any]]:
         return [node for node in self._ray.nodes() if node["Alive"]]
 
-    def _error(self, task: Any) -> str | None:
+    def _error(self, task: object) -> str | None:
         try:
             return self._ray.get(task)
         except self._ray.exceptions.RayError as error:
@@ -109,7 +109,7 @@ def _connect(address: str | None) -> Any:
         raise ImportError("Ray is not installed; get it with: pip install 'lottery-tickets[ray]'") from error
     if ray.is_initialized():
         raise RuntimeError("this process is connected to a Ray already; call ray.shutdown() first")
-    own: dict[str, Any] = {
+    own: dict[str, object] = {
         "include_dashboard": False,
         "object_store_memory": 100 << 20,  # cells hand nothing over in memory
     }

@@ -199,7 +199,7 @@ class _Task:
     def __call__(self, job: Job, surroundings: Surroundings) -> str | None:
         return perform_elsewhere(job, surroundings)
 
-    def checkpoint(self, *arguments: Any) -> Any:
+    def checkpoint(self, *arguments: object) -> object:
         """Called by submitit before a job is preempted or runs out of time."""
         from submitit.helpers import DelayedSubmission
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any
 
 from lottery.deploy.export.format import Exportable, Written, register
 from lottery.deploy.export.hugging_face import CONFIG, load_safetensors, save_safetensors, weights_file
@@ -25,9 +24,9 @@ def write(network: Exportable, path: Path) -> Written:
     return Written(file.stat().st_size, same(loaded.state_dict(), network.module), load)
 
 
-def _described(network: Exportable) -> dict[str, Any]:
+def _described(network: Exportable) -> dict[str, object]:
     """What the configuration says of where the network comes from, and of the shapes that compaction changed."""
-    notes: dict[str, Any] = {**network.notes, "versions": versions()}
+    notes: dict[str, object] = {**network.notes, "versions": versions()}
     if network.before is not None:
         dense = network.before.state_dict()
         notes["compacted"] = {
