@@ -16,18 +16,18 @@ from lottery.text.terminal import light_table
 from lottery.training.messages import run_table
 
 if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions
+    from rich.console import Console, ConsoleOptions, RenderableType
 
     from lottery.studies import Study
     from lottery.tickets.ticket import Ticket
 
 
-def run_view(run: Run) -> Any:
+def run_view(run: Run) -> RenderableType:
     """A run: its rounds, the metric that says most as a sparkline, and its layers."""
     from rich.console import Group
 
     summaries = [run.summary(number) for number in run.rounds]
-    lines: list[Any] = [run_table(run)]
+    lines: list[RenderableType] = [run_table(run)]
     metric = summaries[0].metric if summaries else None
     if metric is not None and len(summaries) > 1:
         values = [summary.value(metric) for summary in summaries]
@@ -41,7 +41,7 @@ def run_view(run: Run) -> Any:
     return Group(*lines)
 
 
-def _layers(densities: Sequence[Mapping[str, float]]) -> Any:
+def _layers(densities: Sequence[Mapping[str, float]]) -> RenderableType:
     table = light_table(("parameter", "density over rounds", "", "now"), left=3)
     for name, now in densities[-1].items():
         line = sparkline([each[name] for each in densities], low=0, high=1)
@@ -57,7 +57,7 @@ def _status(run: Run) -> str:
     return f"{status} in round {number}{how}"
 
 
-def ticket_view(ticket: Ticket) -> Any:
+def ticket_view(ticket: Ticket) -> RenderableType:
     """A ticket: its layers with the units that are dead in them, and where it came from."""
     from rich.console import Group
 
@@ -77,7 +77,7 @@ def ticket_view(ticket: Ticket) -> Any:
     return Group(repr(ticket), table, meaning, *_origin(ticket.provenance))
 
 
-def _origin(provenance: Mapping[str, Any]) -> Iterator[Any]:
+def _origin(provenance: Mapping[str, Any]) -> Iterator[RenderableType]:
     """Where a ticket came from, a line each."""
     from rich.table import Table
 
@@ -95,7 +95,7 @@ def _origin(provenance: Mapping[str, Any]) -> Iterator[Any]:
     yield table
 
 
-def _pairs(values: Mapping[str, Any]) -> str:
+def _pairs(values: Mapping[str, object]) -> str:
     return "  ".join(
         f"{name} {f'{value:.4g}' if isinstance(value, float) else value}"
         for name, value in values.items()
@@ -103,7 +103,7 @@ def _pairs(values: Mapping[str, Any]) -> str:
     )
 
 
-def study_view(study: Study) -> Any:
+def study_view(study: Study) -> RenderableType:
     """A study: what is done, what each density says, and the verdict."""
     from rich.console import Group
 
@@ -111,7 +111,7 @@ def study_view(study: Study) -> Any:
     from lottery.studies.board import table
 
     progress = study.progress()
-    lines: list[Any] = [str(study.path), table(progress)]
+    lines: list[RenderableType] = [str(study.path), table(progress)]
     lines += study_findings.notes(study, progress)
     evidence, why_not = study_findings.judged(study)
     if evidence is None:
@@ -127,7 +127,7 @@ def study_view(study: Study) -> Any:
     return Group(*lines, "", *str(evidence.verdict()).splitlines())
 
 
-def listing_view(found: Sequence[Entry], directory: Path) -> Any:
+def listing_view(found: Sequence[Entry], directory: Path) -> RenderableType:
     """Studies, runs and tickets, a row each; then what studies say, and what is wrong with those that are damaged."""
     from rich.console import Group
 
@@ -137,7 +137,7 @@ def listing_view(found: Sequence[Entry], directory: Path) -> Any:
             " checkpoints/digits; Ticket.save makes a ticket file."
         )
     rows = [_cells(entry, directory) for entry in found]
-    lines: list[Any] = [f"below {directory}", _Fitted(rows, _SPARE, left=2)]
+    lines: list[RenderableType] = [f"below {directory}", _Fitted(rows, _SPARE, left=2)]
     if any(entry.best is not None for entry in found):
         lines.append("best: of the round that validation chose among the pruned ones")
     said = (f"{_name(e, directory)}: {e.says}" for e in found if e.says is not None)
@@ -152,7 +152,7 @@ class _Fitted:
     spare: Sequence[str]
     left: int
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Any:
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         for dropped in range(len(self.spare) + 1):
             columns = [c for c in self.rows[0] if c not in self.spare[:dropped]]
             table = light_table(columns, left=self.left)

@@ -111,7 +111,7 @@ def _time(runs: Sequence[Run]) -> str:
     return f"{seconds / 60:.0f} min of training" if seconds < 7200 else f"{seconds / 3600:.1f} h of training"
 
 
-def _named(described: Any) -> str:
+def _named(described: object) -> str:
     """An optimizer or scheduler: its class, then its arguments; the class alone where no more was recorded."""
     if not isinstance(described, Mapping):
         return str(described)
@@ -121,7 +121,7 @@ def _named(described: Any) -> str:
     return f"{described['name']} {_pairs(rest)}".strip()
 
 
-def _optimizer(described: Any) -> str:
+def _optimizer(described: Mapping[str, Any]) -> str:
     """An optimizer: its class and arguments; parameter groups where there are several, each with what is its own."""
     rest = dict(described)
     groups = [{k: v for k, v in group.items() if k not in rest or rest[k] != v} for group in rest.pop("groups", [])]
@@ -132,13 +132,13 @@ def _optimizer(described: Any) -> str:
     return _named({**rest, **own})
 
 
-def _data(data: Any) -> str:
+def _data(data: object) -> str:
     if not isinstance(data, Mapping):
         return "" if data is None else str(data)
     return f"{str(data.get('_class_path', '')).rpartition('.')[2]} {_pairs(data)}".strip()
 
 
-def _pairs(values: Any) -> str:
+def _pairs(values: object) -> str:
     """Names and values, without those that say nothing: None, False and what is empty."""
     if not isinstance(values, Mapping):
         return "" if values is None else str(values)
@@ -150,7 +150,7 @@ def _pairs(values: Any) -> str:
     return ", ".join(f"{key} {_value(value)}" for key, value in said.items())
 
 
-def _value(value: Any) -> str:
+def _value(value: object) -> str:
     if isinstance(value, Mapping):
         return f"({_named(value)})"
     if isinstance(value, list):
@@ -158,7 +158,7 @@ def _value(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+def _differing(settings: Sequence[Mapping[str, object]]) -> list[str]:
     """The sections of settings in which runs differ; runs of several versions are compared in what both recorded."""
     first, *rest = ({name: value for name, value in one.items() if name not in _OF_A_SEED} for one in settings)
     found: dict[str, None] = {}

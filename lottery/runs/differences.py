@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any
 
 _USERS = ("hyperparameters", "data")  # sections whose names are the user's
 # the other names are ours, Lightning's or torch's: a run that was begun by an earlier version may lack some of them
@@ -43,15 +42,15 @@ class Difference:
     """
 
     name: str
-    before: Any
-    now: Any
+    before: object
+    now: object
     matters: bool = True
 
     def __str__(self) -> str:
         return f"{self.name}: {_short(self.before)} in the run, {_short(self.now)} now"
 
 
-def differences(before: Any, now: Any, name: str = "", matters: bool = True) -> Iterator[Difference]:
+def differences(before: object, now: object, name: str = "", matters: bool = True) -> Iterator[Difference]:
     """The settings in which a fit differs from a run, in order.
 
     Args:
@@ -59,16 +58,19 @@ def differences(before: Any, now: Any, name: str = "", matters: bool = True) -> 
         now: those of this fit, as plain data.
     """
     name, before, now = _by_their_names(name, before, now)
-    if isinstance(before or now, Mapping) and isinstance(now or before, Mapping):
-        yield from _in_mappings(before or {}, now or {}, name, matters)
-    elif isinstance(before or now, list) and isinstance(now or before, list):
-        yield from _in_lists(before or [], now or [], name, matters)
+    old, new = before or now, now or before  # nothing and an empty one are alike
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        yield from _in_mappings(old if before else {}, new if now else {}, name, matters)
+    elif isinstance(old, list) and isinstance(new, list):
+        yield from _in_lists(old if before else [], new if now else [], name, matters)
     elif before != now or (name in _SHARES_OR_COUNTS and isinstance(before, float) != isinstance(now, float)):
         beside = _same_but_for_when_or_where(before, now)
         yield Difference(name, before, now, matters and not beside)
 
 
-def _in_mappings(before: Mapping[str, Any], now: Mapping[str, Any], name: str, matters: bool) -> Iterator[Difference]:
+def _in_mappings(
+    before: Mapping[str, object], now: Mapping[str, object], name: str, matters: bool
+) -> Iterator[Difference]:
     for key in {**before, **now}:
         recorded = key in before or key in _ABSENT_IS_NONE
         if before and not recorded and _GROWS.fullmatch(name):
@@ -81,7 +83,7 @@ def _in_mappings(before: Mapping[str, Any], now: Mapping[str, Any], name: str, m
         )
 
 
-def _in_lists(before: list[Any], now: list[Any], name: str, matters: bool) -> Iterator[Difference]:
+def _in_lists(before: list[object], now: list[object], name: str, matters: bool) -> Iterator[Difference]:
     """One by one where the items have parts, or are paths or times; else as a whole."""
     pairs = list(zip_longest(before, now))
     parts = any(isinstance(v, (Mapping, list)) for pair in pairs for v in pair)
@@ -92,7 +94,7 @@ def _in_lists(before: list[Any], now: list[Any], name: str, matters: bool) -> It
         yield Difference(name, before, now, matters)
 
 
-def _by_their_names(name: str, before: Any, now: Any) -> tuple[str, Any, Any]:
+def _by_their_names(name: str, before: object, now: object) -> tuple[str, object, object]:
     """Things that have a name, by it alone where the other side has no more: none of it, or what an earlier version
     wrote.
     """
@@ -106,7 +108,7 @@ def _by_their_names(name: str, before: Any, now: Any) -> tuple[str, Any, Any]:
     return name, before, now
 
 
-def _same_but_for_when_or_where(before: Any, now: Any) -> bool:
+def _same_but_for_when_or_where(before: object, now: object) -> bool:
     """Whether values that differ are paths, or are the same text but for a time of a day in it."""
     if not isinstance(before, str) or not isinstance(now, str) or before == now:
         return False
@@ -115,6 +117,6 @@ def _same_but_for_when_or_where(before: Any, now: Any) -> bool:
     return _TIME.sub("", before) == _TIME.sub("", now)
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 200 else f"{text[:150]} ... {text[-45:]}"

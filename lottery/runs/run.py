@@ -141,7 +141,7 @@ class Run:
         """
         import pandas
 
-        rows: list[dict[str, Any]] = []
+        rows: list[dict[str, object]] = []
         for each in self.rounds if number is None else [operator.index(number)]:
             records = self.records(each)
             if records:
@@ -255,7 +255,7 @@ class Run:
             raise StorageError(f"{self.path} has no mask for round {number}; finished rounds are {self.rounds}")
         info = self.info
         rewound = info.settings.rewind.rule == "weights" or number == 0
-        provenance: dict[str, Any] = {
+        provenance: dict[str, object] = {
             "run": info.id,
             "round": number,
             "seed": info.seed,

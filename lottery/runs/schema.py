@@ -58,7 +58,7 @@ class Settings:
     module: str | None = None
     hyperparameters: object = None
     data: object = None
-    optimizers: Sequence[object] = ()
+    optimizers: Sequence[Mapping[str, Any]] = ()
     lr_schedulers: Sequence[object] = ()
     max_epochs: int | None = None
     max_steps: int | None = None

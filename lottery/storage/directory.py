@@ -185,7 +185,7 @@ class Directory:
         for name in dropped:
             (self.path / name).unlink(missing_ok=True)
 
-    def write_checkpoint(self, name: str, checkpoint: Mapping[str, Any]) -> None:
+    def write_checkpoint(self, name: str, checkpoint: Mapping[str, object]) -> None:
         """Replace a checkpoint by a newer one; a reader sees the old one or the new one."""
         buffer = io.BytesIO()
         torch.save(dict(checkpoint), buffer)
@@ -203,7 +203,7 @@ class Directory:
             return False
         return False
 
-    def _write_manifest(self, entries: Mapping[str, Any]) -> None:
+    def _write_manifest(self, entries: Mapping[str, object]) -> None:
         manifest = {"format": FORMAT, "sha256": _hash_of_entries(entries), "files": entries}
         self._replace(MANIFEST, encode_json(manifest))
         self._files = None  # two writes may fall in one tick of the file system's clock
@@ -301,7 +301,7 @@ def _folder_in(archive: zipfile.ZipFile) -> str | None:
     return next((entry.filename for entry in marked), None)
 
 
-def _hash_of_entries(entries: Any) -> str:
+def _hash_of_entries(entries: object) -> str:
     return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
 
 
