@@ -11,13 +11,14 @@ import re
 import subprocess
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from lottery.storage.directory import write
 from lottery.storage.encoding import encode_json
 from lottery.studies.engines.elsewhere import Surroundings, perform_elsewhere
 from lottery.studies.jobs import Ended, Job
 
+Submitted: TypeAlias = Any  # a job of submitit, which need not be installed
 IDS = "jobs.json"
 LOOK = 1.0  # seconds between looks for results: a file per job
 ASK = 15.0  # seconds between questions to SLURM, and what a file may take to show on a network's file system
@@ -100,7 +101,7 @@ class SlurmEngine:
             self._ids = json.loads((self._folder / IDS).read_bytes())
         self._held: list[Job] = []
         self._taken, self._tried = False, -math.inf
-        self._submitted: dict[Job, Any] = {}
+        self._submitted: dict[Job, Submitted] = {}
         self._over_since: dict[Job, float] = {}
 
     def start(self, job: Job) -> None:
@@ -169,7 +170,7 @@ class SlurmEngine:
             self._submit_held()
         return ended
 
-    def _over(self, job: Job, submitted: Any) -> str | None:
+    def _over(self, job: Job, submitted: Submitted) -> str | None:
         """The state of a job that has ended, or None."""
         if self._queue is None:
             return submitted.state if submitted.done() else None
@@ -249,14 +250,14 @@ def _squeue() -> dict[str, str] | None:
     return dict(line.split() for line in answer.stdout.splitlines())
 
 
-def _outcome(submitted: Any) -> str | None:
+def _outcome(submitted: Submitted) -> str | None:
     try:
         return submitted.result()
     except Exception as error:  # noqa: BLE001 (it could not even be started)
         return f"SLURM job {submitted.job_id}:\n{_tail(str(error))}"
 
 
-def _post_mortem(submitted: Any, state: str) -> str:
+def _post_mortem(submitted: Submitted, state: str) -> str:
     said = _tail(submitted.stderr() or submitted.stdout() or "")
     ended = f"SLURM job {submitted.job_id} ended without a result: {state}"
     return f"{ended}\n{said}" if said else ended
