@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from lottery.masks.masks import Masks
     from lottery.pruning import dynamic, scores, structures
     from lottery.pruning.pruning import Pruning
+    from lottery.runs.branch import Branch
     from lottery.runs.comparison import compare
-    from lottery.runs.place import Place
     from lottery.runs.retraining import Rewind
     from lottery.runs.run import Run
     from lottery.storage.directory import StorageError
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "LotteryTicket": "training.callback",
     "Masks": "masks.masks",
-    "Place": "runs.place",
+    "Branch": "runs.branch",
     "Pruning": "pruning.pruning",
     "Rewind": "runs.retraining",
     "Run": "runs.run",
@@ -45,9 +45,9 @@ _ROOMS = {
     "structures": "pruning.structures",
 }
 __all__ = [
+    "Branch",
     "LotteryTicket",
     "Masks",
-    "Place",
     "Pruning",
     "Rewind",
     "Run",

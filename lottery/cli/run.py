@@ -72,7 +72,7 @@ def _say_what_is_next(cli: RecipeCLI, recipe: str, overrides: list[str]) -> None
         lines.append(_command([recipe, *overrides], "cost"))
     if ticket.rounds not in finished:
         lines.append(f"{_command([recipe, *overrides])}    # go on")
-    elif ticket.pruning.densities is None and ticket.moving is None:
+    elif ticket.pruning.densities is None and ticket.dynamic is None:
         more = f"--lottery.rounds {ticket.rounds + 2}"
         rest = _without("--lottery.rounds", overrides)
         lines.append(f"{_command([recipe, *rest])} {more}    # two more rounds")

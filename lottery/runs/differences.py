@@ -10,7 +10,7 @@ from itertools import zip_longest
 _USERS = ("hyperparameters", "data")  # sections whose names are the user's
 # the other names are ours, Lightning's or torch's: a run that was begun by an earlier version may lack some of them
 _GROWS = re.compile(r"|(optimizers|lr_schedulers)\[\d+\]")
-_ABSENT_IS_NONE = ("moving", "instead_of")
+_ABSENT_IS_NONE = ("dynamic", "branch")
 # 1.0 means all, 1 means one
 _SHARES_OR_COUNTS = {
     "limit_train_batches",

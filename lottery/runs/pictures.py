@@ -148,7 +148,7 @@ def _weights(arms: Arms, metric: str | None, ax: Axes | None, round: int | None 
 @gallery.picture("deaths")
 def _deaths(arms: Arms, metric: str | None, ax: Axes | None, **options: Any) -> Figure:
     for run in _first(arms):
-        if run.info.settings.moving is not None:
+        if run.info.settings.dynamic is not None:
             raise ValueError(
                 f"the masks of {run.path} moved within one training, so no weight died between rounds;"
                 " plot 'densities', or the ticket with run.ticket(0).plot('masks')"

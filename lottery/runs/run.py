@@ -262,8 +262,8 @@ class Run:
             "versions": info.versions,
             "rewind": asdict(info.settings.rewind),
         }
-        if info.settings.moving is not None:
-            provenance["moving"] = info.settings.moving
+        if info.settings.dynamic is not None:
+            provenance["dynamic"] = info.settings.dynamic
         if number in self.rounds:
             summary = self.summary(number)
             provenance["metrics"] = {part: getattr(summary, part) for part in get_args(Part)}
@@ -340,7 +340,7 @@ class Run:
 
     def _moves(self, number: int) -> tuple[Move, ...]:
         """When masks moved within a round, and the densities that this left."""
-        if self.info.settings.moving is None:
+        if self.info.settings.dynamic is None:
             return ()
         if number in self.rounds:
             return self.summary(number).moves

@@ -38,7 +38,7 @@ class Settings:
         monitor: the metric by which the best step is chosen, None for none, and "min" or "max".
         parameters: the shape of each prunable parameter.
         seed_everything: the seed that Lightning gave the process, None where it gave none.
-        moving: the method by which masks move while they train, None where they stay.
+        dynamic: the method by which masks move while they train, None where they stay.
         module: the name of its class.
         hyperparameters: the module's.
         data: the hyperparameters of the data module, or what else is known of the data.
@@ -54,7 +54,7 @@ class Settings:
     monitor: tuple[str | None, Mode]
     parameters: Mapping[str, tuple[int, ...]]
     seed_everything: str | None = None
-    moving: Mapping[str, object] | None = None
+    dynamic: Mapping[str, object] | None = None
     module: str | None = None
     hyperparameters: object = None
     data: object = None
@@ -71,7 +71,15 @@ class Settings:
         Raises:
             ValueError: something is missing, or of another type; the message says where.
         """
-        return decode({**stored, "stored": stored}, cls)
+        return decode(_with_itself(stored), cls)
+
+
+_FORMER = {"moving": "dynamic", "instead_of": "branch"}  # names that earlier versions wrote
+
+
+def _with_itself(settings: Mapping[str, object]) -> dict[str, object]:
+    named = {_FORMER.get(name, name): value for name, value in settings.items()}
+    return {**named, "stored": named}
 
 
 @dataclass(frozen=True)
@@ -100,7 +108,7 @@ class RunInfo:
             ValueError: something is missing, or of another type; the message says where.
         """
         settings = stored.get("settings")
-        return decode({**stored, "settings": {**settings, "stored": settings}} if settings else stored, cls)
+        return decode({**stored, "settings": _with_itself(settings)} if settings else stored, cls)
 
     def plain(self) -> dict[str, object]:
         """For JSON."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from lottery import storage
 from lottery.foundations import streams
-from lottery.runs.place import Place
+from lottery.runs.branch import Branch
 from lottery.runs.run import Run
 from lottery.storage.directory import Directory
 from lottery.studies import controls
@@ -95,15 +95,15 @@ def _train_control(path: Path, plan: Plan, cell: Cell, number: int) -> None:
     run = Run(source)
     if not finished_rounds(path, cell):
         start = "init" if control.start == "initial" else "rewind"
-        place = Place(str(source), number, start, control.order)
-        ticket = run.ticket(number) if number else place.ticket()
+        branch = Branch(str(source), number, start, control.order)
+        ticket = run.ticket(number) if number else branch.ticket()
         # the same over rounds and arms: what is drawn for few weights is part of what is drawn for many
         seed = streams.derive(cell.seed, "control")
         sources = _materials(control, run, ticket, cli, seed)
         materials = {name: sources[name]() for name in control.needs}
         cli.ticket.test_each_round = True
         cli.ticket.ticket = control.make(ticket, seed, materials)
-        cli.ticket.instead_of = place
+        cli.ticket.branch = branch
         cli.trainer.fit(cli.model, datamodule=cli.datamodule)
     if measures_barrier(control):
         tested = run.summary(0).metric

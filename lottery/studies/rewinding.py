@@ -13,8 +13,8 @@ import yaml
 
 from lottery.foundations import streams
 from lottery.foundations.steps import Step
+from lottery.runs.branch import Branch
 from lottery.runs.layout import snapshot_file
-from lottery.runs.place import Place
 from lottery.runs.run import Run
 from lottery.storage.directory import StorageError
 from lottery.studies.barriers import measure_barrier, read_barrier
@@ -224,7 +224,7 @@ class _Network:
             with logged(self._directory(f"{name}.log")):
                 cli = self._load(name)
                 dense = self._directory("dense")
-                cli.ticket.instead_of = Place(str(dense), start=str(step), order=1)
+                cli.ticket.branch = Branch(str(dense), start=str(step), order=1)
                 cli.trainer.fit(cli.model, datamodule=cli.datamodule)
                 measure_barrier(cli, Run(dense).weights(0), directory)
         found = read_barrier(directory)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lottery.foundations.steps import Step
 from lottery.pruning import dynamic as moving_masks
-from lottery.pruning.dynamic import Moving
+from lottery.pruning.dynamic import Method
 from lottery.pruning.pruning import Pruning
+from lottery.runs.branch import Branch
 from lottery.runs.layout import CALLBACK, run_directory
 from lottery.runs.metric import Mode
-from lottery.runs.place import Place
 from lottery.runs.retraining import Rewind
 from lottery.runs.schema import RoundState
 from lottery.tickets.ticket import Ticket
@@ -64,12 +64,12 @@ class LotteryTicket(_Callback):
         test_each_round: also run the test data at the best and the last step of each round.
         save_every: how often the round in progress is saved: seconds, or a step such as "100it" or "1ep".
         ticket: a `Ticket` (or its file) to start from, in place of the module's own weights.
-        moving: masks that move while the network trains, with ``rounds=0``: "gradual", "set" or "rigl", a mapping with
+        dynamic: masks that move while the network trains, with ``rounds=0``: "gradual", "set" or "rigl", a mapping with
             a name and settings, or an object such as ``RigL(0.1)``; see `lottery.dynamic`. Of `pruning` only `include`,
             `exclude` and `collapse` count then.
-        instead_of: a `Place`, a round of another run: train the ticket once, with ``rounds=0``, from where that round
+        branch: a `Branch` from a round of another run: train the ticket once, with ``rounds=0``, from where that round
             started and on its random draws, so that only the ticket differs. The ticket defaults to the round's own.
-        snapshots: steps of round 0 whose states are stored too, such as ["100it", "1ep"], for a `Place` to start from.
+        snapshots: steps of round 0 whose states are stored too, such as ["100it", "1ep"], for a `Branch` to start from.
 
     Raises:
         ValueError: an argument is out of range; the message says which and what it may be.
@@ -100,8 +100,8 @@ class LotteryTicket(_Callback):
         test_each_round: bool = False,
         save_every: float | str = 60.0,
         ticket: Ticket | str | os.PathLike[str] | None = None,
-        moving: str | Mapping[str, Any] | Moving | None = None,
-        instead_of: Place | Mapping[str, Any] | None = None,
+        dynamic: str | Mapping[str, Any] | Method | None = None,
+        branch: Branch | Mapping[str, Any] | None = None,
         snapshots: Sequence[str] = (),
     ) -> None:
         super().__init__()
@@ -129,13 +129,13 @@ class LotteryTicket(_Callback):
         self.test_each_round = test_each_round
         self.save_every = _interval(save_every)
         self.ticket = ticket if ticket is None or isinstance(ticket, Ticket) else Ticket.load(ticket)
-        self.moving = None if moving is None else moving_masks.resolve(moving)
-        if self.moving is not None and rounds:
-            raise ValueError(f"rounds={rounds} with moving={moving!r}: masks that move train once; give rounds=0")
-        self.instead_of = None if instead_of is None else Place.of(instead_of)
-        if self.instead_of is not None and (rounds or self.moving is not None):
+        self.dynamic = None if dynamic is None else moving_masks.resolve(dynamic)
+        if self.dynamic is not None and rounds:
+            raise ValueError(f"rounds={rounds} with dynamic={dynamic!r}: masks that move train once; give rounds=0")
+        self.branch = None if branch is None else Branch.of(branch)
+        if self.branch is not None and (rounds or self.dynamic is not None):
             raise ValueError(
-                f"rounds={rounds}, moving={moving!r} with instead_of: one training takes the place of another; give"
+                f"rounds={rounds}, dynamic={dynamic!r} with branch: one training takes the place of another; give"
                 " rounds=0 and fixed masks"
             )
         self.snapshots = tuple(Step.parse(step) for step in snapshots)

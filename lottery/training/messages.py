@@ -29,17 +29,17 @@ def prunable(masks: Masks, parameters: Mapping[str, Tensor], options: Options, r
     table = light_table(("parameter", "shape", "weights", "kept", "per round"))
     for name, mask in masks.items():
         share = "by density" if amounts is None else f"{100 * amounts[name]:g} %"
-        if options.moving is not None:
+        if options.dynamic is not None:
             share = "none"
         shape = " x ".join(map(str, parameters[name].shape))
         table.add_row(name, shape, f"{mask.numel():,}", f"{int(mask.sum()):,}", share)
     table.add_section()
-    scope = pruning.scope if options.moving is None else ""
+    scope = pruning.scope if options.dynamic is None else ""
     table.add_row("all", "", f"{masks.total:,}", f"{masks.kept:,}", scope)
-    if options.moving is not None:
+    if options.dynamic is not None:
         show("Prunable parameters")
         show(table)
-        show(f"One training; masks move: {options.moving}. Stored in {options.dirpath}")
+        show(f"One training; masks move: {options.dynamic}. Stored in {options.dirpath}")
         return
     show(f"Prunable parameters{_how(pruning)}")
     show(table)

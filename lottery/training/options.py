@@ -7,10 +7,10 @@ from pathlib import Path
 
 from lottery.foundations.steps import Step
 from lottery.pruning import dynamic
-from lottery.pruning.dynamic import Moving
+from lottery.pruning.dynamic import Method
 from lottery.pruning.pruning import Pruning
+from lottery.runs.branch import Branch
 from lottery.runs.metric import Mode
-from lottery.runs.place import Place
 from lottery.runs.retraining import Rewind
 from lottery.tickets.ticket import Ticket
 
@@ -30,16 +30,16 @@ class Options:
     test_each_round: bool
     save_every: float | Step
     ticket: Ticket | None
-    moving: Moving | None = None
-    instead_of: Place | None = None
+    dynamic: Method | None = None
+    branch: Branch | None = None
     snapshots: tuple[Step, ...] = ()
 
     @classmethod
     def of(cls, ticket: object, dirpath: Path) -> Options:
         """The attributes of a `LotteryTicket` as they are now, for a run in a directory."""
         found = cls(**{**{option.name: getattr(ticket, option.name) for option in fields(cls)}, "dirpath": dirpath})
-        if found.ticket is None and found.instead_of is not None:
-            return replace(found, ticket=found.instead_of.ticket())
+        if found.ticket is None and found.branch is not None:
+            return replace(found, ticket=found.branch.ticket())
         return found
 
     def described(self) -> dict[str, object]:
@@ -53,8 +53,8 @@ class Options:
             "test_each_round": self.test_each_round,
             "ticket": None if self.ticket is None else self.ticket.fingerprint,
         }
-        if self.moving is not None:
-            found["moving"] = dynamic.described(self.moving)
-        if self.instead_of is not None:
-            found["instead_of"] = self.instead_of.described()
+        if self.dynamic is not None:
+            found["dynamic"] = dynamic.described(self.dynamic)
+        if self.branch is not None:
+            found["branch"] = self.branch.described()
         return found

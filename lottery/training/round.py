@@ -97,7 +97,9 @@ class Round:
         self.gathered = MovementAccumulator(masks) if "accumulated" in run.options.pruning.needs else None
         options = run.options
         self.mover = (
-            Mover(options.moving, run.seed, options.pruning.collapse == "warn") if options.moving is not None else None
+            Mover(options.dynamic, run.seed, options.pruning.collapse == "warn")
+            if options.dynamic is not None
+            else None
         )
         self._enforcement: Enforcement | None = None
         self._unmoved: list[str] | None = None
@@ -350,7 +352,7 @@ class Round:
     def _states_to_store(self) -> dict[str, Step]:
         """The rewind point and the snapshots that are not stored yet: file to step."""
         options = self.run.options
-        if self.number > 0 or options.instead_of is not None:
+        if self.number > 0 or options.branch is not None:
             return {}
         states = {snapshot_file(step): step for step in options.snapshots}
         states[REWIND] = self.run.rewind_step

@@ -17,6 +17,7 @@ from lottery.pruning import dynamic
 from lottery.pruning.graph.paths import Connectivity
 from lottery.pruning.maskable import check_maskable, check_norms, norms_of
 from lottery.pruning.scores import name_of, resolve
+from lottery.runs.branch import Branch
 from lottery.runs.layout import (
     END,
     GATHERED,
@@ -37,7 +38,6 @@ from lottery.runs.layout import (
     snapshot_file,
 )
 from lottery.runs.metric import Mode
-from lottery.runs.place import Place
 from lottery.runs.run import Run, weights_in
 from lottery.runs.schema import RoundState, RunInfo, Settings
 from lottery.runs.starting_point import check_reached, starting_state, takes_from_the_end, with_weights
@@ -119,8 +119,8 @@ class Rounds:
             fit.aside.check_testing()
         if options.rounds:
             decision.check(options.pruning, fit, masks, options.rounds)
-        if options.instead_of is not None:
-            options.instead_of.check(self.training)
+        if options.branch is not None:
+            options.branch.check(self.training)
         now = settings.collect(options, self.training, self._monitor(), masks)
         messages.prunable(masks, parameters, options, self._rewind_step)
         if options.rounds:
@@ -140,9 +140,9 @@ class Rounds:
 
     def _begin(self, number: int) -> Round:
         """Put the module, the optimizers and the random streams where a round starts or was left."""
-        place = self.options.instead_of
+        branch = self.options.branch
         self.fit.states.round = number
-        self.fit.data.round = number if place is None else place.data_round
+        self.fit.data.round = number if branch is None else branch.data_round
         if number > 0:
             self.fit.states.as_at_first()
         current = Round(self.active, number, self._masks_of(number))
@@ -151,9 +151,9 @@ class Rounds:
             self._check_paths(current)
         saved = self._saved_state(number)
         if saved is None:
-            if place is not None:
-                start = self._start_in_place(place)
-                self.fit.entering.begin(start, seed=place.seed, reorder=place.order > 0)
+            if branch is not None:
+                start = self._start_of_branch(branch)
+                self.fit.entering.begin(start, seed=branch.seed, reorder=branch.order > 0)
             elif number > 0:
                 self.fit.entering.begin(self._start_of(number), seed=self.active.seed_of(number), seconds=self._spent())
             current.see_all_but(())
@@ -162,7 +162,7 @@ class Rounds:
             messages.round_goes_on(number, self.fit.global_step)
         else:
             current.adopt(RoundState.within(saved))
-        later = number > 0 or place is not None
+        later = number > 0 or branch is not None
         if later and self.options.rewind.rule == "fine-tune":
             self.fit.entering.rest_schedulers()
         messages.lost_orders(self.fit.lost_orders())
@@ -257,9 +257,9 @@ class Rounds:
                 f"ckpt_path is a checkpoint of round {foreign.round} of a run that is not in {path}. Give"
                 " LotteryTicket the dirpath of that run, or leave out ckpt_path."
             )
-        if options.moving is not None:
+        if options.dynamic is not None:
             masks = dynamic.begin(
-                options.moving,
+                options.dynamic,
                 masks,
                 seed,
                 dynamic.Training.of(fit.trainer),
@@ -277,7 +277,7 @@ class Rounds:
                 masks_file(0): encode_masks(MaskHistory.of([masks])),
                 RUN: storage.encode_json(info.plain()),
             }
-            if options.instead_of is None:
+            if options.branch is None:
                 self.directory.write_checkpoint(LAST, start)
                 if self._rewind_step == Step():
                     self.directory.write_checkpoint(REWIND, start)
@@ -412,9 +412,9 @@ class Rounds:
             raise self.directory.damaged(name, f"is of {whose}, not of run {self.active.id}")
         return own
 
-    def _start_in_place(self, place: Place) -> dict[str, Any]:
+    def _start_of_branch(self, branch: Branch) -> dict[str, Any]:
         """Where the round that this one is trained instead of started, with this run's weights."""
-        weights, start = self.directory.read_tensors(INITIAL), place.state()
+        weights, start = self.directory.read_tensors(INITIAL), branch.state()
         if start is None:
             load_weights(self.fit.module, weights)
             return self.fit.states.capture("start")

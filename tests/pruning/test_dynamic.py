@@ -22,8 +22,8 @@ from lottery import LotteryTicket, Masks, Pruning, Run, StorageError
 from lottery.pruning.dynamic import (
     SET,
     Gradual,
-    Moment,
-    Moving,
+    Method,
+    MoveContext,
     RigL,
     Training,
     available,
@@ -50,13 +50,13 @@ def generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def moment(masks: Masks, step: int, training: Training, seed: int = 0) -> Moment:
+def moment(masks: Masks, step: int, training: Training, seed: int = 0) -> MoveContext:
     """Random weights under the masks, and random dense gradients."""
     net = network(seed)
     masks.apply(dict(net.named_parameters()))
     draw = generator(seed + 1)
     gradients = {n: torch.randn(m.shape, generator=draw) for n, m in masks.items()}
-    return Moment(net, masks, gradients, step, training, generator(seed + 2))
+    return MoveContext(net, masks, gradients, step, training, generator(seed + 2))
 
 
 def dense() -> Masks:
@@ -151,7 +151,7 @@ def test_rigl_leaves_a_layer_alone_whose_gradient_is_missing_or_not_finite() -> 
     gradients = {n: g.clone() for n, g in now.gradients.items()}
     del gradients["0.weight"]
     gradients["2.weight"][0, 0] = torch.inf
-    now = Moment(now.module, before, gradients, 1, training, now.generator)
+    now = MoveContext(now.module, before, gradients, 1, training, now.generator)
     after = method.move(now)
     assert [n for n in LAYERS if not torch.equal(after[n], before[n])] == ["4.weight"]
 
@@ -204,7 +204,7 @@ def test_gradual_pruning_takes_the_scores_of_weights_and_a_function_of_ones_own(
         (Gradual(every="30it", end=1), Training(100), [30, 60, 90, 99]),
     ],
 )
-def test_moves_come_at_their_time(method: Moving, training: Training, expected: list[int]) -> None:
+def test_moves_come_at_their_time(method: Method, training: Training, expected: list[int]) -> None:
     due = [s for s in range(training.steps) if method.due(s, training)]
     assert due == expected
 
@@ -249,7 +249,7 @@ class Watch(pl.Callback):
         self.seen.append(masks)
 
 
-MOVING = {"gradual": Gradual(0.3, every="3it", end=0.8), "set": SET(0.3, every="1ep"), "rigl": RigL(0.3, every="3it")}
+DYNAMIC = {"gradual": Gradual(0.3, every="3it", end=0.8), "set": SET(0.3, every="1ep"), "rigl": RigL(0.3, every="3it")}
 MODULES = {
     "sgd": zoo.Net,
     "adamw": functools.partial(zoo.Net, zoo.ADAMW),
@@ -263,7 +263,7 @@ MODULES = {
     ("name", "kind"), [*[("rigl", kind) for kind in MODULES], ("set", "adamw"), ("gradual", "sgd")]
 )
 def test_no_weight_lives_outside_the_mask_of_the_moment(name: str, kind: str, tmp_path: Path) -> None:
-    ticket = LotteryTicket(rounds=0, moving=MOVING[name], dirpath=tmp_path, monitor="val_acc")
+    ticket = LotteryTicket(rounds=0, dynamic=DYNAMIC[name], dirpath=tmp_path, monitor="val_acc")
     watch = Watch(ticket)
     zoo.fit(MODULES[kind], ticket, watch, max_epochs=3)
     run = Run(tmp_path)
@@ -278,7 +278,7 @@ def test_no_weight_lives_outside_the_mask_of_the_moment(name: str, kind: str, tm
     if name != "gradual":
         assert {m.kept for m in watch.seen} == {found.masks.kept}
     zoo.assert_equal(dict(found.weights), run.weights("initial"))
-    assert found.provenance["moving"]["name"] == name
+    assert found.provenance["dynamic"]["name"] == name
 
 
 # one life after the other; the second ends between a move and the step of the optimizer
@@ -291,14 +291,14 @@ KILLS = [
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [*[(name, "adamw") for name in MOVING], ("rigl", "several optimizers"), ("set", "convolutions")]
+    ("name", "kind"), [*[(name, "adamw") for name in DYNAMIC], ("rigl", "several optimizers"), ("set", "convolutions")]
 )
 def test_a_killed_run_goes_on_with_the_masks_of_the_moment_and_the_same_moves(
     name: str, kind: str, tmp_path: Path
 ) -> None:
     def fit(path: str, *callbacks: Any) -> None:
         ticket = LotteryTicket(
-            rounds=0, moving=MOVING[name], dirpath=tmp_path / path, save_every="1it", monitor="val_acc"
+            rounds=0, dynamic=DYNAMIC[name], dirpath=tmp_path / path, save_every="1it", monitor="val_acc"
         )
         loader = zoo.shuffled_loader()
         zoo.fit(MODULES[kind], ticket, *callbacks, loader=loader, max_epochs=3)
@@ -330,7 +330,7 @@ def test_masks_move_in_both_namespaces(namespace: str, tmp_path: Path) -> None:
 
     trainer = lightning.Trainer(
         max_epochs=2,
-        callbacks=[LotteryTicket(rounds=0, moving=MOVING["rigl"], dirpath=tmp_path)],
+        callbacks=[LotteryTicket(rounds=0, dynamic=DYNAMIC["rigl"], dirpath=tmp_path)],
         logger=False,
         accelerator="cpu",
         enable_checkpointing=False,
@@ -343,7 +343,7 @@ def test_masks_move_in_both_namespaces(namespace: str, tmp_path: Path) -> None:
 
 
 def test_the_steps_of_accumulated_batches_are_what_counts(tmp_path: Path) -> None:
-    ticket = LotteryTicket(rounds=0, moving=RigL(0.3, every="1ep", until=1), dirpath=tmp_path)
+    ticket = LotteryTicket(rounds=0, dynamic=RigL(0.3, every="1ep", until=1), dirpath=tmp_path)
     settings = {"max_epochs": 3, "accumulate_grad_batches": 3, "gradient_clip_val": 0.1}
     zoo.fit(zoo.Net, ticket, **settings)
     assert [m.step for m in Run(tmp_path).summary(0).moves] == [3, 6]
@@ -361,7 +361,7 @@ def test_rigl_sees_the_gradient_that_pruned_weights_would_have(kind: str, tmp_pa
         def due(self, step: int, training: Training) -> bool:
             return step == 5
 
-        def move(self, now: Moment) -> Masks:
+        def move(self, now: MoveContext) -> Masks:
             weights = {n: p.detach().clone() for n, p in now.module.named_parameters()}
             seen.append((weights, {n: g.clone() for n, g in now.gradients.items()}))
             return now.masks
@@ -384,7 +384,7 @@ def test_rigl_sees_the_gradient_that_pruned_weights_would_have(kind: str, tmp_pa
             return None
 
     net = Net()
-    ticket = LotteryTicket(rounds=0, moving=Spy(), dirpath=tmp_path)
+    ticket = LotteryTicket(rounds=0, dynamic=Spy(), dirpath=tmp_path)
     with pytest.raises(zoo.Killed):
         zoo.fit(net, ticket, zoo.KillAt("on_train_batch_end", 5), max_epochs=1)
     (weights, gradients), *_ = seen
@@ -396,7 +396,7 @@ def test_rigl_sees_the_gradient_that_pruned_weights_would_have(kind: str, tmp_pa
 
 def test_the_best_step_is_one_of_the_final_density(tmp_path: Path) -> None:
     method = Gradual(0.05, every="1it", end=0.6)
-    ticket = LotteryTicket(rounds=0, moving=method, dirpath=tmp_path, monitor="val_acc")
+    ticket = LotteryTicket(rounds=0, dynamic=method, dirpath=tmp_path, monitor="val_acc")
     zoo.fit(functools.partial(zoo.Net, zoo.ADAM), ticket, max_epochs=5)
     run = Run(tmp_path)
     history, best = run.history(), run.summary(0).best
@@ -416,7 +416,7 @@ def test_loggers_and_progress_bar_show_the_density_of_the_moment(tmp_path: Path)
             shown.append(self.get_metrics(trainer, module)["density"])
 
     logger = CSVLogger(tmp_path, "logs")
-    ticket = LotteryTicket(rounds=0, moving=MOVING["gradual"], dirpath=tmp_path / "r")
+    ticket = LotteryTicket(rounds=0, dynamic=DYNAMIC["gradual"], dirpath=tmp_path / "r")
     zoo.fit(zoo.Net, ticket, Bar(), logger=logger, log_every_n_steps=1, max_epochs=3, enable_progress_bar=True)
     moves = Run(tmp_path / "r").summary(0).moves
     left = {m.step: m.density for m in moves}
@@ -433,8 +433,8 @@ def test_loggers_and_progress_bar_show_the_density_of_the_moment(tmp_path: Path)
 def test_a_ticket_is_where_moves_begin_and_what_they_end_in(tmp_path: Path) -> None:
     zoo.fit(zoo.Net, LotteryTicket(1, 0.5, dirpath=tmp_path / "a"), max_epochs=1)
     found = Run(tmp_path / "a").ticket(1)
-    moving = Gradual(0.3, every="2it")
-    ticket = LotteryTicket(rounds=0, moving=moving, ticket=found, dirpath=tmp_path / "b")
+    method = Gradual(0.3, every="2it")
+    ticket = LotteryTicket(rounds=0, dynamic=method, ticket=found, dirpath=tmp_path / "b")
     zoo.fit(zoo.Net, ticket, max_epochs=1)
     moved = Run(tmp_path / "b").ticket(0)
     assert moved.masks.nested_in(found.masks) and moved.density < found.density
@@ -446,7 +446,7 @@ def test_a_ticket_is_where_moves_begin_and_what_they_end_in(tmp_path: Path) -> N
 
 
 def test_plots_of_a_run_with_moving_masks_are_drawn_or_say_why_not(tmp_path: Path) -> None:
-    ticket = LotteryTicket(rounds=0, moving=MOVING["rigl"], dirpath=tmp_path)
+    ticket = LotteryTicket(rounds=0, dynamic=DYNAMIC["rigl"], dirpath=tmp_path)
     zoo.fit(zoo.Net, ticket, max_epochs=2)
     run = Run(tmp_path)
     for kind in ("metric", "curves", "densities"):
@@ -458,23 +458,23 @@ def test_plots_of_a_run_with_moving_masks_are_drawn_or_say_why_not(tmp_path: Pat
 
 def test_another_method_is_refused_in_a_directory_that_holds_a_run(tmp_path: Path) -> None:
     arguments: dict[str, Any] = {"rounds": 0, "dirpath": tmp_path}
-    zoo.fit(zoo.Net, LotteryTicket(moving=MOVING["set"], **arguments), max_epochs=2)
-    for other in (MOVING["rigl"], SET(0.3, every="2it"), None):
-        with pytest.raises(StorageError, match="moving"):
-            zoo.fit(zoo.Net, LotteryTicket(moving=other, **arguments), max_epochs=2)
+    zoo.fit(zoo.Net, LotteryTicket(dynamic=DYNAMIC["set"], **arguments), max_epochs=2)
+    for other in (DYNAMIC["rigl"], SET(0.3, every="2it"), None):
+        with pytest.raises(StorageError, match="dynamic"):
+            zoo.fit(zoo.Net, LotteryTicket(dynamic=other, **arguments), max_epochs=2)
 
 
 # bad input
 
 
 @pytest.mark.parametrize(
-    ("moving", "message"),
+    ("dynamic", "message"),
     [
         ({"name": "rigl", "density": 0}, "density=0 must be a fraction"),
         ({"name": "set", "density": 1.0}, "density=1.0 must be a fraction"),
         ({"name": "gradual", "density": 1.5}, "density=1.5 must be a fraction"),
-        ("rig", "no way of moving 'rig'. Did you mean rigl"),
-        ({"density": 0.1}, "no way of moving None"),
+        ("rig", "no dynamic method 'rig'. Did you mean rigl"),
+        ({"density": 0.1}, "no dynamic method None"),
         ({"name": "rigl", "densty": 0.1}, "no setting densty; it has density"),
         ({"name": "rigl", "drop": 1}, "drop=1 must be"),
         ({"name": "set", "every": "often"}, "'often' is not a step"),
@@ -486,20 +486,20 @@ def test_another_method_is_refused_in_a_directory_that_holds_a_run(tmp_path: Pat
         ({"name": "gradual", "score": "snip"}, "'snip' needs data.*'magnitude'"),
     ],
 )
-def test_a_wrong_method_is_refused_when_it_is_given(moving: Any, message: str) -> None:
+def test_a_wrong_method_is_refused_when_it_is_given(dynamic: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        LotteryTicket(rounds=0, moving=moving)
+        LotteryTicket(rounds=0, dynamic=dynamic)
 
 
 def test_masks_that_move_train_once() -> None:
     with pytest.raises(ValueError, match="rounds=3 .*train once; give rounds=0"):
-        LotteryTicket(rounds=3, moving="rigl")
-    with pytest.raises(TypeError, match="moving=7.*gradual, rigl, set"):
-        LotteryTicket(rounds=0, moving=7)  # type: ignore[arg-type]
+        LotteryTicket(rounds=3, dynamic="rigl")
+    with pytest.raises(TypeError, match="dynamic=7.*gradual, rigl, set"):
+        LotteryTicket(rounds=0, dynamic=7)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("moving", "settings", "message"),
+    ("dynamic", "settings", "message"),
     [
         (RigL(every="1000it"), {"max_epochs": 2}, "never moves in a training of 16"),
         (SET(every="2ep"), {"max_epochs": 2}, "never moves"),
@@ -507,9 +507,9 @@ def test_masks_that_move_train_once() -> None:
     ],
 )
 def test_a_training_that_cannot_be_is_refused_before_anything_is_stored(
-    moving: Moving, settings: dict[str, Any], message: str, tmp_path: Path
+    dynamic: Method, settings: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
-    ticket = LotteryTicket(rounds=0, moving=moving, dirpath=tmp_path / "run")
+    ticket = LotteryTicket(rounds=0, dynamic=dynamic, dirpath=tmp_path / "run")
     with pytest.raises(ValueError, match=message):
         zoo.fit(zoo.Net, ticket, **settings)
     with pytest.raises(StorageError, match="holds no run"):
@@ -517,16 +517,16 @@ def test_a_training_that_cannot_be_is_refused_before_anything_is_stored(
 
 
 def test_a_training_without_an_end_is_refused(tmp_path: Path) -> None:
-    ticket = LotteryTicket(rounds=0, moving="rigl", dirpath=tmp_path)
+    ticket = LotteryTicket(rounds=0, dynamic="rigl", dirpath=tmp_path)
     with pytest.raises(ValueError, match="no end that can be told"):
         zoo.fit(zoo.Net, ticket, loader=zoo.endless_loader(), max_epochs=-1)
     with pytest.raises(ValueError, match="every='1ep' counts epochs"):
-        moving = LotteryTicket(rounds=0, moving="set", dirpath=tmp_path)
-        zoo.fit(zoo.Net, moving, loader=zoo.endless_loader(), max_epochs=-1, max_steps=9)
+        method = LotteryTicket(rounds=0, dynamic="set", dirpath=tmp_path)
+        zoo.fit(zoo.Net, method, loader=zoo.endless_loader(), max_epochs=-1, max_steps=9)
 
 
 def test_a_method_that_empties_a_layer_is_stopped_unless_that_was_allowed(tmp_path: Path) -> None:
-    arguments: dict[str, Any] = {"rounds": 0, "moving": Gradual(0.005, every="2it", scope="global")}
+    arguments: dict[str, Any] = {"rounds": 0, "dynamic": Gradual(0.005, every="2it", scope="global")}
     with pytest.raises(ValueError, match="leave no weight of net.*collapse='warn'"):
         ticket = LotteryTicket(dirpath=tmp_path / "a", **arguments)
         zoo.fit(zoo.Net, ticket, max_epochs=2)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from lottery import Run, StorageError, cli
 from lottery.foundations.steps import Step
-from lottery.runs.place import Place
+from lottery.runs.branch import Branch
 from lottery.studies.rewinding import Length, RewindSearch, _bisect, _length, find_rewind, written
 from lottery.training import recipes
 
@@ -148,7 +148,7 @@ def test_the_dense_network_is_that_of_lottery_run_and_a_child_goes_on_from_its_s
     total = expected["round 0"]["summary"]["steps"]
     for step in STEPS:
         child = Run(network / f"step-{step}")
-        start = Place(str(network / "dense"), start=step).ticket()
+        start = Branch(str(network / "dense"), start=step).ticket()
         zoo.assert_equal(dict(child.ticket(0).weights), dict(start.weights))
         assert child.summary(0).steps == total
         assert not child.weights(0)["output.weight"].equal(Run(network / "dense").weights(0)["output.weight"])

@@ -1,7 +1,7 @@
 """Masks that move while one training goes on: gradual pruning, SET, RigL, and a user's own.
 
 >>> from lottery import LotteryTicket
->>> LotteryTicket(rounds=0, moving={"name": "rigl", "density": 0.05}).moving.density
+>>> LotteryTicket(rounds=0, dynamic={"name": "rigl", "density": 0.05}).dynamic.density
 0.05
 """
 
@@ -11,7 +11,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from lottery.pruning.dynamic.gradual import Gradual
-from lottery.pruning.dynamic.moment import Moment, Moving, Training
+from lottery.pruning.dynamic.method import Method, MoveContext, Training
 from lottery.pruning.dynamic.mover import Move, Mover, begin
 from lottery.pruning.dynamic.registry import available, described, name_of, register, resolve
 from lottery.pruning.dynamic.regrowth import SET, RigL, drop_and_grow
@@ -22,10 +22,10 @@ for _family in iter_modules(__path__):
 __all__ = [
     "SET",
     "Gradual",
-    "Moment",
+    "Method",
     "Move",
+    "MoveContext",
     "Mover",
-    "Moving",
     "RigL",
     "Training",
     "available",

@@ -11,7 +11,7 @@ from lottery.masks.masks import Masks
 from lottery.masks.selection import smallest
 from lottery.pruning import scores
 from lottery.pruning.amounts import Amounts, Scope, check_choice, check_fraction
-from lottery.pruning.dynamic.moment import Moment, Training, check_every, check_share
+from lottery.pruning.dynamic.method import MoveContext, Training, check_every, check_share
 from lottery.pruning.dynamic.registry import register
 from lottery.pruning.scores.context import NEEDS
 
@@ -89,16 +89,16 @@ class Gradual:
         left = 1 - min(1.0, max(0.0, (step - first) / max(1, last - first)))
         return self.density + (1 - self.density) * left**self.power
 
-    def move(self, moment: Moment) -> Masks:
+    def move(self, context: MoveContext) -> Masks:
         """The lowest scores go, exactly as many in each pool as the schedule says, ties by position."""
-        density = self.density_after(moment.step, moment.training)
+        density = self.density_after(context.step, context.training)
         if density >= 1:
-            return moment.masks
-        context = scores.Context(moment.module, moment.masks, generator=moment.generator)
-        found = scores.compute(self.score, context)
+            return context.masks
+        what = scores.Context(context.module, context.masks, generator=context.generator)
+        found = scores.compute(self.score, what)
         amounts = Amounts(densities=[density], scope=self.scope)
-        following = dict(moment.masks)
-        for names, left in amounts.pools(moment.masks, 1):
+        following = dict(context.masks)
+        for names, left in amounts.pools(context.masks, 1):
             masks = [following[name] for name in names]
             count = sum(int(mask.sum()) for mask in masks) - left
             gone = smallest([found[name] for name in names], count, masks)

@@ -13,15 +13,15 @@ from torch.optim import Optimizer
 from lottery.foundations import streams
 from lottery.foundations.names import parameters_of
 from lottery.masks.masks import Masks
-from lottery.pruning.dynamic.moment import Moment, Moving, Training
+from lottery.pruning.dynamic.method import Method, MoveContext, Training
 from lottery.pruning.dynamic.registry import name_of
 
 
-def begin(moving: Moving, masks: Masks, seed: int, training: Training, *, allow_empty: bool = False) -> Masks:
+def begin(method: Method, masks: Masks, seed: int, training: Training, *, allow_empty: bool = False) -> Masks:
     """The masks that a training starts under.
 
     Args:
-        moving: the method.
+        method: the method.
         masks: all weights, or those of a ticket.
         seed: that of the run.
         training: how long it will be.
@@ -30,13 +30,13 @@ def begin(moving: Moving, masks: Masks, seed: int, training: Training, *, allow_
     Raises:
         ValueError: a layer would be empty, or nothing would ever move.
     """
-    if not any(moving.due(step, training) for step in range(training.steps)):
+    if not any(method.due(step, training) for step in range(training.steps)):
         raise ValueError(
-            f"moving={moving!r} never moves in a training of {training.steps} steps: train longer, or move more often"
+            f"dynamic={method!r} never moves in a training of {training.steps} steps: train longer, or move more often"
         )
     generator = torch.Generator().manual_seed(streams.derive(seed, "move", "begin"))
-    following = moving.begin(masks, generator)
-    _check(masks, following, moving, allow_empty)
+    following = method.begin(masks, generator)
+    _check(masks, following, method, allow_empty)
     return following
 
 
@@ -61,7 +61,7 @@ class Mover:
     """The moves of one training. Each optimizer moves the masks of its own parameters, and counts its own steps.
 
     Args:
-        moving: the method.
+        method: the method.
         seed: that of the run.
         allow_empty: a layer may lose its last weight.
 
@@ -69,9 +69,9 @@ class Mover:
         moves: what was done.
     """
 
-    def __init__(self, moving: Moving, seed: int, allow_empty: bool = False) -> None:
+    def __init__(self, method: Method, seed: int, allow_empty: bool = False) -> None:
         self.moves: list[Move] = []
-        self._moving = moving
+        self._method = method
         self._seed = seed
         self._allow_empty = allow_empty
         self._steps: dict[int, int] = {}
@@ -90,12 +90,12 @@ class Mover:
 
         The gradients in the module are masked before the module clips them, which is before the optimizer steps.
         """
-        if not getattr(self._moving, "needs_gradients", True):
+        if not getattr(self._method, "needs_gradients", True):
             return
         due = [
             names
             for index, names in enumerate(self._names)
-            if self._moving.due(self._steps.get(index, 0), self._training)
+            if self._method.due(self._steps.get(index, 0), self._training)
         ]
         for name, gradient in self._dense(set().union(*due) & masks.keys()).items():
             # an older gradient was masked already
@@ -120,12 +120,12 @@ class Mover:
         own = self._steps.get(index, 0)
         self._steps[index] = own + 1
         names = self._names[index] & masks.keys()
-        if not names or not self._moving.due(own, self._training):
+        if not names or not self._method.due(own, self._training):
             return None
         before = Masks({name: mask for name, mask in masks.items() if name in names})
         kept = {n: self._gradients.pop(n) for n in names if n in self._gradients}
         seed = streams.derive(self._seed, "move", step)
-        moment = Moment(
+        context = MoveContext(
             self._module,
             before,
             {**self._dense(names), **kept},
@@ -133,8 +133,8 @@ class Mover:
             self._training,
             torch.Generator().manual_seed(seed),
         )
-        after = self._moving.move(moment)
-        _check(before, after, self._moving, self._allow_empty)
+        after = self._method.move(context)
+        _check(before, after, self._method, self._allow_empty)
         following = Masks({**masks, **after})
         self.moves.append(Move(step, following.density, (before - after).kept, (after - before).kept))
         return following
@@ -164,12 +164,12 @@ class Mover:
         }
 
 
-def _check(before: Masks, after: Masks, moving: Moving, allow_empty: bool) -> None:
+def _check(before: Masks, after: Masks, method: Method, allow_empty: bool) -> None:
     before.check_same(after)
     empty = [n for n, m in after.items() if before[n].any() and not m.any()]
     if empty and not allow_empty:
         raise ValueError(
-            f"moving={name_of(moving)!r} would leave no weight of {', '.join(empty)}, which cuts the network there"
+            f"dynamic={name_of(method)!r} would leave no weight of {', '.join(empty)}, which cuts the network there"
             " (layer collapse). Use a higher density, another scope, or exclude the layer with Pruning(exclude=[...]),"
             " or set its collapse='warn'."
         )

@@ -5,27 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lottery.foundations import registry
-from lottery.pruning.dynamic.moment import Moving
+from lottery.pruning.dynamic.method import Method
 
 _METHODS = ("begin", "due", "move")
 
-_ways: registry.Registry[Moving] = registry.Registry(
-    argument="moving",
-    kind="way of moving",
-    plural="ways",
+_methods: registry.Registry[Method] = registry.Registry(
+    argument="dynamic",
+    kind="dynamic method",
+    plural="methods",
     accepts=lambda piece: all(callable(getattr(piece, m, None)) for m in _METHODS),
     otherwise=f"an object with {', '.join(_METHODS)}",
 )
 
-available = _ways.available
-register = _ways.register
+available = _methods.available
+register = _methods.register
 
 
-def resolve(moving: str | Mapping[str, object] | Moving) -> Moving:
+def resolve(method: str | Mapping[str, object] | Method) -> Method:
     """A method from its name, from its name and settings, or as it is.
 
     Args:
-        moving: "rigl", {"name": "rigl", "density": 0.05}, or any object with the methods of `Moving`.
+        method: "rigl", {"name": "rigl", "density": 0.05}, or any object with the methods of `Method`.
 
     Raises:
         ValueError: an unknown name or setting; the message lists what is close, or all.
@@ -35,14 +35,14 @@ def resolve(moving: str | Mapping[str, object] | Moving) -> Moving:
         >>> resolve({"name": "rigl", "density": 0.05}).density
         0.05
     """
-    return _ways.resolve(moving)
+    return _methods.resolve(method)
 
 
-def name_of(moving: Moving) -> str:
+def name_of(method: Method) -> str:
     """The name of a method; of a user's own, that of its class."""
-    return _ways.find(moving) or type(moving).__qualname__
+    return _methods.find(method) or type(method).__qualname__
 
 
-def described(moving: Moving) -> dict[str, object]:
+def described(method: Method) -> dict[str, object]:
     """A method as plain data: its name and settings. A user's own is told from others by these alone."""
-    return registry.described(name_of(moving), moving)
+    return registry.described(name_of(method), method)

@@ -13,7 +13,7 @@ from torch import Tensor
 from lottery.masks.masks import Masks
 from lottery.masks.selection import smallest
 from lottery.pruning.amounts import Amounts, Scope, check_choice, check_fraction
-from lottery.pruning.dynamic.moment import Moment, Training, check_every, check_share
+from lottery.pruning.dynamic.method import MoveContext, Training, check_every, check_share
 from lottery.pruning.dynamic.registry import register
 
 
@@ -85,18 +85,18 @@ class Regrowing(ABC):
         """The fraction of each layer's kept weights that is dropped after `step` steps."""
         return self.drop
 
-    def move(self, moment: Moment) -> Masks:
+    def move(self, context: MoveContext) -> Masks:
         """Each layer drops and grows; one whose worth is not known stays as it is."""
-        fraction = self.fraction_after(moment.step, moment.training)
-        weights, following = moment.weights, dict(moment.masks)
-        for name, mask in moment.masks.items():
-            worth = self._worth(name, moment)
+        fraction = self.fraction_after(context.step, context.training)
+        weights, following = context.weights, dict(context.masks)
+        for name, mask in context.masks.items():
+            worth = self._worth(name, context)
             if worth is not None:
                 following[name] = drop_and_grow(mask, weights[name], worth, fraction)
         return Masks(following)
 
     @abstractmethod
-    def _worth(self, name: str, moment: Moment) -> Tensor | None:
+    def _worth(self, name: str, context: MoveContext) -> Tensor | None:
         """What growing each weight of a parameter would be worth."""
 
 
@@ -127,8 +127,8 @@ class SET(Regrowing):
 
     needs_gradients: ClassVar[bool] = False
 
-    def _worth(self, name: str, moment: Moment) -> Tensor:
-        return torch.rand(moment.masks[name].shape, generator=moment.generator, dtype=torch.float64)
+    def _worth(self, name: str, context: MoveContext) -> Tensor:
+        return torch.rand(context.masks[name].shape, generator=context.generator, dtype=torch.float64)
 
 
 @register("rigl")
@@ -163,8 +163,8 @@ class RigL(Regrowing):
         passed = min(1.0, step / (self.until * training.steps))
         return self.drop / 2 * (1 + math.cos(math.pi * passed))
 
-    def _worth(self, name: str, moment: Moment) -> Tensor | None:
-        gradient = moment.gradients.get(name)
+    def _worth(self, name: str, context: MoveContext) -> Tensor | None:
+        gradient = context.gradients.get(name)
         if gradient is None or not bool(torch.isfinite(gradient).all()):
             return None
         return gradient.abs()

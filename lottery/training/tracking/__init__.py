@@ -43,7 +43,7 @@ class Tracking:
 
     def install(self) -> None:
         """Extend the loggers, and tell them the settings of the run."""
-        if not self._options.rounds and self._options.moving is None:
+        if not self._options.rounds and self._options.dynamic is None:
             return
         settings = _settings(self._options)
         loggers = {id(logger): logger for logger in self._fit.trainer.loggers}

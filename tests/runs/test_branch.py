@@ -1,4 +1,4 @@
-"""A training in the place of a round: with the round's own ticket it is the round, bit for bit."""
+"""A training in the branch of a round: with the round's own ticket it is the round, bit for bit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 import zoo
 
 from lottery import LotteryTicket, Run, StorageError, Ticket
-from lottery.runs.place import Place
+from lottery.runs.branch import Branch
 
 
 def run(path: Path, loader=zoo.shuffled_loader, **options) -> Run:
@@ -19,15 +19,15 @@ def run(path: Path, loader=zoo.shuffled_loader, **options) -> Run:
     return Run(path)
 
 
-def instead(path: Path, place: Place, ticket: Ticket | None = None, loader=zoo.shuffled_loader) -> Run:
+def instead(path: Path, branch: Branch, ticket: Ticket | None = None, loader=zoo.shuffled_loader) -> Run:
     # the process's own streams and weights are others than the run's
-    own = LotteryTicket(0, dirpath=path, seed=99, ticket=ticket, rewind=settings(place), instead_of=place)
+    own = LotteryTicket(0, dirpath=path, seed=99, ticket=ticket, rewind=settings(branch), branch=branch)
     zoo.fit(zoo.Net, own, loader=loader(), seed=77, max_epochs=3)
     return Run(path)
 
 
-def settings(place: Place) -> str:
-    return place.run.info.settings.rewind.to
+def settings(branch: Branch) -> str:
+    return branch.run.info.settings.rewind.to
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def settings(place: Place) -> str:
 )
 def test_with_the_rounds_own_ticket_it_is_the_round_bit_for_bit(tmp_path, rewind, loader):
     whole = run(tmp_path / "a", loader, rewind=rewind)
-    cell = instead(tmp_path / "b", Place(str(tmp_path / "a"), 2), loader=loader)
+    cell = instead(tmp_path / "b", Branch(str(tmp_path / "a"), 2), loader=loader)
     zoo.assert_equal(cell.weights(0), whole.weights(2))
     assert cell.records(0) == whole.records(2)
     assert cell.ticket(0).masks == whole.ticket(2).masks
@@ -51,7 +51,7 @@ def test_with_the_rounds_own_ticket_it_is_the_round_bit_for_bit(tmp_path, rewind
 
 def test_another_order_is_another_training_of_the_same_ticket(tmp_path):
     whole = run(tmp_path / "a", rewind="3it")
-    found = [instead(tmp_path / f"{order}", Place(str(tmp_path / "a"), 1, order=order)) for order in (1, 2)]
+    found = [instead(tmp_path / f"{order}", Branch(str(tmp_path / "a"), 1, order=order)) for order in (1, 2)]
     assert found[0].ticket(0) == found[1].ticket(0) == whole.ticket(1)
     ends = [torch.cat([w.flatten() for w in r.weights(0).values()]) for r in found]
     assert not torch.equal(*ends)
@@ -62,14 +62,14 @@ def test_the_rest_of_a_begun_epoch_comes_in_another_order_too(tmp_path, loader):
     run(tmp_path / "a", loader, rounds=0, snapshots=["3it"])
     ends = []
     for order in (1, 2):
-        place = Place(str(tmp_path / "a"), start="3it", order=order)
+        branch = Branch(str(tmp_path / "a"), start="3it", order=order)
         batches = Batches()
-        own = LotteryTicket(0, dirpath=tmp_path / f"{order}", seed=9, instead_of=place, save_every="1it")
+        own = LotteryTicket(0, dirpath=tmp_path / f"{order}", seed=9, branch=branch, save_every="1it")
         with pytest.raises(zoo.Killed):
             zoo.fit(zoo.Net, own, batches, zoo.KillAt("on_train_batch_end", 2), loader=loader(), max_epochs=3)
-        again = LotteryTicket(0, dirpath=tmp_path / f"{order}", seed=9, instead_of=place, save_every="1it")
+        again = LotteryTicket(0, dirpath=tmp_path / f"{order}", seed=9, branch=branch, save_every="1it")
         zoo.fit(zoo.Net, again, batches, loader=loader(), max_epochs=3)
-        undisturbed = instead(tmp_path / f"{order}-whole", place, loader=loader)
+        undisturbed = instead(tmp_path / f"{order}-whole", branch, loader=loader)
         zoo.assert_equal(Run(tmp_path / f"{order}").weights(0), undisturbed.weights(0))
         assert Run(tmp_path / f"{order}").summary(0).steps == 24
         ends.append(batches.seen)
@@ -91,7 +91,7 @@ def test_snapshots_are_the_states_of_round_0(tmp_path):
     whole = run(tmp_path / "a", rounds=0, snapshots=steps)
     for step in steps:
         again = run(tmp_path / step, rounds=0, rewind=step)
-        ticket = Place(str(tmp_path / "a"), start=step).ticket()
+        ticket = Branch(str(tmp_path / "a"), start=step).ticket()
         zoo.assert_equal(dict(ticket.weights), again.weights("rewind"))
         assert ticket.density == 1
     zoo.assert_equal(whole.weights(0), again.weights(0))
@@ -99,16 +99,16 @@ def test_snapshots_are_the_states_of_round_0(tmp_path):
 
 def test_a_training_goes_on_from_a_snapshot_for_the_rest_of_the_round(tmp_path):
     whole = run(tmp_path / "a", rounds=0, snapshots=["1ep2it"])
-    child = instead(tmp_path / "b", Place(str(tmp_path / "a"), start="1ep2it", order=1))
+    child = instead(tmp_path / "b", Branch(str(tmp_path / "a"), start="1ep2it", order=1))
     assert child.summary(0).steps == whole.summary(0).steps
     assert child.records(0)[0]["step"] > whole.records(0)[0]["step"]
 
 
 def test_the_dense_network_goes_on_from_the_rewind_point(tmp_path):
     whole = run(tmp_path / "a", rewind="1ep")
-    place = Place(str(tmp_path / "a"), order=1)
-    zoo.assert_equal(dict(place.ticket().weights), whole.weights("rewind"))
-    child = instead(tmp_path / "b", place)
+    branch = Branch(str(tmp_path / "a"), order=1)
+    zoo.assert_equal(dict(branch.ticket().weights), whole.weights("rewind"))
+    child = instead(tmp_path / "b", branch)
     assert child.ticket(0).density == 1
     assert child.records(0)[0]["epoch"] == whole.records(0)[1]["epoch"]
     assert child.records(0) != whole.records(0)[1:]
@@ -116,8 +116,8 @@ def test_the_dense_network_goes_on_from_the_rewind_point(tmp_path):
 
 def test_from_the_beginning_the_whole_training_is_made(tmp_path):
     run(tmp_path / "a", rewind="1ep")
-    whole = instead(tmp_path / "b", Place(str(tmp_path / "a"), 2, start="init"))
-    late = instead(tmp_path / "c", Place(str(tmp_path / "a"), 2))
+    whole = instead(tmp_path / "b", Branch(str(tmp_path / "a"), 2, start="init"))
+    late = instead(tmp_path / "c", Branch(str(tmp_path / "a"), 2))
     assert whole.records(0)[0]["epoch"] < late.records(0)[0]["epoch"]
     initial = Ticket(whole.masks[0], Run(tmp_path / "a").weights("initial"))
     assert whole.ticket(0) == initial
@@ -127,9 +127,9 @@ def test_from_the_beginning_the_whole_training_is_made(tmp_path):
 @pytest.mark.parametrize("hook, n", [("on_train_batch_end", 6), ("on_train_start", 0)])
 def test_killed_and_resumed_equals_undisturbed(tmp_path, start, hook, n):
     run(tmp_path / "a", rewind="3it")
-    place = Place(str(tmp_path / "a"), 2, start=start, order=1)
-    undisturbed = instead(tmp_path / "b", place)
-    options = {"seed": 99, "rewind": "3it", "instead_of": place, "save_every": "2it"}
+    branch = Branch(str(tmp_path / "a"), 2, start=start, order=1)
+    undisturbed = instead(tmp_path / "b", branch)
+    options = {"seed": 99, "rewind": "3it", "branch": branch, "save_every": "2it"}
     ticket = LotteryTicket(0, dirpath=tmp_path / "c", **options)
     with pytest.raises(zoo.Killed):
         zoo.fit(zoo.Net, ticket, zoo.KillAt(hook, n), loader=zoo.shuffled_loader(), max_epochs=3)
@@ -142,7 +142,7 @@ def test_killed_and_resumed_equals_undisturbed(tmp_path, start, hook, n):
 
 def test_another_budget_or_optimizer_is_refused(tmp_path):
     run(tmp_path / "a")
-    ticket = LotteryTicket(0, dirpath=tmp_path / "b", instead_of=Place(str(tmp_path / "a"), 1))
+    ticket = LotteryTicket(0, dirpath=tmp_path / "b", branch=Branch(str(tmp_path / "a"), 1))
     with pytest.raises(ValueError, match="max_epochs: 3 in the run, 4 now"):
         zoo.fit(zoo.Net, ticket, loader=zoo.shuffled_loader(), max_epochs=4)
     assert not (tmp_path / "b" / "run.json").exists()
@@ -151,12 +151,12 @@ def test_another_budget_or_optimizer_is_refused(tmp_path):
 def test_what_a_place_cannot_be(tmp_path):
     run(tmp_path / "a", snapshots=["3it"])
     with pytest.raises(ValueError, match="order=-1"):
-        Place(str(tmp_path / "a"), 1, order=-1)
+        Branch(str(tmp_path / "a"), 1, order=-1)
     with pytest.raises(ValueError, match="'later' is not a step"):
-        Place(str(tmp_path / "a"), 1, start="later")
+        Branch(str(tmp_path / "a"), 1, start="later")
     with pytest.raises(StorageError, match="no snapshot of step '4it'; it has 3it"):
-        Place(str(tmp_path / "a"), 1, start="4it").ticket()
+        Branch(str(tmp_path / "a"), 1, start="4it").ticket()
     with pytest.raises(StorageError, match="no mask for round 7"):
-        Place(str(tmp_path / "a"), 7).ticket()
+        Branch(str(tmp_path / "a"), 7).ticket()
     with pytest.raises(ValueError, match="rounds=2"):
-        LotteryTicket(2, instead_of={"dirpath": str(tmp_path / "a"), "round": 1})
+        LotteryTicket(2, branch={"dirpath": str(tmp_path / "a"), "round": 1})

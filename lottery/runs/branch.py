@@ -1,4 +1,4 @@
-"""A place in a run: the start, the random streams and the data order of one of its rounds, for another ticket."""
+"""A branch from a run: another ticket, from the start of one of its rounds, on its random streams and data order."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from lottery.tickets.ticket import Ticket
 
 
 @dataclass(frozen=True)
-class Place:
-    """Train a ticket instead of a round of a run: from the same point, on the same draws, in the same order.
+class Branch:
+    """A training that branches off a run: a ticket in the place of a round, from the same point, on the same draws.
 
     With the round's own ticket the training equals the round bit for bit, so whatever differs, differs because of the
     ticket. Round 0 is an exception: it ran on random streams of the process that began it.
@@ -39,7 +39,7 @@ class Place:
     Example::
 
         ticket = controls.resolve("signs").make(run.ticket(7), seed=0)
-        LotteryTicket(rounds=0, ticket=ticket, instead_of=Place("checkpoints/digits", round=7))
+        LotteryTicket(rounds=0, ticket=ticket, branch=Branch("checkpoints/digits", round=7))
     """
 
     dirpath: str
@@ -55,9 +55,9 @@ class Place:
             Step.parse(self.start)
 
     @classmethod
-    def of(cls, value: Mapping[str, Any] | Place) -> Place:
-        """A mapping of arguments, as a `Place`."""
-        return value if isinstance(value, Place) else cls(**value)
+    def of(cls, value: Mapping[str, Any] | Branch) -> Branch:
+        """A mapping of arguments, as a `Branch`."""
+        return value if isinstance(value, Branch) else cls(**value)
 
     @cached_property
     def run(self) -> Run:

@@ -72,7 +72,7 @@ class Training:
 
 
 @dataclass(frozen=True, eq=False)
-class Moment:
+class MoveContext:
     """A step of a training at which masks move, before the optimizer makes it.
 
     Args:
@@ -98,7 +98,7 @@ class Moment:
         return {name: parameters[name].detach() for name in self.masks}
 
 
-class Moving(Protocol):
+class Method(Protocol):
     """Masks that move while one training goes on. A user's own needs these three methods.
 
     Where it has no use for gradients, an attribute `needs_gradients = False` saves them from being kept for it.
@@ -112,8 +112,8 @@ class Moving(Protocol):
         """Whether the masks move after `step` steps of the optimizer."""
         ...
 
-    def move(self, moment: Moment) -> Masks:
-        """The masks from then on: of the same parameters as `moment.masks`."""
+    def move(self, context: MoveContext) -> Masks:
+        """The masks from then on: of the same parameters as `context.masks`."""
         ...
 
 
