@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 from lottery.plots.curves import against_density
 from lottery.plots.density_axis import falls_to_the_right, side_by_side
-from lottery.plots.panels import SMALL, new_stack
-from lottery.plots.style import DENSE, INK, PALETTE, fit_to_means, legend_height, line_style, new_axes, write_legend
+from lottery.plots.panels import mark_level, new_stack
+from lottery.plots.style import DENSE, INK, fit_to_means, legend_height, line_style, new_axes, write_legend
 
 _MARKS = {"wins": ("*", 46), "matching": ("o", 12), "below": ("x", 14)}
 """Of the rounds whose label says something: marker and its area."""
@@ -83,16 +83,7 @@ def gains(table: pd.DataFrame, *, margin: float, percent: bool, labels: pd.DataF
     ink: dict[str, Any] = {"color": INK, "marker": "o", "linestyle": "-"}
     to_dense = shown[shown["against"] == "dense"]
     _draw_gains(axes[0], {"dense": to_dense}, {"dense": ink}, [0, -factor * margin])
-    axes[0].axhline(-factor * margin, color=PALETTE[1], linestyle=":", linewidth=1.4)
-    axes[0].annotate(
-        f"margin: {_size(factor * margin, percent)} below dense",
-        (0.01, -factor * margin),
-        xycoords=axes[0].get_yaxis_transform(),
-        xytext=(0, 3),
-        textcoords="offset points",
-        fontsize=SMALL,
-        color=PALETTE[1],
-    )
+    mark_level(axes[0], -factor * margin, f"margin: {_size(factor * margin, percent)} below dense")
     axes[0].set_ylabel(f"ticket − dense{unit}")
     if labels is not None and _mark_rounds(axes[0], labels):
         axes[0].legend(

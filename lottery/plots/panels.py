@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from lottery.plots.style import WIDTH
+from lottery.plots.style import ACCENT, WIDTH
 
 SMALL = 8
 """Font size in points of titles, labels and ticks of a panel."""
@@ -114,3 +114,17 @@ def _leave_to_the_notebook(figure: Figure) -> None:
     """A notebook shows the figure that a cell returns; left open, it would be shown once more."""
     if "inline" in matplotlib.get_backend():
         plt.close(figure)
+
+
+def mark_level(ax: Axes, y: float, text: str) -> None:
+    """A dotted line across the axes, with what it is above its left end."""
+    ax.axhline(y, color=ACCENT, linestyle=":", linewidth=1.4)
+    ax.annotate(
+        text,
+        (0.01, y),
+        xycoords=ax.get_yaxis_transform(),
+        xytext=(0, 3),
+        textcoords="offset points",
+        fontsize=SMALL,
+        color=ACCENT,
+    )

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from lottery.foundations.statistics.intervals import mean_interval
 from lottery.plots.density_axis import falls_to_the_right
-from lottery.plots.panels import SMALL
+from lottery.plots.panels import mark_level
 from lottery.plots.style import PALETTE, fit_to_means, line_style, new_axes, write_legend
 from lottery.text.numbers import percent
 
@@ -58,16 +58,7 @@ def barriers(points: pd.DataFrame, *, threshold: float = 0.02, ax: Axes | None =
         markersize=4.5,
         **line_style(0),
     )
-    ax.axhline(100 * threshold, color=PALETTE[1], linestyle=":", linewidth=1.4)
-    ax.annotate(
-        f"stable below {percent(threshold)}",
-        (0.01, 100 * threshold),
-        xycoords=ax.get_yaxis_transform(),
-        xytext=(0, 3),
-        textcoords="offset points",
-        fontsize=SMALL,
-        color=PALETTE[1],
-    )
+    mark_level(ax, 100 * threshold, f"stable below {percent(threshold)}")
     fit_to_means(ax, means, low, high, [0, 120 * threshold])
     falls_to_the_right(ax)
     ax.set_ylabel("error barrier [%]")

@@ -201,10 +201,6 @@ def _stored_sparse(module: nn.Module, masks: Masks, flops: int) -> Variant:
     )
 
 
-def _device(module: nn.Module) -> torch.device:
-    return next(module.parameters(), torch.empty(0)).device
-
-
 def _filled(module: nn.Module, masks: Masks) -> nn.Module:
     """The dense network: random numbers of the size of the others where pruned weights are zero."""
     generator = torch.Generator().manual_seed(0)
