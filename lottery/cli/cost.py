@@ -18,7 +18,7 @@ from lottery.text.tables import TextTable
 
 if TYPE_CHECKING:
     from lottery.cli.network import Network
-    from lottery.deploy.costs.figures import Cost
+    from lottery.deploy.costs.variants import Cost
 
 USAGE = "lottery cost RECIPE [OPTION ...] [--SETTING VALUE ...]"
 
@@ -165,7 +165,7 @@ def _page(networks: Sequence[Network], costs: Mapping[str, Cost], arguments: lis
     import torch
 
     from lottery.deploy.costs import tables
-    from lottery.deploy.costs.words import sentences
+    from lottery.deploy.costs.sentences import sentences
 
     first = next(iter(costs.values()))
     if len(costs) > 1:

@@ -54,8 +54,8 @@ def study(arguments: list[str]) -> int:
     source, *options = arguments
     known, overrides = parser.parse_known_args(options)
     from lottery.studies import Study
-    from lottery.studies.board import board, table
     from lottery.studies.driver import standing
+    from lottery.studies.progress_table import board, table
     from lottery.training.recipes import quieten
 
     quieten()

@@ -108,7 +108,7 @@ def study_view(study: Study) -> RenderableType:
     from rich.console import Group
 
     from lottery.report import study_findings, study_tables
-    from lottery.studies.board import table
+    from lottery.studies.progress_table import table
 
     progress = study.progress()
     lines: list[RenderableType] = [str(study.path), table(progress)]

@@ -13,8 +13,8 @@ saves.
 from lottery.deploy.compaction.compaction import Compaction, compact
 from lottery.deploy.compaction.surgery import resize
 from lottery.deploy.costs.cost import cost
-from lottery.deploy.costs.figures import Cost
-from lottery.deploy.costs.words import sentences
+from lottery.deploy.costs.sentences import sentences
+from lottery.deploy.costs.variants import Cost
 from lottery.deploy.export.exporting import export_as
 from lottery.deploy.export.hugging_face import load_safetensors, save_safetensors
 from lottery.deploy.export.program import Exported, export_onnx, export_program

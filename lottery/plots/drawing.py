@@ -10,11 +10,11 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
 from lottery.plots.panels import SMALL
-from lottery.plots.pixels import Picture, panel_height
+from lottery.plots.pixels import Pixels, panel_height
 from lottery.plots.style import PALETTE
 
 
-def draw_picture(ax: Axes, shown: Picture) -> AxesImage:
+def draw_picture(ax: Axes, shown: Pixels) -> AxesImage:
     """Draw a parameter, outputs downwards, and the lines between its kernels."""
     rows, columns = shown.size
     tiled = shown.kernel != (1, 1)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lottery.plots.drawing import draw_input, draw_picture, set_color_bar
 from lottery.plots.panels import SMALL, captions, largest, new_panels, pixels_across, tell_what_is_left_out, write_title
-from lottery.plots.pixels import Picture, fold, panel_height, picture
+from lottery.plots.pixels import Pixels, fold, panel_height, picture
 from lottery.plots.style import ACCENT
 from lottery.text.numbers import percent
 
@@ -89,7 +89,7 @@ def deaths(
     return figure
 
 
-def _fates(died: Tensor, rounds: int, colours: ScalarMappable, most: int) -> Picture:
+def _fates(died: Tensor, rounds: int, colours: ScalarMappable, most: int) -> Pixels:
     """Red, green and blue of each weight or block."""
     shown = picture(died == rounds, most)
     alive = shown.image.astype(float)

@@ -13,7 +13,7 @@ MOST_TILES = 16
 
 
 @dataclass(frozen=True)
-class Picture:
+class Pixels:
     """What a panel shows of a parameter.
 
     Args:
@@ -39,7 +39,7 @@ def panel_height(rows: int, columns: int) -> float:
     return min(max(rows / columns, 0.25), 1.25)
 
 
-def picture(values: Tensor, most: int) -> Picture:
+def picture(values: Tensor, most: int) -> Pixels:
     """A parameter (out, in, *kernel) as an image: a matrix as it is, kernels side by side, outputs downwards.
 
     Args:
@@ -53,11 +53,11 @@ def picture(values: Tensor, most: int) -> Picture:
         shown = "×".join(str(min(n, MOST_TILES)) for n in shape[:2])
         cut = max(shape[:2]) > MOST_TILES
         note = f"{shown} of {shape[0]}×{shape[1]} kernels" if cut else ""
-        return Picture(image, note, _pair(image), _pair(kernels[0, 0]))
+        return Pixels(image, note, _pair(image), _pair(kernels[0, 0]))
     matrix = values.numpy().reshape(shape[0] if values.dim() > 1 else 1, -1)
     image, (rows, columns) = block_means(matrix, most)
     note = f"means of {rows}×{columns} blocks" if rows * columns > 1 else ""
-    return Picture(image, note, _pair(matrix), (1, 1))
+    return Pixels(image, note, _pair(matrix), (1, 1))
 
 
 def block_means(matrix: np.ndarray, most: int) -> tuple[np.ndarray, tuple[int, int]]:

@@ -57,7 +57,7 @@ class Pruning:
     Example:
         >>> import torch
         >>> masks = Masks({"w": torch.tensor([True, True, True, True])})
-        >>> Pruning(0.5).next_masks({"w": torch.tensor([4.0, 1.0, 3.0, 2.0])}, masks, round=1)["w"].tolist()
+        >>> Pruning(0.5).next_masks({"w": torch.tensor([4.0, 1.0, 3.0, 2.0])}, masks, number=1)["w"].tolist()
         [True, False, True, False]
 
     Source: iterative magnitude pruning, Frankle & Carbin, "The Lottery Ticket Hypothesis", ICLR 2019, section 2;

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lottery.report import facts, figures, page
 from lottery.report.facts import Fact
-from lottery.report.figures import LeftOut, Picture
+from lottery.report.figures import Image, LeftOut
 from lottery.report.findings import Card, Findings
 from lottery.report.study import write_study
 from lottery.runs.comparison import compare
@@ -31,7 +31,7 @@ class Arm:
     cards: list[Card]
     sentences: list[str]
     facts: list[Fact]
-    pictures: list[Picture]
+    pictures: list[Image]
     left_out: list[LeftOut]
     table: TextTable
 
@@ -42,7 +42,7 @@ class Report:
 
     title: str
     date: str
-    pictures: list[Picture]
+    pictures: list[Image]
     left_out: list[LeftOut]
     arms: list[Arm]
     commands: list[tuple[str, str]]

@@ -23,7 +23,7 @@ _LARGEST_SVG = 120_000
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class Image:
     """A picture with its title and caption.
 
     Args:
@@ -203,20 +203,20 @@ def of_study(study: Study, **options: Any) -> list[Drawing]:
 
 def draw_all(
     drawings: Sequence[Drawing], *, vector: bool, doing: Callable[[str], None]
-) -> tuple[list[Picture], list[LeftOut]]:
+) -> tuple[list[Image], list[LeftOut]]:
     """Draw pictures, telling which is being drawn; and what cannot be drawn."""
     pictures, left_out = [], []
     for drawing in drawings:
         doing(drawing.title)
         made = draw(drawing, vector=vector)
-        if isinstance(made, Picture):
+        if isinstance(made, Image):
             pictures.append(made)
         else:
             left_out.append(made)
     return pictures, left_out
 
 
-def draw(drawing: Drawing, *, vector: bool) -> Picture | LeftOut:
+def draw(drawing: Drawing, *, vector: bool) -> Image | LeftOut:
     """Draw a picture, as SVG where that is wanted and small, else as PNG."""
     import matplotlib.pyplot as plt
 
@@ -234,7 +234,7 @@ def draw(drawing: Drawing, *, vector: bool) -> Picture | LeftOut:
             data, mime = _saved(figure, "png"), "image/png"
     finally:
         plt.close(figure)
-    return Picture(drawing.kind, drawing.title, drawing.caption, data, mime)
+    return Image(drawing.kind, drawing.title, drawing.caption, data, mime)
 
 
 def _svg(figure: Figure) -> bytes:

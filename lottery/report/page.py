@@ -13,7 +13,7 @@ from lottery import storage
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-    from lottery.report.figures import Picture
+    from lottery.report.figures import Image
 
 HTML = (".html", ".htm")
 MARKDOWN = (".md", ".markdown")
@@ -34,7 +34,7 @@ def is_markdown(path: Path) -> bool:
     return path.suffix.lower() in MARKDOWN
 
 
-def write(report: Any, template: str, path: Path, prefixes: Mapping[Picture, str]) -> list[Path]:
+def write(report: Any, template: str, path: Path, prefixes: Mapping[Image, str]) -> list[Path]:
     """Write a report as its name asks: one file that needs no other, or Markdown with its pictures in a directory.
 
     Args:
@@ -77,7 +77,7 @@ def _templates() -> Environment:
     return environment
 
 
-def _data_uri(picture: Picture) -> str:
+def _data_uri(picture: Image) -> str:
     return f"data:{picture.mime};base64,{base64.b64encode(picture.data).decode()}"
 
 

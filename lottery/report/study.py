@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from lottery.report import facts, figures, page, study_findings, study_tables
 from lottery.report.facts import Fact
-from lottery.report.figures import LeftOut, Picture
+from lottery.report.figures import Image, LeftOut
 from lottery.report.findings import Card
 from lottery.text.tables import TextTable
 
@@ -41,7 +41,7 @@ class StudyReport:
     notes: list[str]
     cards: list[Card]
     sentences: list[str]
-    pictures: list[Picture]
+    pictures: list[Image]
     left_out: list[LeftOut]
     sections: list[Section]
     facts: list[Fact]
@@ -84,7 +84,7 @@ def _collect(study: Study, margin: float | None, vector: bool, doing: Callable[[
     progress = study.progress()
     evidence, why_not = study_findings.judged(study, margin)
     begun = study_findings.ticket_runs(study)
-    pictures: list[Picture] = []
+    pictures: list[Image] = []
     left_out: list[LeftOut] = []
     if begun:
         pictures, left_out = figures.draw_all(figures.of_study(study, margin=margin), vector=vector, doing=doing)
@@ -114,8 +114,8 @@ def _sections(study: Study, evidence: Evidence) -> list[Section]:
         Section(
             "Evidence by density",
             f"Labels: wins is matching and shown to be better than {_beaten(evidence)}; matching is shown to be no more"
-            f" than {evidence.words.size(evidence.margin)} worse than dense; below is shown to be worse than that; open"
-            " is what the seeds do not tell.",
+            f" than {evidence.text.size(evidence.margin)} worse than dense; below is shown to be worse than that;"
+            " open is what the seeds do not tell.",
             study_tables.overview_table(evidence),
         ),
         Section("Against dense", "", study_tables.dense_table(evidence)),

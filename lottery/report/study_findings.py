@@ -139,7 +139,7 @@ def _of_the_ticket(evidence: Evidence, verdict: Verdict) -> Card:
     if verdict.last_matching is None:
         note = f"in round {verdict.round}, with {density} of the weights: {value}"
         return _gain_card("largest gain over dense", evidence, row, note)
-    change = evidence.words.change(row["gain"], row["low"], row["high"])
+    change = evidence.text.change(row["gain"], row["low"], row["high"])
     note = f"of the weights, round {verdict.round}: {value}, {change} over dense"
     label = "winning ticket" if verdict.winning else "matching ticket"
     return Card(label, density, note)
@@ -147,8 +147,8 @@ def _of_the_ticket(evidence: Evidence, verdict: Verdict) -> Card:
 
 def _gain_card(label: str, evidence: Evidence, row: Mapping[str, Any], note: str) -> Card:
     """A card of a gain, which has its unit and its interval in the note."""
-    number = evidence.words.change(row["gain"]).removesuffix(" points")
-    whole = evidence.words.change(row["gain"], row["low"], row["high"])
+    number = evidence.text.change(row["gain"]).removesuffix(" points")
+    whole = evidence.text.change(row["gain"], row["low"], row["high"])
     return Card(label, number, f"{whole.removeprefix(number)} {note}".strip())
 
 

@@ -37,7 +37,7 @@ def overview_table(evidence: Evidence) -> TextTable:
         ]
         for number, row in evidence.table().iterrows()
     ]
-    unit = ", in points" if evidence.words.in_percent else ""
+    unit = ", in points" if evidence.text.in_percent else ""
     caption = (
         f"Means of {evidence.metric}; vs: how much better the ticket is{unit}; {SHOWN} shown to be better than that"
         " control."
@@ -47,7 +47,7 @@ def overview_table(evidence: Evidence) -> TextTable:
 
 def dense_table(evidence: Evidence) -> TextTable:
     """The ticket against dense, a row per round."""
-    size = evidence.words.size(evidence.margin)
+    size = evidence.text.size(evidence.margin)
     caption = (
         f"Matching: shown to be no more than {size} worse than dense (p, corrected by Holm). Below: shown to be more"
         f" than that worse. {_of_intervals(evidence)}"
@@ -60,7 +60,7 @@ def dense_table(evidence: Evidence) -> TextTable:
 
 def comparison_table(evidence: Evidence, control: str) -> TextTable:
     """The ticket against one control, a row per round in which it was trained."""
-    size = evidence.words.size(evidence.margin)
+    size = evidence.text.size(evidence.margin)
     caption = (
         "Better: the ticket is shown to be better (p, corrected by Holm). Close: the control is shown to be less than"
         f" {size} worse than the ticket. {_of_intervals(evidence)}"
@@ -97,7 +97,7 @@ def _against(
 
 
 def _of_intervals(evidence: Evidence) -> str:
-    unit = "in points" if evidence.words.in_percent else f"of {evidence.metric}"
+    unit = "in points" if evidence.text.in_percent else f"of {evidence.metric}"
     return f"Gains are {unit}, with {percent(1 - evidence.level)} intervals each for itself."
 
 
@@ -141,7 +141,7 @@ def value_text(evidence: Evidence, value: float) -> str:
     """A value of the metric; a dash where there is none."""
     if not math.isfinite(value):
         return "-"
-    return f"{100 * value:.2f} %" if evidence.words.in_percent else f"{value:.4g}"
+    return f"{100 * value:.2f} %" if evidence.text.in_percent else f"{value:.4g}"
 
 
 def p_text(p: float) -> str:
@@ -159,7 +159,7 @@ def p_text(p: float) -> str:
 def _gain(evidence: Evidence, gain: float) -> str:
     if not math.isfinite(gain):
         return ""
-    return evidence.words.change(gain).removesuffix(" points")
+    return evidence.text.change(gain).removesuffix(" points")
 
 
 def _interval(evidence: Evidence, low: float, high: float) -> str:

@@ -43,7 +43,7 @@ def _difference(study: Drawn, ax: Axes | None, **options: Any) -> Figure:
     _check_panels("difference", ax)
     evidence = study.evidence(**options)
     return plots.gains(
-        gains_of(evidence), margin=evidence.margin, percent=evidence.words.in_percent, labels=evidence.table()
+        gains_of(evidence), margin=evidence.margin, percent=evidence.text.in_percent, labels=evidence.table()
     )
 
 

@@ -1,1 +1,1 @@
-"""Words, numbers and tables for a terminal."""
+"""MetricText, numbers and tables for a terminal."""

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def listed(items: Sequence[str]) -> str:
-    """Words joined as in a sentence; nothing for none.
+    """MetricText joined as in a sentence; nothing for none.
 
     Example:
         >>> listed([]), listed(["a"]), listed(["a", "b", "c"])

@@ -16,7 +16,7 @@ from lottery import storage
 from lottery.foundations.names import differences, load_weights, parameters_of, renamed, ties, uncompiled, weights_of
 from lottery.masks import inspection
 from lottery.masks.masks import Masks
-from lottery.storage.sealed import digest
+from lottery.storage.hashed import digest
 from lottery.tickets import ticket_file
 from lottery.tickets.baking import bake, baked_masks
 from lottery.tickets.pictures import gallery

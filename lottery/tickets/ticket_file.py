@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lottery.masks.history import MaskHistory
 from lottery.masks.masks import Masks, spread
-from lottery.storage.sealed import seal, unseal
+from lottery.storage.hashed import decode_hashed, encode_hashed
 
 FORMAT = 2
 Kind = Literal["all", "surviving", "signs", "none"]
@@ -64,7 +64,7 @@ def encode(contents: Contents, kind: Kind) -> bytes:
         "dtypes": dtypes,
         "provenance": provenance,
     }
-    return seal("ticket", FORMAT, described, tensors)
+    return encode_hashed("ticket", FORMAT, described, tensors)
 
 
 def decode(data: bytes) -> Contents:
@@ -74,7 +74,7 @@ def decode(data: bytes) -> Contents:
         ForeignFile: it is not a ticket, or one of another format; the message says what to do.
         Exception: the bytes are damaged: errors of many kinds.
     """
-    described, tensors = unseal(
+    described, tensors = decode_hashed(
         data, "ticket", FORMAT, "is a safetensors file, but not a ticket (Ticket.save writes them)"
     )
     shapes = described["shapes"]

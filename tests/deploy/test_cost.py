@@ -23,9 +23,9 @@ from lottery import Masks
 from lottery.deploy import sentences
 from lottery.deploy.costs import tables as cost_tables
 from lottery.deploy.costs.cost import cost
-from lottery.deploy.costs.figures import BOTH, COMPACTED, DENSE, MASKED, SPARSE, Cost, Variant
 from lottery.deploy.costs.flops import Flops, count
 from lottery.deploy.costs.measure import Latency, Memory, Ratio, held, latencies, peak_memory
+from lottery.deploy.costs.variants import BOTH, COMPACTED, DENSE, MASKED, SPARSE, Cost, Variant
 from lottery.deploy.inputs import batch_of
 from lottery.deploy.sparse.linear import csr
 from lottery.masks.prunable import prunable_parameters

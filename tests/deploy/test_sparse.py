@@ -22,7 +22,7 @@ from lottery.deploy.sparse.file import layer_sizes, load_sparse, load_sparse_mas
 from lottery.deploy.sparse.linear import SparseLinear, bsr, csr
 from lottery.deploy.sparse.values import restore, store
 from lottery.masks.prunable import prunable_parameters
-from lottery.storage import sealed
+from lottery.storage import hashed
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 LOSSY = ["float32", "bfloat16", "int8"]
@@ -327,7 +327,7 @@ def test_a_forged_file_is_refused(tmp_path):
     tensors, described = (storage.decode_tensors(data), json.loads(storage.decode_metadata(data)["sparse"]))
     described["masked"]["hidden.weight"]["shape"] = [8, 600]
     text = json.dumps(described)
-    forged = storage.encode_tensors(tensors, {"sparse": text, "sha256": sealed.digest(tensors, text)})
+    forged = storage.encode_tensors(tensors, {"sparse": text, "sha256": hashed.digest(tensors, text)})
     (tmp_path / "f").write_bytes(forged)
     with pytest.raises(StorageError, match="f is not a sparse file, or is damaged"):
         load_sparse(tmp_path / "f")

@@ -423,6 +423,6 @@ def test_a_bar_is_as_long_as_its_share(share: float, width: int) -> None:
 def test_the_same_run_gives_the_same_picture(seeds: list[Run]) -> None:
     drawing = figures.of_arm(seeds[:1])[1]
     first, second = (figures.draw(drawing, vector=True) for _ in range(2))
-    assert isinstance(first, figures.Picture)
-    assert isinstance(second, figures.Picture) and first.data == second.data
+    assert isinstance(first, figures.Image)
+    assert isinstance(second, figures.Image) and first.data == second.data
     assert matplotlib.rcParams["svg.hashsalt"] is None

@@ -29,7 +29,7 @@ from lottery.storage.directory import StorageError
 from lottery.studies import Study, prepare
 from lottery.studies.cell import perform
 from lottery.studies.evidence import Evidence
-from lottery.studies.evidence.words import Words
+from lottery.studies.evidence.metric_text import MetricText
 from lottery.studies.jobs import Job
 from lottery.studies.pictures import gains_of
 from lottery.studies.plan import Cell
@@ -199,7 +199,7 @@ def test_tables_have_the_numbers_of_the_evidence() -> None:
         said = dict(zip(overview.header, row, strict=True))
         assert said["says"] == truth["label"]
         for name in evidence.controls:
-            gain = Words(True).change(truth[f"{name} gain"]).removesuffix(" points")
+            gain = MetricText(True).change(truth[f"{name} gain"]).removesuffix(" points")
             assert said[f"vs {name}"] == gain + "*" * truth[f"{name} wins"]
     against = study_tables.comparison_table(evidence, "random")
     wins = [row[against.header.index("better")] == "shown" for row in against.rows]

@@ -16,7 +16,7 @@ from torch import nn
 from lottery import Masks, StorageError, Ticket, storage
 from lottery.masks.history import MaskHistory
 from lottery.masks.prunable import prunable_parameters
-from lottery.storage import sealed
+from lottery.storage import hashed
 from lottery.tasks.models import LeNet300
 from lottery.tickets import ticket_file
 from lottery.tickets.pictures import gallery
@@ -842,7 +842,7 @@ def write_described(path, described):
         "masks": MaskHistory.of([Masks.ones({"w": torch.zeros(6)})]).pack(),
         "signs/w": torch.tensor([0b11111000], dtype=torch.uint8),
     }
-    found = sealed.digest(tensors, described)
+    found = hashed.digest(tensors, described)
     metadata = {"ticket": described, "sha256": found}
     path.write_bytes(storage.encode_tensors(tensors, metadata))
 
@@ -851,7 +851,7 @@ def write_described(path, described):
 def test_fewer_or_more_surviving_weights_than_the_mask_keeps_are_refused(tmp_path, length):
     described = json.dumps({**DESCRIBED, "weights": "surviving"})
     tensors = {"masks": MaskHistory.of([Masks.ones({"w": torch.zeros(6)})]).pack(), "survivors/w": torch.ones(length)}
-    metadata = {"ticket": described, "sha256": sealed.digest(tensors, described)}
+    metadata = {"ticket": described, "sha256": hashed.digest(tensors, described)}
     (tmp_path / "t").write_bytes(storage.encode_tensors(tensors, metadata))
     with pytest.raises(StorageError, match="is not a ticket, or is damaged"):
         Ticket.load(tmp_path / "t")

@@ -21,7 +21,7 @@ from lottery.foundations.names import canonical, parameters_of, uncompiled
 from lottery.foundations.streams import isolated
 from lottery.foundations.undisturbed import plain_attention
 from lottery.masks.prunable import matching
-from lottery.pruning.graph.follower import Follower
+from lottery.pruning.graph.tracer import UnitTracer
 
 if TYPE_CHECKING:
     import pandas
@@ -166,7 +166,7 @@ def compact(module: nn.Module, example_input: object, *, keep: Sequence[str] = (
             for x in as_inputs(example_input)
         ]
         owned = owned_tensors(exact)
-        follower = Follower(exact, owned, exact=True)
+        follower = UnitTracer(exact, owned, exact=True)
         try:
             follower.run(exact, [x[:1] if isinstance(x, Tensor) else x for x in inputs])
         except ValueError as error:

@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterator
 import torch
 from torch import Tensor
 
-from lottery.deploy.compaction.units import Layer, Units, layer_of, until_stable
-from lottery.pruning.graph.follower import GIVEN_BACK
+from lottery.deploy.compaction.units import LayerUnits, Units, layer_of, until_stable
 from lottery.pruning.graph.labels import FIXED, NOTHING, ends
+from lottery.pruning.graph.tracer import GIVEN_BACK
 
 
 class Removal:
@@ -168,22 +168,22 @@ class Removal:
 
     # constants
 
-    def _reading(self) -> Iterator[Layer]:
+    def _reading(self) -> Iterator[LayerUnits]:
         """The layers that may read constant units that go. Those in groups read none: their units are bundled."""
         layers = self.units.layers
         return (x for x in layers if x.takes is not None and x.call.groups == 1)
 
-    def _needs(self, layer: Layer) -> Tensor:
+    def _needs(self, layer: LayerUnits) -> Tensor:
         """Which of the units that a layer makes must have their right value, shape (out,)."""
         return self.stays[layer.made] & self.units.read[layer.made]
 
-    def _going(self, layer: Layer) -> Tensor:
+    def _going(self, layer: LayerUnits) -> Tensor:
         """Which of the units that a layer takes go though it reads them, shape (in,)."""
         assert layer.takes is not None
         read = (layer.alive & self._needs(layer)[:, None]).any(0)
         return read & ~self.stays[layer.takes[0]]
 
-    def _worth(self, layer: Layer) -> Tensor:
+    def _worth(self, layer: LayerUnits) -> Tensor:
         """What the constant units that go add to each unit that a layer makes, shape (out,)."""
         call = layer.call
         assert call.low is not None and call.high is not None

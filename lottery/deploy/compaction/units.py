@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lottery.pruning.graph.follower import Follower
 from lottery.pruning.graph.labelling import Call
 from lottery.pruning.graph.labels import FIXED, NOTHING
+from lottery.pruning.graph.tracer import UnitTracer
 
 
 @dataclass(frozen=True, eq=False)
-class Layer:
+class LayerUnits:
     """A layer at work, with which of its weights are not zero.
 
     Attributes:
@@ -30,7 +30,7 @@ class Layer:
     alive: Tensor
 
     @classmethod
-    def of(cls, call: Call, weight: Tensor) -> Layer:
+    def of(cls, call: Call, weight: Tensor) -> LayerUnits:
         """From the call and its weight."""
         alive = (weight.detach() != 0).flatten(2).any(2) if weight.ndim > 2 else weight.detach() != 0
         takes = None
@@ -65,10 +65,10 @@ class Units:
         driven, read, live: by label.
     """
 
-    def __init__(self, follower: Follower, owned: Mapping[str, Tensor]) -> None:
+    def __init__(self, follower: UnitTracer, owned: Mapping[str, Tensor]) -> None:
         self.follower = follower
         self.owned = owned
-        self.layers = [Layer.of(c, owned[c.weight]) for c in follower.calls]
+        self.layers = [LayerUnits.of(c, owned[c.weight]) for c in follower.calls]
         self.along: dict[tuple[str, int], Tensor] = {}
         self._tie()
         self.bundle = follower.labels.components(tied=True)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lottery.deploy.compaction.removal import Removal
 from lottery.deploy.distance import distance
 from lottery.foundations.tensors_in import tensors_in
-from lottery.pruning.graph.follower import Follower
+from lottery.pruning.graph.tracer import UnitTracer
 
 TOLERANCE = 1e-12  # of the largest output, or of 1 where that is smaller
 
@@ -73,7 +73,7 @@ def _agree(expected: Tensor, found: Tensor) -> bool:
     return apart <= (TOLERANCE * max(1.0, scale) if expected.is_floating_point() else 0)
 
 
-class _Watching(Follower):
+class _Watching(UnitTracer):
     """Also notes what each part of the network gives, and the labels of that."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

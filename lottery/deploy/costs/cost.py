@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from lottery import storage
 from lottery.deploy.clock import alone
 from lottery.deploy.compaction.compaction import compact
-from lottery.deploy.costs.figures import BOTH, COMPACTED, DENSE, MASKED, SPARSE, Cost, Variant
 from lottery.deploy.costs.flops import count
 from lottery.deploy.costs.measure import latencies, peak_memory
+from lottery.deploy.costs.variants import BOTH, COMPACTED, DENSE, MASKED, SPARSE, Cost, Variant
 from lottery.deploy.inputs import Inputs, as_inputs, batch_of, device_of, has_samples, moved
 from lottery.deploy.sparse import file as sparse_file
 from lottery.deploy.sparse.compute import sparsify

@@ -25,7 +25,7 @@ _WARM = 3  # the first calls prepare what later ones reuse
 
 
 @dataclass(frozen=True)
-class Layer:
+class LayerChoice:
     """What became of one layer.
 
     Args:
@@ -70,7 +70,7 @@ def stays(part: nn.Module) -> str:
     return ""
 
 
-def choose(name: str, linear: nn.Linear, x: Tensor, format: Format) -> tuple[Layer, nn.Module]:
+def choose(name: str, linear: nn.Linear, x: Tensor, format: Format) -> tuple[LayerChoice, nn.Module]:
     """The fastest form of a linear layer that a format allows, for one input.
 
     Args:
@@ -98,7 +98,9 @@ def choose(name: str, linear: nn.Linear, x: Tensor, format: Format) -> tuple[Lay
             chosen = tried[0]
         else:
             why = f"{tried[0]} {why}"
-    layer = Layer(name, tuple(linear.weight.shape), density(linear.weight), chosen, why, x.shape[:-1].numel(), seconds)
+    layer = LayerChoice(
+        name, tuple(linear.weight.shape), density(linear.weight), chosen, why, x.shape[:-1].numel(), seconds
+    )
     return layer, {"dense": linear, **forms}[chosen]
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lottery.deploy.distance import distance
 from lottery.deploy.inputs import as_inputs, device_of
-from lottery.deploy.sparse.choice import Format, Layer, choose, density, matrix, stays
+from lottery.deploy.sparse.choice import Format, LayerChoice, choose, density, matrix, stays
 from lottery.deploy.sparse.linear import lacking, quiet
 from lottery.foundations.tensors_in import tensors_in
 
@@ -34,7 +34,7 @@ class Sparsified:
     """
 
     module: nn.Module
-    layers: tuple[Layer, ...]
+    layers: tuple[LayerChoice, ...]
     difference: float
 
     def table(self) -> pandas.DataFrame:
@@ -94,7 +94,7 @@ def sparsify(module: nn.Module, example_input: object, format: Format = "auto") 
         raise ValueError(f"{missing}. format='auto' takes what pays here.")
     inputs = as_inputs(example_input)
     dense = copy.deepcopy(module).eval().requires_grad_(False)
-    layers: list[Layer] = []
+    layers: list[LayerChoice] = []
     replacements: dict[nn.Module, nn.Module] = {}
     with torch.no_grad(), quiet():
         reasons = _staying(dense)
@@ -111,7 +111,7 @@ def sparsify(module: nn.Module, example_input: object, format: Format = "auto") 
             else:
                 why = why or "forward does not call it with one tensor"
                 shape = tuple(weight.shape)
-                layer = Layer(name, shape, density(weight), "dense", why)
+                layer = LayerChoice(name, shape, density(weight), "dense", why)
             layers.append(layer)
         if format != "auto" and not replacements:
             listed = "".join(f"\n  {layer.name}: {layer.why}" for layer in layers)

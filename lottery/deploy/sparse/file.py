@@ -18,7 +18,7 @@ from lottery.deploy.sparse.encodings import ENCODINGS, Coded
 from lottery.deploy.sparse.values import Stored, Values
 from lottery.foundations.names import renamed, ties
 from lottery.masks.masks import Masks
-from lottery.storage.sealed import seal, unseal
+from lottery.storage.hashed import decode_hashed, encode_hashed
 
 if TYPE_CHECKING:
     import pandas
@@ -122,7 +122,7 @@ def encode(
             "dtype": str(tensor.dtype).removeprefix("torch."),
         }
     described = {"values": values, "order": list(state_dict), "tied": tied, "masked": masked}
-    return seal("sparse", FORMAT, described, tensors)
+    return encode_hashed("sparse", FORMAT, described, tensors)
 
 
 def decode(data: bytes) -> tuple[dict[str, Tensor], Masks]:
@@ -132,7 +132,7 @@ def decode(data: bytes) -> tuple[dict[str, Tensor], Masks]:
         ForeignFile: it is another kind of file, or of another format.
         Exception: the bytes are damaged: errors of many kinds.
     """
-    described, tensors = unseal(
+    described, tensors = decode_hashed(
         data, "sparse", FORMAT, "is a safetensors file, but not one that save_sparse wrote (Ticket.load reads tickets)"
     )
     masks: dict[str, Tensor] = {}

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from lottery.foundations.names import parameters_of
 from lottery.foundations.tensors_in import arguments, tensors_in, with_tensors
-from lottery.pruning.graph.follower import Follower
 from lottery.pruning.graph.labels import FIXED, NOTHING
+from lottery.pruning.graph.tracer import UnitTracer
 
 
 def couple(module: nn.Module, names: Collection[str], example_input: object) -> dict[str, tuple[Tensor, ...]]:
@@ -33,7 +33,7 @@ def couple(module: nn.Module, names: Collection[str], example_input: object) -> 
         ValueError: forward fails, hides what it computes from torch, or has no unit that may go.
     """
     inputs, named = arguments(with_tensors(example_input, lambda x: x[:1]))
-    follower = Follower(module, parameters_of(module))
+    follower = UnitTracer(module, parameters_of(module))
     output = follower.run(module, inputs, named)
     if not any(True for _ in tensors_in(output)):
         raise ValueError(

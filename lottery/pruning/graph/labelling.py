@@ -94,7 +94,7 @@ class Labelling:
 
     Args:
         owned: tensors of a module, by name, whose units are followed where they are a layer's weight.
-        exact: as of `Follower`.
+        exact: as of `UnitTracer`.
         name: what the module is called.
 
     Attributes:

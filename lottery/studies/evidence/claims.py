@@ -12,8 +12,8 @@ import numpy as np
 from lottery.foundations.statistics.family import Claim, family
 from lottery.foundations.statistics.paired import Array, Paired
 from lottery.studies.evidence.grid import DENSE, TICKET, Grid
+from lottery.studies.evidence.metric_text import MetricText
 from lottery.studies.evidence.speed import speed
-from lottery.studies.evidence.words import Words
 
 if TYPE_CHECKING:
     import pandas
@@ -46,9 +46,9 @@ class Claims:
         self.grid = Grid(points, planned)
         self.metric = metric
         self.lower_is_better = lower_is_better
-        self.words = Words.of(metric, self.grid.points["value"])
+        self.text = MetricText.of(metric, self.grid.points["value"])
         if margin is None:
-            if lower_is_better or not self.words.in_percent:
+            if lower_is_better or not self.text.in_percent:
                 raise ValueError(
                     f"no margin is known for {metric}: say how much worse than dense is still as good, with"
                     f" margin=... in units of {metric} (accuracies have {MARGIN})"

@@ -9,8 +9,8 @@ import numpy as np
 from lottery.foundations.statistics.paired import MOST_SEEDS
 from lottery.studies.evidence.claims import Claims
 from lottery.studies.evidence.grid import DENSE
+from lottery.studies.evidence.metric_text import rounds_text
 from lottery.studies.evidence.outcome import Outcome
-from lottery.studies.evidence.words import rounds_text
 from lottery.text.numbers import percent
 from lottery.text.wording import listed
 
@@ -21,7 +21,7 @@ def headline(claims: Claims, outcome: Outcome) -> str:
         return "Nothing to compare yet: no seed has finished both dense and a pruned round."
     if outcome.seeds == 1:
         return "One seed cannot tell a ticket from luck, so nothing is claimed; five seeds are usual."
-    within = f"within {claims.words.size(claims.margin)} of dense"
+    within = f"within {claims.text.size(claims.margin)} of dense"
     over = f"over {outcome.seeds} seeds"
     matching, beaten = claims.matching.shown, claims.must_beat
     if outcome.winning:
@@ -71,7 +71,7 @@ def _measured(claims: Claims, seeds: int) -> str:
     pairs = "one seed" if seeds == 1 else f"pairs of equal seeds ({seeds})"
     return (
         f"Measured: {claims.metric} at each training's step of best validation, in {pairs}. Matching is no more than"
-        f" {claims.words.size(claims.margin)} worse than dense. Claims are one-sided paired t tests, each kind"
+        f" {claims.text.size(claims.margin)} worse than dense. Claims are one-sided paired t tests, each kind"
         f" corrected by Holm over its rounds and controls at {percent(claims.level)}; intervals are"
         f" {percent(1 - claims.level)}, two-sided."
     )
@@ -81,7 +81,7 @@ def _matching(claims: Claims) -> str:
     """The rounds that match, and what is known of where it stops."""
     shown, below = claims.matching.shown, np.flatnonzero(claims.below.shown)
     found = f"Matching (Holm over {claims.matching.size}): {_rounds(claims, shown) or 'shown in no round'}"
-    margin = claims.words.size(claims.margin)
+    margin = claims.text.size(claims.margin)
     if below.size:
         change = _gain(claims, DENSE, below[0])
         worse = f"{_round(claims, below[0])} is the first shown to be more than {margin} worse: {change}"
@@ -107,7 +107,7 @@ def _control(claims: Claims, name: str, place: int) -> str:
     if claims.gains[name].seeds[place]:
         found += f"; in round {claims.rounds[place]} by {_gain(claims, name, place)}"
     if close.any():
-        margin = claims.words.size(claims.margin)
+        margin = claims.text.size(claims.margin)
         found += f"; it comes close, shown to be less than {margin} worse than the ticket, in {_rounds(claims, close)}"
     return f"{found}."
 
@@ -118,7 +118,7 @@ def _largest(claims: Claims) -> str:
     tested = int((gains.seeds > 0).sum())
     best = int(np.nanargmax(gains.mean))
     low, high = gains.interval(claims.level / tested)
-    change = claims.words.change(gains.mean[best], low[best], high[best])
+    change = claims.text.change(gains.mean[best], low[best], high[best])
     note = ""
     if tested > 1 and np.isfinite(low[best]):
         note = f"; picked from {tested} rounds, so this interval is wide enough to hold for all at once"
@@ -148,7 +148,7 @@ def _wide(claims: Claims) -> Iterator[str]:
     half = (high - low) / 2
     wide = half > claims.margin
     if wide.any():
-        widest = claims.words.size(float(np.nanmax(half)))
+        widest = claims.text.size(float(np.nanmax(half)))
         yield (
             f"The interval to dense is wider than the margin to either side in {wide.sum()} of {len(wide)} rounds (by"
             f" up to {widest}): there neither matching nor its absence is easily shown."
@@ -203,4 +203,4 @@ def _round(claims: Claims, place: int) -> str:
 def _gain(claims: Claims, other: str, place: int) -> str:
     gains = claims.gains[other]
     low, high = gains.interval(claims.level)
-    return claims.words.change(gains.mean[place], low[place], high[place])
+    return claims.text.change(gains.mean[place], low[place], high[place])

@@ -17,7 +17,7 @@ from lottery.pruning.graph.labels import FIXED
 GIVEN_BACK = "the network gives them back"  # the reason why its outputs stay
 
 
-class Follower(TorchFunctionMode, Labelling):
+class UnitTracer(TorchFunctionMode, Labelling):
     """Sees each call of a torch function and labels its results; what it found is in the attributes of `Labelling`.
 
     Args:

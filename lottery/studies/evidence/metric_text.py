@@ -16,23 +16,23 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Words:
+class MetricText:
     """Numbers of one metric as text.
 
     Args:
         in_percent: whether it is an accuracy between 0 and 1: values in percent, differences in points.
 
     Example:
-        >>> Words(True).change(0.0123, 0.002, 0.0226), Words(False).change(-0.5)
+        >>> MetricText(True).change(0.0123, 0.002, 0.0226), MetricText(False).change(-0.5)
         ('+1.23 points (+0.20 to +2.26)', '−0.5')
-        >>> Words(True).size(0.005), Words(True).size(0.01)
+        >>> MetricText(True).size(0.005), MetricText(True).size(0.01)
         ('0.5 points', '1 point')
     """
 
     in_percent: bool
 
     @classmethod
-    def of(cls, metric: str, values: pandas.Series) -> Words:
+    def of(cls, metric: str, values: pandas.Series) -> MetricText:
         """As the name of a metric and its values tell."""
         return cls(in_percent(metric, values))
 

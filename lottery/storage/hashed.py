@@ -1,4 +1,4 @@
-"""Tensors in one safetensors file with a description in JSON, sealed by a hash: what tickets and sparse files are."""
+"""Tensors in one safetensors file with a description in JSON, with a hash: what tickets and sparse files are."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lottery import storage
 from lottery.storage.directory import ForeignFile
 
 
-def seal(kind: str, format: int, described: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bytes:
+def encode_hashed(kind: str, format: int, described: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bytes:
     """The bytes of a file.
 
     Args:
@@ -27,8 +27,8 @@ def seal(kind: str, format: int, described: Mapping[str, Any], tensors: Mapping[
     return storage.encode_tensors(tensors, {kind: text, "sha256": digest(tensors, text)})
 
 
-def unseal(data: bytes, kind: str, format: int, otherwise: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The description and the tensors that `seal` put together. Nothing in the bytes is ever executed.
+def decode_hashed(data: bytes, kind: str, format: int, otherwise: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The description and the tensors that `encode_hashed` put together. Nothing in the bytes is ever executed.
 
     Args:
         data: the bytes of a file.
