@@ -9,6 +9,7 @@ from typing import Any
 
 from lottery.runs.differences import differences
 from lottery.runs.run import Run
+from lottery.text.numbers import percent
 
 Fact = tuple[str, str]
 
@@ -42,7 +43,7 @@ def opening(runs: Sequence[Run]) -> str:
     if done is None:
         return sentence
     rounds = f"{done.round + 1} round{'s' if done.round else ''} finished"
-    return f"{sentence} {rounds}, {100 * done.density:.3g} % of {done.prunable:,} prunable weights left in the last."
+    return f"{sentence} {rounds}, {percent(done.density)} of {done.prunable:,} prunable weights left in the last."
 
 
 def notes(runs: Sequence[Run]) -> list[str]:

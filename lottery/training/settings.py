@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lottery.masks.masks import Masks
 from lottery.runs.differences import Difference, differences
 from lottery.runs.schema import Settings
-from lottery.storage.directory import Directory, StorageError
+from lottery.storage.directory import StorageError
 
 if TYPE_CHECKING:
     from lottery.training.options import Options
@@ -74,19 +73,3 @@ def _how_to_leave_out(wrong: Iterable[Difference]) -> str:
         for owner, left_out in names.items()
     ]
     return "".join(said)
-
-
-def check_loads(directory: Directory, name: str) -> None:
-    """Make sure that a checkpoint which was just written can be read back safely.
-
-    Raises:
-        TypeError: something in it is neither a tensor nor a plain container; the message says what.
-    """
-    try:
-        directory.read_checkpoint(name)
-    except pickle.UnpicklingError as error:
-        raise TypeError(
-            "the Trainer's state holds objects that cannot be stored safely (tensors and plain containers can). Look at"
-            " what callbacks return from `state_dict` and what the module's `on_save_checkpoint` adds, or allow the"
-            f" class with torch.serialization.add_safe_globals. torch says: {error}"
-        ) from error
