@@ -19,6 +19,7 @@ def decode(value: object, kind: type[T]) -> T:
         ValueError: something is missing, or of another type; the message says where.
 
     Example:
+        >>> from lottery.foundations.steps import Step
         >>> decode({"epochs": 2, "iterations": 50}, Step)
         Step(epochs=2, iterations=50)
     """
