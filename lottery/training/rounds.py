@@ -9,8 +9,6 @@ from lottery import storage
 from lottery.foundations import streams
 from lottery.foundations.environment import changes, environment, versions
 from lottery.foundations.names import load_weights, shape_buffers
-from lottery.foundations.steps import Step
-from lottery.masks.history import MaskHistory
 from lottery.masks.masks import Masks
 from lottery.masks.prunable import prunable_parameters
 from lottery.pruning import dynamic
@@ -19,12 +17,9 @@ from lottery.pruning.maskable import check_maskable, check_norms, norms_of
 from lottery.pruning.scores import name_of, resolve
 from lottery.runs.branch import Branch
 from lottery.runs.layout import (
-    END,
     GATHERED,
-    HISTORY,
     INITIAL,
     LAST,
-    MOVED,
     REWIND,
     RUN,
     STATE,
@@ -35,12 +30,11 @@ from lottery.runs.layout import (
     masks_file,
     round_file,
     run_directory,
-    snapshot_file,
 )
 from lottery.runs.metric import Mode
 from lottery.runs.run import Run, weights_in
 from lottery.runs.schema import RoundState, RunInfo, Settings
-from lottery.runs.starting_point import check_reached, starting_state, takes_from_the_end, with_weights
+from lottery.runs.starting_point import check_reached, starting_state, with_weights
 from lottery.storage.directory import StorageError
 from lottery.text import terminal
 from lottery.training import decision, messages, settings
@@ -48,6 +42,7 @@ from lottery.training.lightning import Fit, Position
 from lottery.training.limits import check_round
 from lottery.training.options import Options
 from lottery.training.round import ActiveRun, Round
+from lottery.training.run_directory import own_state, resumed_state, write_beginning, write_round
 from lottery.training.tracking import Tracking
 
 
@@ -191,32 +186,10 @@ class Rounds:
             metric=Run(self.directory.path).summary(0).metric if number else None,
         )
         if fit.is_writer:
-            if takes_from_the_end(self.options.rewind):
-                states = fit.states.capture("epoch")["optimizer_states"]
-                self.directory.write_checkpoint(END, {"round": number, "optimizer_states": states})
-            files = {
-                round_file(number, TRAINED): storage.encode_tensors(fit.weights()),
-                round_file(number, HISTORY): storage.encode_json(current.record.history),
-                round_file(number, SUMMARY): storage.encode_json(summary.plain()),
-            }
-            if current.gathered is not None:
-                files[round_file(number, GATHERED)] = storage.encode_tensors(current.gathered.sums)
-            if current.mover is not None:
-                last = MaskHistory.of([current.masks])
-                files[round_file(number, MOVED)] = encode_masks(last)
-            self.directory.commit(files, drop=[LAST, *self._outlived(number)])
+            write_round(current, summary)
         fit.barrier()
         self.tracking.finish(summary)
         messages.round_finished(summary, self.options.rounds)
-
-    def _outlived(self, number: int) -> list[str]:
-        """The files that nothing needs once a round is finished."""
-        if number == 0:
-            return []
-        gathered = round_file(number - 1, GATHERED)
-        if self.options.keep == "all":
-            return [gathered]
-        return [gathered, round_file(number - 1, TRAINED)]
 
     def _end(self) -> None:
         """Leave the module with the trained weights of the last round, also when nothing was left to train."""
@@ -246,17 +219,7 @@ class Rounds:
             options.ticket.apply(fit.module)
         self._activate(f"{streams.derive(os.urandom(16)):016x}", seed)
         if self.resume is not None:
-            foreign = RoundState.within(self.resume)
-            if foreign is None:
-                raise StorageError(
-                    "ckpt_path is a checkpoint of a training without LotteryTicket, so the weights that it began with"
-                    " are not known. Leave out ckpt_path; to begin a run with the weights of a checkpoint, load them"
-                    " into the module (load_from_checkpoint)."
-                )
-            raise StorageError(
-                f"ckpt_path is a checkpoint of round {foreign.round} of a run that is not in {path}. Give"
-                " LotteryTicket the dirpath of that run, or leave out ckpt_path."
-            )
+            resumed_state(self.active, self.resume, new=True)
         if options.dynamic is not None:
             masks = dynamic.begin(
                 options.dynamic,
@@ -271,19 +234,7 @@ class Rounds:
         messages.not_stored(fit.not_stored())
         if fit.is_writer:
             of, machine = self._environment()
-            info = RunInfo(self.active.id, seed, of, now, machine)
-            files = {
-                INITIAL: storage.encode_tensors(fit.weights()),
-                masks_file(0): encode_masks(MaskHistory.of([masks])),
-                RUN: storage.encode_json(info.plain()),
-            }
-            if options.branch is None:
-                self.directory.write_checkpoint(LAST, start)
-                if self._rewind_step == Step():
-                    self.directory.write_checkpoint(REWIND, start)
-                if Step() in options.snapshots:
-                    self.directory.write_checkpoint(snapshot_file(Step()), start)
-            self.directory.commit(files)
+            write_beginning(self.active, RunInfo(self.active.id, seed, of, now, machine), masks, start)
         fit.barrier()
         if not fit.is_writer:  # its own streams may give another seed
             stored = Run(self.directory.path).info
@@ -298,17 +249,7 @@ class Rounds:
     def _check_resume(self) -> None:
         if self.resume is None:
             return
-        own = RoundState.within(self.resume)
-        if own is None:
-            raise StorageError(
-                f"ckpt_path is not a checkpoint of the run in {self.directory.path}. Leave out ckpt_path to go on with"
-                " that run, or give a new dirpath."
-            )
-        if own.run != self.active.id:
-            raise StorageError(
-                f"ckpt_path belongs to run {own.run}, but {self.directory.path} holds run {self.active.id}. Give"
-                " LotteryTicket the dirpath of the checkpoint's run, or leave out ckpt_path."
-            )
+        own = resumed_state(self.active, self.resume, new=False)
         if self._finished(own.round):
             terminal.show(f"round {own.round} of ckpt_path is finished already: going on with the run where it stands")
             self.resume = None
@@ -397,20 +338,8 @@ class Rounds:
     def _start_of(self, number: int) -> dict[str, Any]:
         check_reached(Run(self.directory.path), self._rewind_step)
         start = starting_state(self.directory, self.options.rewind, number)
-        self._own_of(start, REWIND)
+        own_state(self.active, start, REWIND)
         return start
-
-    def _own_of(self, state: dict[str, Any], name: str) -> RoundState:
-        """What a round has put into a state of the run's own.
-
-        Raises:
-            StorageError: it is not one of this run.
-        """
-        own = RoundState.within(state)
-        if own is None or own.run != self.active.id:
-            whose = "no run" if own is None else f"run {own.run}"
-            raise self.directory.damaged(name, f"is of {whose}, not of run {self.active.id}")
-        return own
 
     def _start_of_branch(self, branch: Branch) -> dict[str, Any]:
         """Where the round that this one is trained instead of started, with this run's weights."""
@@ -430,7 +359,7 @@ class Rounds:
         if not (self.directory.path / LAST).exists():
             return None
         saved = self.directory.read_checkpoint(LAST)
-        return saved if self._own_of(saved, LAST).round == number else None
+        return saved if own_state(self.active, saved, LAST).round == number else None
 
     # while a round trains
 
