@@ -36,7 +36,6 @@ _OTHERS = {
     "ls": "list studies, runs and ticket files",
     "inspect": "show a study, a run, the ticket of one round, or a ticket file",
     "report": "write a page about a study, one run or several, with plots",
-    "plan": "propose rounds and epochs for a budget, from what a study measured",
 }
 
 

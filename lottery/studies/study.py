@@ -82,15 +82,6 @@ class Study:
             raise ValueError(f"arm={arm!r}; the controls of {self.path} are {', '.join(self.plan.arms)}")
         return Run(self.path / Cell(arm, seed, round).key)
 
-    def runs_of(self, control: str) -> list[Run]:
-        """The finished trainings of a control, whatever its settings; none where the study has no such arm."""
-        return [
-            Run(self.path / cell.key)
-            for seed in self.plan.seeds
-            for cell in self._controls(seed)
-            if self.plan.arms[cell.arm].name == control
-        ]
-
     def progress(self) -> Progress:
         """What is done, and what was given up."""
         return standing(self.path, self.plan)
