@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from lottery.training.lightning import Fit
 
 
+_TRIED = {"batches", "example_input"}  # what the first training step has, of all that a score may need
+
+
 def check(pruning: Pruning, fit: Fit, masks: Masks, rounds: int) -> None:
     """Make sure, before anything is trained, that the masks of so many rounds can be made.
 
@@ -35,23 +38,37 @@ def check(pruning: Pruning, fit: Fit, masks: Masks, rounds: int) -> None:
 
 
 def try_out(pruning: Pruning, fit: Fit, masks: Masks, rounds: int, seed: int) -> None:
-    """Make sure, in the first step of a training, that what follows the module's forward can do so.
+    """Make sure, in the first step of a training, that structure and score can do with its module and a batch.
+
+    A score that needs what only training gives is not tried.
 
     Raises:
-        ValueError: the structure or the score cannot follow it; the message says why.
+        ValueError: they cannot; the message says why.
     """
-    if "example_input" not in pruning.needs:
+    module, needs = fit.module, set(pruning.needs)
+    first, fit.scoring.first_batch = fit.scoring.first_batch, None
+    if not needs & _TRIED:
         return
-    module = fit.module
     with streams.isolated(), fit.states.undisturbed(), scores.undisturbed(module, masks):
-        example = fit.scoring.example_input(seed)
+        example = fit.scoring.example_input(seed) if "example_input" in needs else None
         try:
             pruning.check(masks, rounds, module, example)
-            if set(scores.needs_of(scores.resolve(pruning.score))) == {"example_input"}:
-                context = Context(module, masks, example_input=example)
+            needed = set(scores.needs_of(scores.resolve(pruning.score)))
+            if needed and needed <= _TRIED:
+                context = Context(
+                    module,
+                    masks,
+                    batches=lambda: [first],
+                    loss=fit.scoring.training_loss,
+                    example_input=example,
+                )
                 scores.compute(pruning.score, context)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{error}\nThis was found in the first training step; nothing was trained.") from error
+        except (TypeError, ValueError, RuntimeError) as error:
+            name = scores.name_of(scores.resolve(pruning.score))
+            what = f"the score {name!r} cannot be had: " if isinstance(error, RuntimeError) else ""
+            raise ValueError(
+                f"{what}{error}\nThis was found in the first training step; nothing was trained."
+            ) from error
 
 
 def next_masks(

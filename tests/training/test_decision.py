@@ -145,13 +145,16 @@ def test_a_decision_is_the_same_in_a_new_process(score: str, loader: Callable[[]
 
 
 class Fuse(zoo.Net):
-    """Is killed where a score takes its loss, while the fuse burns."""
+    """Is killed where a score takes its loss, while the fuse burns, but not in the first step, where it is tried."""
 
     burning: ClassVar[bool] = False
+    tried: bool = False
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         if self.burning and not self.training:
-            raise zoo.Killed
+            if self.tried:
+                raise zoo.Killed
+            self.tried = True
         return super().training_step(batch, batch_idx)
 
 
@@ -208,6 +211,45 @@ def test_modules_of_any_kind_can_be_scored(make: Any, score: str, tmp_path: Path
     pruning = Pruning(0.2, "layerwise", score=score, steps=2, exclude=exclude)
     found = run(tmp_path, pruning, make=make, rounds=1)
     assert history(found)[1].density == pytest.approx(0.8, abs=0.02)
+
+
+class Predicts(zoo.Net):
+    """Its forward is for predictions, and takes no gradients."""
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+
+
+class Binary(zoo.Net):
+    """One logit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net[4] = nn.Linear(16, 1)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return nn.functional.binary_cross_entropy_with_logits(self(batch[0])[:, 0], (batch[1] > 1).float())
+
+
+class Reconstructs(zoo.Net):
+    """Its batches have no target that is a class."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return (self(batch[0]) - batch[0][:, : zoo.CLASSES]).abs().mean()
+
+
+@pytest.mark.parametrize("make", [Predicts, Binary, Reconstructs])
+def test_grasp_scores_what_the_training_step_minimises(make: Any, tmp_path: Path) -> None:
+    settings = {"limit_val_batches": 0, "make": make, "rounds": 1}
+    own, one = (
+        run(tmp_path / name, Pruning(0.3, score=score, weights="start"), **settings)
+        for name, score in (("own", "grasp"), ("one", {"name": "grasp", "temperature": 1.0}))
+    )
+    assert history(own)[1] == history(one)[1]
 
 
 class Metered(zoo.Net):
