@@ -13,20 +13,31 @@ from hypothesis import strategies as st
 from scored import assert_close, context, few, mlp, seeds
 from torch import nn
 
-from lottery import Masks
+from lottery import Masks, Pruning
 from lottery.masks.prunable import prunable_parameters
 from lottery.pruning.scores import Context, compute
 from lottery.pruning.scores.movement import MovementAccumulator
 
 
 @given(st.lists(st.integers(-4, 4), min_size=1, max_size=12))
-def test_lamp_divides_by_all_squares_that_are_no_smaller(values):
+def test_lamp_divides_by_all_squares_from_its_own_on_in_order_of_magnitude_and_position(values):
     net = nn.Linear(len(values), 1, bias=False).double()
     net.weight.data = torch.tensor([values], dtype=torch.float64)
     scores = compute("lamp", context(net))["weight"][0].tolist()
-    for value, score in zip(values, scores, strict=True):
-        tail = sum(v**2 for v in values if v**2 >= value**2)
-        assert score == pytest.approx(value**2 / tail if value else 0.0, rel=1e-12)
+    order = [(v**2, place) for place, v in enumerate(values)]
+    for own, score in zip(order, scores, strict=True):
+        tail = sum(square for square, place in order if (square, place) >= own)
+        assert score == pytest.approx(own[0] / tail if own[0] else 0.0, rel=1e-12)
+
+
+def test_layers_of_equal_magnitudes_all_keep_weights_under_lamp():
+    net = nn.Sequential(nn.Linear(64, 100), nn.Linear(100, 10))
+    for layer, size in zip(net, (0.1, 0.05), strict=True):
+        nn.init.constant_(layer.weight, size)
+    scored = context(net)
+    masks = Pruning(densities=[0.2], score="lamp").next_masks(compute("lamp", scored), scored.masks, 1)
+    # 1 / k is the k-th best score of each layer
+    assert [int(mask.sum()) for mask in masks.values()] == [740, 740]
 
 
 def sample_squares(scored, x, y):
