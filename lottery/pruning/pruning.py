@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -11,9 +12,13 @@ from torch import Tensor, nn
 
 from lottery.foundations.registry import described
 from lottery.masks.masks import Masks
+from lottery.masks.selection import by_position
 from lottery.pruning import maskable, structures
 from lottery.pruning import scores as scoring
 from lottery.pruning.amounts import Amounts, Scope, check_choice
+from lottery.text.numbers import percent
+
+_WORTH_A_WORD = 0.01  # of the mask: a few equal scores are chance
 
 ScoreOf = Callable[[Masks], Mapping[str, Tensor]]
 
@@ -166,6 +171,7 @@ class Pruning:
         *,
         module: nn.Module | None = None,
         example_input: object = None,
+        tell: Callable[[str], object] = warnings.warn,
     ) -> Masks:
         """The masks of `round`, nested in those of the round before.
 
@@ -176,6 +182,7 @@ class Pruning:
             number: 1, 2, ...; it picks from `densities`.
             module: the module, for structures that follow its graph.
             example_input: an input of its `forward`, for the same.
+            tell: takes a line of text where scores say nothing of a good part of the mask, as all are equal there.
 
         Raises:
             ValueError: scores do not fit or are not finite, or a parameter would lose its last weight.
@@ -186,6 +193,7 @@ class Pruning:
         left = [sum(int(masks[n].sum()) for n in names) for names, _ in pools]
         current, planned = masks, left
         norms = {} if module is None else maskable.norms_of(module, masks)
+        equal: dict[str, float] = {}
         for step in range(1, self.steps + 1):
             found = scores(current) if callable(scores) else scores
             found = scoring.check_scores(found, current, name)
@@ -193,18 +201,30 @@ class Pruning:
             following = [
                 _on_the_way(count, final, step / self.steps) for count, (_, final) in zip(left, pools, strict=True)
             ]
-            current = structure.next_masks(
-                found,
+            previous, current = (
                 current,
-                [
-                    (names, 1 - after / before if before else 0.0)
-                    for (names, _), before, after in zip(pools, planned, following, strict=True)
-                ],
-                allow_empty=self.collapse == "warn",
-                module=module,
-                example_input=example_input,
+                structure.next_masks(
+                    found,
+                    current,
+                    [
+                        (names, 1 - after / before if before else 0.0)
+                        for (names, _), before, after in zip(pools, planned, following, strict=True)
+                    ],
+                    allow_empty=self.collapse == "warn",
+                    module=module,
+                    example_input=example_input,
+                ),
             )
             planned = following
+            if isinstance(structure, structures.Element):
+                here = _by_position(found, previous, current, [names for names, _ in pools])
+                equal = max(equal, here, key=lambda shares: sum(shares.values()))
+        if (share := sum(equal.values())) > _WORTH_A_WORD:
+            tell(
+                f"the score {name!r} is equal for many weights: position alone decided {percent(share)} of the mask of"
+                f" round {number}, in {', '.join(equal)}. Weights that no gradient or path reaches score zero, as those"
+                " before a layer that starts at zero. Take another score, other weights to score, or exclude the layer."
+            )
         if self.collapse == "stop":
             for name, mask in current.items():
                 if masks[name].any() and not mask.any():
@@ -214,6 +234,18 @@ class Pruning:
                         " exclude the layer, or set collapse='warn'."
                     )
         return current
+
+
+def _by_position(
+    scores: Mapping[str, Tensor], before: Masks, after: Masks, pools: Sequence[Sequence[str]]
+) -> dict[str, float]:
+    """The parameters in which equal scores left the choice to position: which share of the mask that was in each."""
+    found: dict[str, float] = {}
+    for names in pools:
+        tensors = [[given[name] for name in names] for given in (scores, before, after)]
+        counts = zip(names, by_position(*tensors), strict=True)
+        found.update({name: count / after.kept for name, count in counts if count})
+    return found
 
 
 def _on_the_way(start: int, end: int, share: float) -> int:

@@ -14,6 +14,7 @@ from lottery.masks.masks import Masks
 from lottery.pruning import scores
 from lottery.pruning.graph.paths import Connectivity, effective
 from lottery.pruning.scores import Context
+from lottery.text.terminal import show
 
 if TYPE_CHECKING:
     from lottery.pruning.pruning import Pruning
@@ -117,7 +118,9 @@ def next_masks(
             )
             return scores.compute(pruning.score, context)
 
-        return pruning.next_masks(score, masks, number, module=module, example_input=example)
+        return pruning.next_masks(
+            score, masks, number, module=module, example_input=example, tell=lambda line: show(f"warning: {line}")
+        )
 
 
 def _load(module: nn.Module, weights: Mapping[str, Tensor], masks: Masks) -> None:

@@ -432,3 +432,19 @@ def test_described_settings_are_the_same_however_they_are_written():
     assert short.described()["score"] == {"name": "snip", "batches": 1}
     assert short.described()["structure"] == {"name": "n:m", "n": 2, "m": 4}
     assert Pruning().described()["score"] == {"name": "magnitude"}
+
+
+def test_a_mask_that_position_decides_is_told_by_layer_and_share():
+    """Of 10 weights that stay, 6 score as those that went."""
+    scores = {"flat": torch.zeros(16), "steep": torch.arange(1.0, 5)}
+    with pytest.warns(UserWarning, match=r"'snip' is equal .* decided 60 % of the mask of round 1, in flat\."):
+        Pruning(0.5, score="snip").next_masks(scores, Masks.ones(scores), 1)
+
+
+@given(networks(distinct=True), st.integers(1, 3))
+def test_nothing_is_told_where_no_scores_are_equal(network, steps):
+    scores, masks = network
+    told = []
+    scores = {name: score.double() for name, score in scores.items()}
+    Pruning(0.5, steps=steps, collapse="warn").next_masks(scores, masks, 1, tell=told.append)
+    assert not told

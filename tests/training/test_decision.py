@@ -252,6 +252,23 @@ def test_grasp_scores_what_the_training_step_minimises(make: Any, tmp_path: Path
     assert history(own)[1] == history(one)[1]
 
 
+class ZeroHead(zoo.Net):
+    """Its last layer starts at zero, so no gradient reaches the first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        nn.init.zeros_(self.net[4].weight)
+
+
+def test_a_layer_without_gradients_is_named_with_its_share_of_the_mask(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(tmp_path, Pruning(0.3, score="snip", weights="start", collapse="warn"), make=ZeroHead, rounds=1)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "warning: the score 'snip' is equal for many weights: position alone decided 100 % of the mask" in said
+    assert "of round 1, in net.0.weight, net.4.weight" in said
+
+
 class Metered(zoo.Net):
     """Keeps a metric object that is never reset, writes to its logger, and returns its loss in a mapping."""
 

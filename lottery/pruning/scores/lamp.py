@@ -13,9 +13,9 @@ from lottery.pruning.scores.registry import register
 def lamp(context: Context) -> dict[str, Tensor]:
     """θ² / Σ θ_v² over the layer's weights v from θ on, by magnitude: for a global choice without layer collapse.
 
-    Equal magnitudes are in the order of their positions, as in the authors' code, so that a layer in which all are equal
-    loses weights one by one too. The last of each layer scores 1. In double precision, because the tail sums span many
-    magnitudes.
+    Equal magnitudes are in the order of their positions, as in the authors' code, so that a layer in which all are
+    equal loses weights one by one too. The last of each layer scores 1. In double precision, because the tail sums span
+    many magnitudes.
 
     Source: Lee et al., "Layer-adaptive Sparsity for the Magnitude-based Pruning", ICLR 2021, section 2.
 
