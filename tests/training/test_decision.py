@@ -462,6 +462,21 @@ def test_a_users_function_is_a_score_like_the_others(tmp_path: Path) -> None:
     assert_told(scored, tmp_path)
 
 
+@pytest.mark.parametrize("precision", ["16-true", "bf16-true"])
+def test_a_fit_in_half_precision_is_scored_in_float32(precision: str, tmp_path: Path) -> None:
+    kinds: set[torch.dtype] = set()
+
+    def watch(context: Any) -> dict[str, Tensor]:
+        kinds.update(w.dtype for w in context.weights.values())
+        kinds.add(context.loss(context.module, next(iter(context.batches()))).dtype)
+        return mine(context)
+
+    run(tmp_path / "watched", Pruning(0.3, score=watch), precision=precision, rounds=1)
+    assert kinds == {torch.float32}
+    for score in ("grasp", "fisher", "movement"):
+        assert history(run(tmp_path / score, Pruning(0.3, score=score), precision=precision))[2].kept == 118
+
+
 def test_the_settings_of_another_score_are_refused_and_shown(tmp_path: Path) -> None:
     four = Pruning(score={"name": "snip", "batches": 4})
     run(tmp_path, four, rounds=1)
