@@ -16,6 +16,7 @@ from lottery.masks.selection import by_position
 from lottery.pruning import maskable, structures
 from lottery.pruning import scores as scoring
 from lottery.pruning.amounts import Amounts, Scope, check_choice
+from lottery.pruning.graph.paths import Connectivity, cut, followed
 from lottery.text.numbers import percent
 
 _WORTH_A_WORD = 0.01  # of the mask: a few equal scores are chance
@@ -52,8 +53,9 @@ class Pruning:
             `lottery.structures`.
         include: glob patterns of the parameters to prune; default as in `prunable_parameters`.
         exclude: glob patterns of parameters to leave alone.
-        collapse: "stop" when a parameter would lose its last weight, or no path is left from input to output; "warn" to
-            go on all the same.
+        collapse: "stop" when no path would be left from input to output, or, where paths cannot be followed, when a
+            parameter would lose its last weight; "warn" to go on all the same. Structures but "element" leave a group
+            in each parameter.
 
     Raises:
         ValueError: an amount or density is outside (0, 1), densities do not fall, arguments exclude each other, or a
@@ -171,6 +173,7 @@ class Pruning:
         *,
         module: nn.Module | None = None,
         example_input: object = None,
+        follow: Callable[[Masks], Connectivity] | None = None,
         tell: Callable[[str], object] = warnings.warn,
     ) -> Masks:
         """The masks of `round`, nested in those of the round before.
@@ -180,12 +183,13 @@ class Pruning:
                 steps, a function from the masks so far to such scores.
             masks: the masks of round - 1. What they pruned stays pruned.
             number: 1, 2, ...; it picks from `densities`.
-            module: the module, for structures that follow its graph.
+            module: the module, for structures that follow its graph, and to follow paths around an empty layer.
             example_input: an input of its `forward`, for the same.
+            follow: what masks leave of the network; default: by module and example_input, where both are given.
             tell: takes a line of text where scores say nothing of a good part of the mask, as all are equal there.
 
         Raises:
-            ValueError: scores do not fit or are not finite, or a parameter would lose its last weight.
+            ValueError: scores do not fit or are not finite, or the network would be cut, as `collapse` says.
         """
         structure = structures.resolve(self.structure)
         name = scoring.name_of(scoring.resolve(self.score))
@@ -225,15 +229,19 @@ class Pruning:
                 f" round {number}, in {', '.join(equal)}. Weights that no gradient or path reaches score zero, as those"
                 " before a layer that starts at zero. Take another score, other weights to score, or exclude the layer."
             )
-        if self.collapse == "stop":
-            for name, mask in current.items():
-                if masks[name].any() and not mask.any():
-                    raise ValueError(
-                        f"pruning for round {number} would remove the last weights of {name}, which cuts the network"
-                        " there (layer collapse). Keep more weights, prune in more steps, use scope='layerwise',"
-                        " exclude the layer, or set collapse='warn'."
-                    )
+        if follow is None:
+            follow = Connectivity if module is None or example_input is None else _follow(module, example_input)
+        if self.collapse == "stop" and (empty := cut(masks, current, follow)):
+            raise ValueError(
+                f"pruning for round {number} would remove the last weights of {', '.join(empty)}, which cuts the"
+                " network there (layer collapse), or no path is known around. Keep more weights, prune in more steps,"
+                " use scope='layerwise', exclude the layer, or set collapse='warn'."
+            )
         return current
+
+
+def _follow(module: nn.Module, example_input: object) -> Callable[[Masks], Connectivity]:
+    return lambda masks: followed(module, masks, lambda: example_input)
 
 
 def _by_position(

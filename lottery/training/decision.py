@@ -12,7 +12,7 @@ from lottery.foundations import streams
 from lottery.foundations.names import load_weights, parameters_of, shape_buffers, weights_of
 from lottery.masks.masks import Masks
 from lottery.pruning import scores
-from lottery.pruning.graph.paths import Connectivity, effective
+from lottery.pruning.graph.paths import Connectivity, followed
 from lottery.pruning.scores import Context
 from lottery.text.terminal import show
 
@@ -119,7 +119,13 @@ def next_masks(
             return scores.compute(pruning.score, context)
 
         return pruning.next_masks(
-            score, masks, number, module=module, example_input=example, tell=lambda line: show(f"warning: {line}")
+            score,
+            masks,
+            number,
+            module=module,
+            example_input=example,
+            follow=lambda current: followed(module, current, lambda: fit.scoring.example_input(seed)),
+            tell=lambda line: show(f"warning: {line}"),
         )
 
 
@@ -140,9 +146,9 @@ def connectivity(fit: Fit, masks: Masks, seed: int) -> Connectivity:
     """What masks leave of the fit's module, as far as its paths can be followed."""
     if masks.kept == masks.total:
         return Connectivity(masks, masks)
-    try:
+
+    def example() -> object:
         with fit.states.undisturbed(), scores.undisturbed(fit.module, masks):
-            example = fit.scoring.example_input(seed)
-        return Connectivity(masks, effective(fit.module, masks, example))
-    except ValueError:  # not through every module
-        return Connectivity(masks)
+            return fit.scoring.example_input(seed)
+
+    return followed(fit.module, masks, example)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from lottery import Masks, Pruning
 
@@ -448,3 +449,28 @@ def test_nothing_is_told_where_no_scores_are_equal(network, steps):
     scores = {name: score.double() for name, score in scores.items()}
     Pruning(0.5, steps=steps, collapse="warn").next_masks(scores, masks, 1, tell=told.append)
     assert not told
+
+
+class Block(nn.Module):
+    """x + inner(x), and a head."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.head = nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.head(x + self.inner(x).relu())
+
+
+def test_a_layer_that_paths_lead_around_may_go_empty():
+    net = Block()
+    masks = Masks.ones({"inner.weight": net.inner.weight, "head.weight": net.head.weight})
+    inner, head = (
+        {"inner.weight": torch.full((4, 4), low), "head.weight": torch.full((2, 4), 1 - low)} for low in (0.0, 1.0)
+    )
+    pruning, x = Pruning(densities=[8 / 24]), torch.zeros(1, 4)
+    following = pruning.next_masks(inner, masks, 1, module=net, example_input=x)
+    assert [int(mask.sum()) for mask in following.values()] == [0, 8]
+    for scores, known in ((inner, None), (head, x)):
+        with pytest.raises(ValueError, match="would remove the last weights of"):
+            pruning.next_masks(scores, masks, 1, module=net, example_input=known)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from lottery import LotteryTicket, Masks, Pruning, Run, StorageError
 from lottery.foundations import streams
+from lottery.pruning.dynamic import Gradual
 from lottery.pruning.scores import available, resolve
 from lottery.training import decision
 
@@ -267,6 +268,30 @@ def test_a_layer_without_gradients_is_named_with_its_share_of_the_mask(
     said = " ".join(capsys.readouterr().out.split())
     assert "warning: the score 'snip' is equal for many weights: position alone decided 100 % of the mask" in said
     assert "of round 1, in net.0.weight, net.4.weight" in said
+
+
+class Residual(zoo.Net):
+    """A block whose inner weights are the smallest."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda parameters: torch.optim.SGD(parameters, lr=1e-6))
+        self.inner = nn.Linear(zoo.INPUTS, zoo.INPUTS)
+        nn.init.constant_(self.inner.weight, 1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x + self.inner(x).relu())
+
+
+@pytest.mark.parametrize("dynamic", [None, Gradual(0.6, every="1it", scope="global")])
+def test_a_run_goes_on_where_paths_lead_around_an_empty_layer(dynamic: Any, tmp_path: Path) -> None:
+    if dynamic is None:
+        found = run(tmp_path, Pruning(0.4), make=Residual, rounds=1)
+    else:
+        zoo.fit(Residual, LotteryTicket(0, dynamic=dynamic, dirpath=tmp_path), max_epochs=1)
+        found = Run(tmp_path)
+    left = found.summary(found.rounds[-1]).connectivity
+    assert left.empty == ("inner.weight",)
+    assert left.connected
 
 
 class Metered(zoo.Net):
