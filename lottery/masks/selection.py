@@ -77,6 +77,27 @@ def smallest(scores: Sequence[Tensor], k: int, masks: Sequence[Tensor] | None = 
     return chosen
 
 
+def by_position(scores: Sequence[Tensor], masks: Sequence[Tensor], left: Sequence[Tensor]) -> list[int]:
+    """How many entries of each tensor stayed for their position alone, since others of the same score went.
+
+    Args:
+        scores: what `smallest` was given.
+        masks: the candidates.
+        left: those that stayed, boolean tensors within `masks`.
+
+    Example:
+        >>> scores, masks = [torch.zeros(3)], [torch.ones(3, dtype=torch.bool)]
+        >>> by_position(scores, masks, [torch.tensor([False, True, True])])
+        [2]
+    """
+    apart = [(s.detach().cpu(), m.cpu(), stay.cpu()) for s, m, stay in zip(scores, masks, left, strict=True)]
+    worst = [score[mask & ~stay].max() for score, mask, stay in apart if (mask & ~stay).any()]
+    if not worst:
+        return [0] * len(apart)
+    level = torch.stack([score.double() for score in worst]).max()
+    return [int(((score == level) & stay).sum()) for score, _, stay in apart]
+
+
 def _kth(k: int, pieces: Callable[[], Iterator[np.ndarray]], word: np.dtype) -> np.ndarray:
     """The bits, a `word`, of the k-th smallest (from 1) of the floats whose bits each call of `pieces` goes through."""
     rising, falling = np.arange(BINS), np.arange(BINS)[::-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -11,9 +12,14 @@ from torch import Tensor, nn
 
 from lottery.foundations.registry import described
 from lottery.masks.masks import Masks
+from lottery.masks.selection import by_position
 from lottery.pruning import maskable, structures
 from lottery.pruning import scores as scoring
 from lottery.pruning.amounts import Amounts, Scope, check_choice
+from lottery.pruning.graph.paths import Connectivity, cut, followed
+from lottery.text.numbers import percent
+
+_WORTH_A_WORD = 0.01  # of the mask: a few equal scores are chance
 
 ScoreOf = Callable[[Masks], Mapping[str, Tensor]]
 
@@ -47,8 +53,9 @@ class Pruning:
             `lottery.structures`.
         include: glob patterns of the parameters to prune; default as in `prunable_parameters`.
         exclude: glob patterns of parameters to leave alone.
-        collapse: "stop" when a parameter would lose its last weight, or no path is left from input to output; "warn" to
-            go on all the same.
+        collapse: "stop" when no path would be left from input to output, or, where paths cannot be followed, when a
+            parameter would lose its last weight; "warn" to go on all the same. Structures but "element" leave a group
+            in each parameter.
 
     Raises:
         ValueError: an amount or density is outside (0, 1), densities do not fall, arguments exclude each other, or a
@@ -166,6 +173,8 @@ class Pruning:
         *,
         module: nn.Module | None = None,
         example_input: object = None,
+        follow: Callable[[Masks], Connectivity] | None = None,
+        tell: Callable[[str], object] = warnings.warn,
     ) -> Masks:
         """The masks of `round`, nested in those of the round before.
 
@@ -174,11 +183,13 @@ class Pruning:
                 steps, a function from the masks so far to such scores.
             masks: the masks of round - 1. What they pruned stays pruned.
             number: 1, 2, ...; it picks from `densities`.
-            module: the module, for structures that follow its graph.
+            module: the module, for structures that follow its graph, and to follow paths around an empty layer.
             example_input: an input of its `forward`, for the same.
+            follow: what masks leave of the network; default: by module and example_input, where both are given.
+            tell: takes a line of text where scores say nothing of a good part of the mask, as all are equal there.
 
         Raises:
-            ValueError: scores do not fit or are not finite, or a parameter would lose its last weight.
+            ValueError: scores do not fit or are not finite, or the network would be cut, as `collapse` says.
         """
         structure = structures.resolve(self.structure)
         name = scoring.name_of(scoring.resolve(self.score))
@@ -186,6 +197,7 @@ class Pruning:
         left = [sum(int(masks[n].sum()) for n in names) for names, _ in pools]
         current, planned = masks, left
         norms = {} if module is None else maskable.norms_of(module, masks)
+        equal: dict[str, float] = {}
         for step in range(1, self.steps + 1):
             found = scores(current) if callable(scores) else scores
             found = scoring.check_scores(found, current, name)
@@ -193,27 +205,55 @@ class Pruning:
             following = [
                 _on_the_way(count, final, step / self.steps) for count, (_, final) in zip(left, pools, strict=True)
             ]
-            current = structure.next_masks(
-                found,
+            previous, current = (
                 current,
-                [
-                    (names, 1 - after / before if before else 0.0)
-                    for (names, _), before, after in zip(pools, planned, following, strict=True)
-                ],
-                allow_empty=self.collapse == "warn",
-                module=module,
-                example_input=example_input,
+                structure.next_masks(
+                    found,
+                    current,
+                    [
+                        (names, 1 - after / before if before else 0.0)
+                        for (names, _), before, after in zip(pools, planned, following, strict=True)
+                    ],
+                    allow_empty=self.collapse == "warn",
+                    module=module,
+                    example_input=example_input,
+                ),
             )
             planned = following
-        if self.collapse == "stop":
-            for name, mask in current.items():
-                if masks[name].any() and not mask.any():
-                    raise ValueError(
-                        f"pruning for round {number} would remove the last weights of {name}, which cuts the network"
-                        " there (layer collapse). Keep more weights, prune in more steps, use scope='layerwise',"
-                        " exclude the layer, or set collapse='warn'."
-                    )
+            if isinstance(structure, structures.Element):
+                here = _by_position(found, previous, current, [names for names, _ in pools])
+                equal = max(equal, here, key=lambda shares: sum(shares.values()))
+        if (share := sum(equal.values())) > _WORTH_A_WORD:
+            tell(
+                f"the score {name!r} is equal for many weights: position alone decided {percent(share)} of the mask of"
+                f" round {number}, in {', '.join(equal)}. Weights that no gradient or path reaches score zero, as those"
+                " before a layer that starts at zero. Take another score, other weights to score, or exclude the layer."
+            )
+        if follow is None:
+            follow = Connectivity if module is None or example_input is None else _follow(module, example_input)
+        if self.collapse == "stop" and (empty := cut(masks, current, follow)):
+            raise ValueError(
+                f"pruning for round {number} would remove the last weights of {', '.join(empty)}, which cuts the"
+                " network there (layer collapse), or no path is known around. Keep more weights, prune in more steps,"
+                " use scope='layerwise', exclude the layer, or set collapse='warn'."
+            )
         return current
+
+
+def _follow(module: nn.Module, example_input: object) -> Callable[[Masks], Connectivity]:
+    return lambda masks: followed(module, masks, lambda: example_input)
+
+
+def _by_position(
+    scores: Mapping[str, Tensor], before: Masks, after: Masks, pools: Sequence[Sequence[str]]
+) -> dict[str, float]:
+    """The parameters in which equal scores left the choice to position: which share of the mask that was in each."""
+    found: dict[str, float] = {}
+    for names in pools:
+        tensors = [[given[name] for name in names] for given in (scores, before, after)]
+        counts = zip(names, by_position(*tensors), strict=True)
+        found.update({name: count / after.kept for name, count in counts if count})
+    return found
 
 
 def _on_the_way(start: int, end: int, share: float) -> int:

@@ -12,12 +12,16 @@ from lottery.foundations import streams
 from lottery.foundations.names import load_weights, parameters_of, shape_buffers, weights_of
 from lottery.masks.masks import Masks
 from lottery.pruning import scores
-from lottery.pruning.graph.paths import Connectivity, effective
+from lottery.pruning.graph.paths import Connectivity, followed
 from lottery.pruning.scores import Context
+from lottery.text.terminal import show
 
 if TYPE_CHECKING:
     from lottery.pruning.pruning import Pruning
     from lottery.training.lightning import Fit
+
+
+_TRIED = {"batches", "example_input"}  # what the first training step has, of all that a score may need
 
 
 def check(pruning: Pruning, fit: Fit, masks: Masks, rounds: int) -> None:
@@ -35,23 +39,37 @@ def check(pruning: Pruning, fit: Fit, masks: Masks, rounds: int) -> None:
 
 
 def try_out(pruning: Pruning, fit: Fit, masks: Masks, rounds: int, seed: int) -> None:
-    """Make sure, in the first step of a training, that what follows the module's forward can do so.
+    """Make sure, in the first step of a training, that structure and score can do with its module and a batch.
+
+    A score that needs what only training gives is not tried.
 
     Raises:
-        ValueError: the structure or the score cannot follow it; the message says why.
+        ValueError: they cannot; the message says why.
     """
-    if "example_input" not in pruning.needs:
+    module, needs = fit.module, set(pruning.needs)
+    first, fit.scoring.first_batch = fit.scoring.first_batch, None
+    if not needs & _TRIED:
         return
-    module = fit.module
     with streams.isolated(), fit.states.undisturbed(), scores.undisturbed(module, masks):
-        example = fit.scoring.example_input(seed)
+        example = fit.scoring.example_input(seed) if "example_input" in needs else None
         try:
             pruning.check(masks, rounds, module, example)
-            if set(scores.needs_of(scores.resolve(pruning.score))) == {"example_input"}:
-                context = Context(module, masks, example_input=example)
+            needed = set(scores.needs_of(scores.resolve(pruning.score)))
+            if needed and needed <= _TRIED:
+                context = Context(
+                    module,
+                    masks,
+                    batches=lambda: [first],
+                    loss=fit.scoring.training_loss,
+                    example_input=example,
+                )
                 scores.compute(pruning.score, context)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{error}\nThis was found in the first training step; nothing was trained.") from error
+        except (TypeError, ValueError, RuntimeError) as error:
+            name = scores.name_of(scores.resolve(pruning.score))
+            what = f"the score {name!r} cannot be had: " if isinstance(error, RuntimeError) else ""
+            raise ValueError(
+                f"{what}{error}\nThis was found in the first training step; nothing was trained."
+            ) from error
 
 
 def next_masks(
@@ -100,7 +118,15 @@ def next_masks(
             )
             return scores.compute(pruning.score, context)
 
-        return pruning.next_masks(score, masks, number, module=module, example_input=example)
+        return pruning.next_masks(
+            score,
+            masks,
+            number,
+            module=module,
+            example_input=example,
+            follow=lambda current: followed(module, current, lambda: fit.scoring.example_input(seed)),
+            tell=lambda line: show(f"warning: {line}"),
+        )
 
 
 def _load(module: nn.Module, weights: Mapping[str, Tensor], masks: Masks) -> None:
@@ -120,9 +146,9 @@ def connectivity(fit: Fit, masks: Masks, seed: int) -> Connectivity:
     """What masks leave of the fit's module, as far as its paths can be followed."""
     if masks.kept == masks.total:
         return Connectivity(masks, masks)
-    try:
+
+    def example() -> object:
         with fit.states.undisturbed(), scores.undisturbed(fit.module, masks):
-            example = fit.scoring.example_input(seed)
-        return Connectivity(masks, effective(fit.module, masks, example))
-    except ValueError:  # not through every module
-        return Connectivity(masks)
+            return fit.scoring.example_input(seed)
+
+    return followed(fit.module, masks, example)

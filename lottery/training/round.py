@@ -17,7 +17,7 @@ from lottery.runs.layout import LAST, REWIND, STATE, snapshot_file
 from lottery.runs.metric import Mode
 from lottery.runs.schema import RoundState
 from lottery.storage.directory import Directory, StorageError
-from lottery.training import messages
+from lottery.training import decision, messages
 from lottery.training.enforcement import Enforcement, RegrowthError, regrown
 from lottery.training.lightning import Fit, Position, scalars
 from lottery.training.lightning.hooks import (
@@ -97,7 +97,12 @@ class Round:
         self.gathered = MovementAccumulator(masks) if "accumulated" in run.options.pruning.needs else None
         options = run.options
         self.mover = (
-            Mover(options.dynamic, run.seed, options.pruning.collapse == "warn")
+            Mover(
+                options.dynamic,
+                run.seed,
+                allow_empty=options.pruning.collapse == "warn",
+                follow=lambda masks: decision.connectivity(run.fit, masks, run.seed),
+            )
             if options.dynamic is not None
             else None
         )

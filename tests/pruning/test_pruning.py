@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from lottery import Masks, Pruning
 
@@ -432,3 +433,44 @@ def test_described_settings_are_the_same_however_they_are_written():
     assert short.described()["score"] == {"name": "snip", "batches": 1}
     assert short.described()["structure"] == {"name": "n:m", "n": 2, "m": 4}
     assert Pruning().described()["score"] == {"name": "magnitude"}
+
+
+def test_a_mask_that_position_decides_is_told_by_layer_and_share():
+    """Of 10 weights that stay, 6 score as those that went."""
+    scores = {"flat": torch.zeros(16), "steep": torch.arange(1.0, 5)}
+    with pytest.warns(UserWarning, match=r"'snip' is equal .* decided 60 % of the mask of round 1, in flat\."):
+        Pruning(0.5, score="snip").next_masks(scores, Masks.ones(scores), 1)
+
+
+@given(networks(distinct=True), st.integers(1, 3))
+def test_nothing_is_told_where_no_scores_are_equal(network, steps):
+    scores, masks = network
+    told = []
+    scores = {name: score.double() for name, score in scores.items()}
+    Pruning(0.5, steps=steps, collapse="warn").next_masks(scores, masks, 1, tell=told.append)
+    assert not told
+
+
+class Block(nn.Module):
+    """x + inner(x), and a head."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.head = nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.head(x + self.inner(x).relu())
+
+
+def test_a_layer_that_paths_lead_around_may_go_empty():
+    net = Block()
+    masks = Masks.ones({"inner.weight": net.inner.weight, "head.weight": net.head.weight})
+    inner, head = (
+        {"inner.weight": torch.full((4, 4), low), "head.weight": torch.full((2, 4), 1 - low)} for low in (0.0, 1.0)
+    )
+    pruning, x = Pruning(densities=[8 / 24]), torch.zeros(1, 4)
+    following = pruning.next_masks(inner, masks, 1, module=net, example_input=x)
+    assert [int(mask.sum()) for mask in following.values()] == [0, 8]
+    for scores, known in ((inner, None), (head, x)):
+        with pytest.raises(ValueError, match="would remove the last weights of"):
+            pruning.next_masks(scores, masks, 1, module=net, example_input=known)

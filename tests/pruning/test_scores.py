@@ -18,6 +18,7 @@ from lottery import Masks
 from lottery.foundations import streams
 from lottery.masks.prunable import prunable_parameters
 from lottery.pruning.scores import Context, available, compute, resolve
+from lottery.pruning.scores.movement import MovementAccumulator
 
 ALL = sorted(available())
 DATA = ["snip", "grasp", "taylor", "taylor_channel", "obd", "fisher", "obs", "wanda"]
@@ -188,6 +189,45 @@ def test_single_precision_gives_the_scores_of_double_within_its_own(name):
     for n, score in found.items():
         scale = float(double[n].abs().max())
         assert_close(score.double(), double[n], rtol=1e-2, atol=1e-4 * scale)
+
+
+@every_score
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_scored_as_the_same_weights_in_float32(name, dtype):
+    net, x = mlp(3, (4, 50, 3))
+    scored = full(net.to(dtype), x)  # whole numbers of halves, in double precision
+    x, y = x.to(dtype), torch.arange(6) % 3
+    half = replace(scored, batches=lambda: [(x, y)], example_input=x)
+    net.to(dtype)
+    before = state(net)
+    found = compute(name, half)
+    assert_same(before, state(net))
+    net.float()
+    scored.generator.manual_seed(0)
+    expected = compute(name, replace(half, batches=lambda: [(x.float(), y)], example_input=x.float()))
+    for n, score in found.items():
+        assert torch.equal(score, expected[n])
+        assert score.dtype.itemsize >= 4
+
+
+def test_half_precision_that_cannot_be_scored_in_float32_is_refused_by_name():
+    class Narrow(nn.Linear):
+        def forward(self, x):
+            return super().forward(x.half())
+
+    net, x = Narrow(4, 3).half(), torch.randn(6, 4)
+    scored = Context(net, Masks.ones(prunable_parameters(net)), batches=lambda: [(x, torch.arange(6) % 3)])
+    with pytest.raises(ValueError, match=r"'snip' is made in float32, .* half precision of Narrow, .* cannot run so"):
+        compute("snip", scored)
+
+
+def test_movement_of_half_precision_keeps_its_small_terms():
+    net = nn.Linear(1, 1, bias=False).half()
+    nn.init.constant_(net.weight, 2.0**-13)
+    net.weight.grad = torch.full((1, 1), 2.0**-13).half()
+    accumulator = MovementAccumulator(["weight"])
+    accumulator.update(net)
+    assert accumulator.sums["weight"].item() == -(2.0**-26)
 
 
 @pytest.mark.parametrize("name", ["snip", "grasp", "fisher", "obs", "taylor"])

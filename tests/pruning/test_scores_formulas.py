@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,20 +13,31 @@ from hypothesis import strategies as st
 from scored import assert_close, context, few, mlp, seeds
 from torch import nn
 
-from lottery import Masks
+from lottery import Masks, Pruning
 from lottery.masks.prunable import prunable_parameters
 from lottery.pruning.scores import Context, compute
 from lottery.pruning.scores.movement import MovementAccumulator
 
 
 @given(st.lists(st.integers(-4, 4), min_size=1, max_size=12))
-def test_lamp_divides_by_all_squares_that_are_no_smaller(values):
+def test_lamp_divides_by_all_squares_from_its_own_on_in_order_of_magnitude_and_position(values):
     net = nn.Linear(len(values), 1, bias=False).double()
     net.weight.data = torch.tensor([values], dtype=torch.float64)
     scores = compute("lamp", context(net))["weight"][0].tolist()
-    for value, score in zip(values, scores, strict=True):
-        tail = sum(v**2 for v in values if v**2 >= value**2)
-        assert score == pytest.approx(value**2 / tail if value else 0.0, rel=1e-12)
+    order = [(v**2, place) for place, v in enumerate(values)]
+    for own, score in zip(order, scores, strict=True):
+        tail = sum(square for square, place in order if (square, place) >= own)
+        assert score == pytest.approx(own[0] / tail if own[0] else 0.0, rel=1e-12)
+
+
+def test_layers_of_equal_magnitudes_all_keep_weights_under_lamp():
+    net = nn.Sequential(nn.Linear(64, 100), nn.Linear(100, 10))
+    for layer, size in zip(net, (0.1, 0.05), strict=True):
+        nn.init.constant_(layer.weight, size)
+    scored = context(net)
+    masks = Pruning(densities=[0.2], score="lamp").next_masks(compute("lamp", scored), scored.masks, 1)
+    # 1 / k is the k-th best score of each layer
+    assert [int(mask.sum()) for mask in masks.values()] == [740, 740]
 
 
 def sample_squares(scored, x, y):
@@ -102,6 +115,71 @@ def test_grasp_follows_finite_differences_of_the_gradient_of_surviving_weights(s
     for name, score in zip(found, scores, strict=True):
         scale = float(found[name].abs().max())
         assert_close(found[name], score / whole, rtol=1e-4, atol=1e-6 * scale)
+
+
+def squared_error(module, batch):
+    x, y = batch
+    return F.mse_loss(module(x), F.one_hot(y, 3).to(x))
+
+
+def test_grasp_scores_the_modules_own_loss_whatever_it_is():
+    net, x = mlp()
+    scored = context(net, x, loss=squared_error)
+    parameters = list(scored.parameters.values())
+    first = torch.autograd.grad(squared_error(net, (x, torch.arange(6) % 3)), parameters)
+    second = torch.autograd.grad(squared_error(net, (x, torch.arange(6) % 3)), parameters, create_graph=True)
+    bent = torch.autograd.grad(sum((a * b).sum() for a, b in zip(first, second, strict=True)), parameters)
+    expected = [p.detach() * h for p, h in zip(parameters, bent, strict=True)]
+    whole = abs(sum(float(s.sum()) for s in expected)) + 1e-10
+    for setting in ("grasp", {"name": "grasp", "temperature": 1}):
+        for score, own in zip(compute(setting, scored).values(), expected, strict=True):
+            assert_close(score, own / whole)
+    with pytest.raises(ValueError, match=r"temperature=200 divides logits, and the loss of Sequential is not"):
+        compute({"name": "grasp", "temperature": 200.0}, scored)
+
+
+def tokens(module, batch):
+    return F.cross_entropy(module(batch), batch.argmax(1))
+
+
+def test_grasp_divides_logits_wherever_the_loss_is_their_cross_entropy():
+    net, x = mlp()
+    plain = compute("grasp", context(net, x))
+
+    def by_hand(module, batch):
+        return F.nll_loss(module(batch[0]).log_softmax(1), batch[1])
+
+    for name, score in compute("grasp", context(net, x, loss=by_hand)).items():
+        assert_close(score, plain[name])
+    whole = context(net, x, loss=tokens, logits=lambda module, x: (module(x), x.argmax(1) % 3))
+    assert compute("grasp", replace(whole, batches=lambda: [x])).keys() == plain.keys()
+    hot = compute({"name": "grasp", "temperature": 1.0}, context(net, x))
+    assert not torch.allclose(hot["0.weight"], plain["0.weight"])
+
+
+@pytest.mark.parametrize("width", [1, 2])
+def test_grasp_scores_one_logit_and_batches_of_another_form(width):
+    net, x = mlp(widths=(4, 5, width))
+
+    def binary(module, batch):
+        return F.binary_cross_entropy_with_logits(module(batch[0])[:, 0], batch[1].to(x))
+
+    def mapped(module, batch):
+        return binary(module, (batch["x"], batch["y"]))
+
+    y = torch.arange(6) % 2
+    found = compute("grasp", context(net, x, y, loss=binary))
+    named = compute("grasp", replace(context(net, loss=mapped), batches=lambda: [{"x": x, "y": y}]))
+    for name, score in found.items():
+        assert score.any()
+        assert_close(named[name], score)
+
+
+def test_absolute_grasp_is_the_magnitude_of_grasp():
+    net, x = mlp()
+    signed = compute("grasp", context(net, x))
+    for name, score in compute({"name": "grasp", "absolute": True}, context(net, x)).items():
+        assert_close(score, signed[name].abs())
 
 
 @given(st.integers(1, 25), st.floats(1e-4, 1.0))

@@ -75,7 +75,7 @@ def test_a_registered_score_has_a_name_settings_and_needs_and_can_be_defined_aga
         ("synflo", "there is no score 'synflo'. Did you mean synflow?"),
         ("zzz", "there is no score 'zzz'. The scores are distance, fisher"),
         ({"batches": 3}, "there is no score None. The scores are"),
-        ({"name": "grasp", "T": 1}, "'grasp' has no setting T; it has batches, temperature"),
+        ({"name": "grasp", "T": 1}, "'grasp' has no setting T; it has batches, temperature, absolute"),
         ({"name": "lamp", "p": 2}, "'lamp' has no setting p; it has none"),
     ],
 )

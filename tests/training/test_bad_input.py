@@ -237,8 +237,51 @@ def test_a_training_step_that_gives_no_loss_is_named(tmp_path: Path) -> None:
             return None
 
     ticket = LotteryTicket(1, Pruning(score="snip"), dirpath=tmp_path)
-    with pytest.raises(TypeError, match="training_step of Skips gave NoneType"):
+    with pytest.raises(ValueError, match="(?s)training_step of Skips gave NoneType.*nothing was trained"):
         zoo.fit(Skips, ticket, max_epochs=1)
+
+
+class Once(torch.autograd.Function):
+    """The identity, with a first derivative alone."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, backwards: int = 0) -> Any:
+        ctx.backwards = backwards
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        if ctx.backwards:
+            raise NotImplementedError("derivative of the derivative is not implemented")
+        return Once.apply(grad, 1), None
+
+
+class NoSecondDerivative(zoo.Net):
+    def forward(self, x: Any) -> Any:
+        return Once.apply(self.net(x))
+
+
+class Squared(zoo.Net):
+    """Trains on no cross entropy."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return self(batch[0]).square().mean()
+
+
+@pytest.mark.parametrize(
+    ("make", "score", "message"),
+    [
+        (NoSecondDerivative, "grasp", "the score 'grasp' cannot be had: derivative of the derivative"),
+        (Squared, {"name": "grasp", "temperature": 200.0}, "temperature=200 divides logits, and the loss of Squared"),
+        (zoo.Attention, "wanda", "wanda scores"),
+    ],
+)
+def test_a_score_that_cannot_be_had_is_refused_in_the_first_step(
+    make: Any, score: Any, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=f"(?s){message}.*first training step; nothing was trained"):
+        zoo.fit(make, LotteryTicket(1, Pruning(score=score), dirpath=tmp_path), max_epochs=1)
+    assert Run(tmp_path).rounds == []
 
 
 @pytest.mark.parametrize("name", ["last.ckpt", "rewind.ckpt", "masks/01.safetensors", "run.json"])

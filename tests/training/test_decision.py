@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from lottery import LotteryTicket, Masks, Pruning, Run, StorageError
 from lottery.foundations import streams
+from lottery.pruning.dynamic import Gradual
 from lottery.pruning.scores import available, resolve
 from lottery.training import decision
 
@@ -145,13 +146,16 @@ def test_a_decision_is_the_same_in_a_new_process(score: str, loader: Callable[[]
 
 
 class Fuse(zoo.Net):
-    """Is killed where a score takes its loss, while the fuse burns."""
+    """Is killed where a score takes its loss, while the fuse burns, but not in the first step, where it is tried."""
 
     burning: ClassVar[bool] = False
+    tried: bool = False
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         if self.burning and not self.training:
-            raise zoo.Killed
+            if self.tried:
+                raise zoo.Killed
+            self.tried = True
         return super().training_step(batch, batch_idx)
 
 
@@ -208,6 +212,86 @@ def test_modules_of_any_kind_can_be_scored(make: Any, score: str, tmp_path: Path
     pruning = Pruning(0.2, "layerwise", score=score, steps=2, exclude=exclude)
     found = run(tmp_path, pruning, make=make, rounds=1)
     assert history(found)[1].density == pytest.approx(0.8, abs=0.02)
+
+
+class Predicts(zoo.Net):
+    """Its forward is for predictions, and takes no gradients."""
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+
+
+class Binary(zoo.Net):
+    """One logit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net[4] = nn.Linear(16, 1)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return nn.functional.binary_cross_entropy_with_logits(self(batch[0])[:, 0], (batch[1] > 1).float())
+
+
+class Reconstructs(zoo.Net):
+    """Its batches have no target that is a class."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return (self(batch[0]) - batch[0][:, : zoo.CLASSES]).abs().mean()
+
+
+@pytest.mark.parametrize("make", [Predicts, Binary, Reconstructs])
+def test_grasp_scores_what_the_training_step_minimises(make: Any, tmp_path: Path) -> None:
+    settings = {"limit_val_batches": 0, "make": make, "rounds": 1}
+    own, one = (
+        run(tmp_path / name, Pruning(0.3, score=score, weights="start"), **settings)
+        for name, score in (("own", "grasp"), ("one", {"name": "grasp", "temperature": 1.0}))
+    )
+    assert history(own)[1] == history(one)[1]
+
+
+class ZeroHead(zoo.Net):
+    """Its last layer starts at zero, so no gradient reaches the first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        nn.init.zeros_(self.net[4].weight)
+
+
+def test_a_layer_without_gradients_is_named_with_its_share_of_the_mask(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(tmp_path, Pruning(0.3, score="snip", weights="start", collapse="warn"), make=ZeroHead, rounds=1)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "warning: the score 'snip' is equal for many weights: position alone decided 100 % of the mask" in said
+    assert "of round 1, in net.0.weight, net.4.weight" in said
+
+
+class Residual(zoo.Net):
+    """A block whose inner weights are the smallest."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda parameters: torch.optim.SGD(parameters, lr=1e-6))
+        self.inner = nn.Linear(zoo.INPUTS, zoo.INPUTS)
+        nn.init.constant_(self.inner.weight, 1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x + self.inner(x).relu())
+
+
+@pytest.mark.parametrize("dynamic", [None, Gradual(0.6, every="1it", scope="global")])
+def test_a_run_goes_on_where_paths_lead_around_an_empty_layer(dynamic: Any, tmp_path: Path) -> None:
+    if dynamic is None:
+        found = run(tmp_path, Pruning(0.4), make=Residual, rounds=1)
+    else:
+        zoo.fit(Residual, LotteryTicket(0, dynamic=dynamic, dirpath=tmp_path), max_epochs=1)
+        found = Run(tmp_path)
+    left = found.summary(found.rounds[-1]).connectivity
+    assert left.empty == ("inner.weight",)
+    assert left.connected
 
 
 class Metered(zoo.Net):
@@ -401,6 +485,21 @@ def test_a_users_function_is_a_score_like_the_others(tmp_path: Path) -> None:
     scored = run(tmp_path / "mine", pruning)
     assert [m.kept for m in history(scored)] == [240, 168, 118]
     assert_told(scored, tmp_path)
+
+
+@pytest.mark.parametrize("precision", ["16-true", "bf16-true"])
+def test_a_fit_in_half_precision_is_scored_in_float32(precision: str, tmp_path: Path) -> None:
+    kinds: set[torch.dtype] = set()
+
+    def watch(context: Any) -> dict[str, Tensor]:
+        kinds.update(w.dtype for w in context.weights.values())
+        kinds.add(context.loss(context.module, next(iter(context.batches()))).dtype)
+        return mine(context)
+
+    run(tmp_path / "watched", Pruning(0.3, score=watch), precision=precision, rounds=1)
+    assert kinds == {torch.float32}
+    for score in ("grasp", "fisher", "movement"):
+        assert history(run(tmp_path / score, Pruning(0.3, score=score), precision=precision))[2].kept == 118
 
 
 def test_the_settings_of_another_score_are_refused_and_shown(tmp_path: Path) -> None:

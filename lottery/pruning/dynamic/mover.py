@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from lottery.foundations.names import parameters_of
 from lottery.masks.masks import Masks
 from lottery.pruning.dynamic.method import Method, MoveContext, Training
 from lottery.pruning.dynamic.registry import name_of
+from lottery.pruning.graph.paths import Connectivity, cut
 
 
 def begin(method: Method, masks: Masks, seed: int, training: Training, *, allow_empty: bool = False) -> Masks:
@@ -36,7 +37,9 @@ def begin(method: Method, masks: Masks, seed: int, training: Training, *, allow_
         )
     generator = torch.Generator().manual_seed(streams.derive(seed, "move", "begin"))
     following = method.begin(masks, generator)
-    _check(masks, following, method, allow_empty)
+    masks.check_same(following)
+    if not allow_empty:
+        _check(cut(masks, following, Connectivity), method)
     return following
 
 
@@ -63,17 +66,25 @@ class Mover:
     Args:
         method: the method.
         seed: that of the run.
-        allow_empty: a layer may lose its last weight.
+        allow_empty: the network may be cut.
+        follow: what masks leave of the network.
 
     Attributes:
         moves: what was done.
     """
 
-    def __init__(self, method: Method, seed: int, allow_empty: bool = False) -> None:
+    def __init__(
+        self,
+        method: Method,
+        seed: int,
+        allow_empty: bool = False,
+        follow: Callable[[Masks], Connectivity] = Connectivity,
+    ) -> None:
         self.moves: list[Move] = []
         self._method = method
         self._seed = seed
         self._allow_empty = allow_empty
+        self._follow = follow
         self._steps: dict[int, int] = {}
         self._gradients: dict[str, Tensor] = {}
         self._last: tuple[int, int] | None = None
@@ -111,7 +122,7 @@ class Mover:
             step: steps of the fit, of all its optimizers. A second call with the same, as for LBFGS, moves nothing.
 
         Raises:
-            ValueError: the method gave masks of other parameters, or emptied a layer.
+            ValueError: the method gave masks of other parameters, or cut the network.
         """
         index = self._index[id(optimizer)]
         if self._last == (index, step):
@@ -134,8 +145,10 @@ class Mover:
             torch.Generator().manual_seed(seed),
         )
         after = self._method.move(context)
-        _check(before, after, self._method, self._allow_empty)
+        before.check_same(after)
         following = Masks({**masks, **after})
+        if not self._allow_empty:
+            _check(cut(masks, following, self._follow), self._method)
         self.moves.append(Move(step, following.density, (before - after).kept, (after - before).kept))
         return following
 
@@ -164,12 +177,10 @@ class Mover:
         }
 
 
-def _check(before: Masks, after: Masks, method: Method, allow_empty: bool) -> None:
-    before.check_same(after)
-    empty = [n for n, m in after.items() if before[n].any() and not m.any()]
-    if empty and not allow_empty:
+def _check(empty: Sequence[str], method: Method) -> None:
+    if empty:
         raise ValueError(
             f"dynamic={name_of(method)!r} would leave no weight of {', '.join(empty)}, which cuts the network there"
-            " (layer collapse). Use a higher density, another scope, or exclude the layer with Pruning(exclude=[...]),"
-            " or set its collapse='warn'."
+            " (layer collapse), or no path is known around. Use a higher density, another scope, or exclude the layer"
+            " with Pruning(exclude=[...]), or set its collapse='warn'."
         )

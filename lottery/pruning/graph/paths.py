@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -231,6 +231,37 @@ class Connectivity:
             units=self.units,
             dead_units=self.dead_units,
         )
+
+
+def followed(module: nn.Module, masks: Masks, example_input: Callable[[], object]) -> Connectivity:
+    """What masks leave of a network, as far as its paths can be followed.
+
+    Args:
+        module: the module.
+        masks: a mask per prunable parameter.
+        example_input: gives what `forward` takes; called inside, as it may fail like `forward`.
+    """
+    try:
+        return Connectivity(masks, effective(module, masks, example_input()))
+    except ValueError:  # not through every module
+        return Connectivity(masks)
+
+
+def cut(before: Masks, after: Masks, follow: Callable[[Masks], Connectivity]) -> tuple[str, ...]:
+    """The layers that lose their last weight, unless a path is left, as around an empty layer of a residual block.
+
+    Args:
+        before: the masks so far.
+        after: the masks that follow.
+        follow: what masks leave of the network; where it cannot tell of paths, each empty layer is taken to cut it.
+
+    Example:
+        >>> before, after = (Masks({"w": torch.tensor([kept])}) for kept in (True, False))
+        >>> cut(before, after, follow=Connectivity)
+        ('w',)
+    """
+    empty = tuple(name for name, mask in after.items() if before[name].any() and not mask.any())
+    return empty if empty and not follow(after).connected else ()
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,8 @@ def supervised_logits(module: nn.Module, batch: object) -> tuple[Tensor, Tensor]
     """
     if not isinstance(batch, (tuple, list)) or len(batch) != 2:
         raise ValueError(
-            f"a batch is a {type(batch).__name__}, not a pair (input, target). Give Context(loss=...), and logits=..."
-            " for GraSP: functions of (module, batch)."
+            f"a batch is a {type(batch).__name__}, not a pair (input, target). Give Context(loss=...), a"
+            " function of (module, batch)."
         )
     x, y = batch
     return module(x), y
@@ -57,7 +57,8 @@ class Context:
         masks: a mask per prunable parameter; its names say what is scored.
         batches: returns fresh batches each time it is called, on the module's device.
         loss: (module, batch) to a scalar, mean over the batch.
-        logits: (module, batch) to logits and class targets, for scores that scale the logits.
+        logits: (module, batch) to logits and class targets whose cross entropy the loss is, for scores that scale
+            logits. Default: module(x) and the target, where that is so.
         example_input: what the module's `forward` takes: a tensor, a tuple, or a mapping by name; the first dimension
             is the batch.
         initial: a state dict of the weights before training.
@@ -73,7 +74,7 @@ class Context:
     masks: Masks
     batches: Callable[[], Iterable[Any]] | None = None
     loss: Callable[[nn.Module, Any], Tensor] = cross_entropy
-    logits: Callable[[nn.Module, Any], tuple[Tensor, Tensor]] = supervised_logits
+    logits: Callable[[nn.Module, Any], tuple[Tensor, Tensor]] | None = None
     example_input: Any = None
     initial: Mapping[str, Tensor] | None = None
     accumulated: Mapping[str, Tensor] | None = None

@@ -6,13 +6,14 @@ L is the loss, g = ∂L/∂θ, H its Hessian, m the mask.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from lottery.pruning.scores.context import Context
+from lottery.pruning.scores.context import Context, cross_entropy, supervised_logits
 from lottery.pruning.scores.registry import register
 
 
@@ -64,39 +65,112 @@ class Snip:
 class GraSP:
     """θ ⊙ Hg, normalised: weights whose removal would lower the gradient's norm most stay.
 
-    L is the cross entropy of logits / T. A first pass sums g ⊙ m over batches and ranks and is detached, a second takes
-    Hg = ∂(gᵀ·∂L/∂θ)/∂θ. Divided by |Σ θ ⊙ Hg| + 1e-10, as the authors' code does; the order is the same.
+    L is the module's own loss; where that is the cross entropy of logits, it is taken of logits / T. A first pass sums
+    g ⊙ m over batches and ranks and is detached, a second takes Hg = ∂(gᵀ·∂L/∂θ)/∂θ. Divided by |Σ θ ⊙ Hg| + 1e-10, as
+    the authors' code does; the order is the same.
 
     Args:
         batches: how many batches to take; the paper takes ten samples of each class.
-        temperature: T.
+        temperature: T. Default: 200 where the loss is the cross entropy of logits, as `Context(logits=...)` says or as
+            loss and gradient on the first batch show; 1, the loss itself, where it is another.
+        absolute: |θ ⊙ Hg| in place of θ ⊙ Hg: weights whose removal would change the gradient's norm most stay. What
+            only raises the norm is then no longer preferred.
+
+    Raises:
+        ValueError: the temperature is not positive, or the loss has no logits to divide by it.
 
     Source: Wang, Zhang & Grosse, "Picking Winning Tickets Before Training by Preserving Gradient Flow", ICLR 2020,
-    section 4, algorithm 2.
+    section 4, algorithm 2. Magnitudes: Frankle et al., "Pruning Neural Networks at Initialization: Why Are We Missing
+    the Mark?", ICLR 2021.
     """
 
     batches: int = 1
-    temperature: float = 200.0
+    temperature: float | None = None
+    absolute: bool = False
+
+    def __post_init__(self) -> None:
+        if self.temperature is not None and not self.temperature > 0:
+            raise ValueError(f"temperature={self.temperature!r} must be above 0")
 
     def __call__(self, context: Context) -> dict[str, Tensor]:
         """The score of each weight."""
         taken = list(context.take(self.batches))
-        total = summed((gradients(self._loss(b, context), context) for b in taken), context)
+        loss = self._loss(taken[0], context)
+        total = summed((gradients(loss(b), context) for b in taken), context)
         total = {name: g.detach() * context.masks[name].to(g.device) for name, g in total.items()}
 
         def curvature(batch: object) -> dict[str, Tensor]:
-            own = gradients(self._loss(batch, context), context, graph=True)
+            own = gradients(loss(batch), context, graph=True)
             product = torch.stack([(total[n] * own[n]).sum() for n in own]).sum()
+            if not product.requires_grad:  # a loss that is linear in the weights
+                return {name: torch.zeros_like(g) for name, g in own.items()}
             return gradients(product, context)
 
         bent = summed(map(curvature, taken), context)
         scores = {n: w * bent[n] for n, w in context.weights.items()}
         whole = abs(sum(float(score.double().sum()) for score in scores.values()))
-        return {name: score / (whole + 1e-10) for name, score in scores.items()}
+        return {n: (score.abs() if self.absolute else score) / (whole + 1e-10) for n, score in scores.items()}
 
-    def _loss(self, batch: object, context: Context) -> Tensor:
-        logits, target = context.logits(context.module, batch)
-        return F.cross_entropy(logits / self.temperature, target)
+    def _loss(self, batch: object, context: Context) -> Callable[[object], Tensor]:
+        """The loss of a batch, with the temperature in it where there is one."""
+        logits = _logits(batch, context)
+        if logits is None:
+            if self.temperature not in (None, 1):
+                raise ValueError(
+                    f"grasp: temperature={self.temperature:g} divides logits, and the loss of"
+                    f" {type(context.module).__name__} is not the cross entropy of module(x) for batches (x, target)."
+                    " Leave temperature out, or set it to 1, to score that loss itself; or give Context(logits=...)."
+                )
+            return lambda b: context.loss(context.module, b)
+        temperature = 200.0 if self.temperature is None else self.temperature
+
+        def tempered(b: object) -> Tensor:
+            found, target = logits(context.module, b)
+            return F.cross_entropy(found / temperature, target)
+
+        return tempered
+
+
+def _logits(batch: object, context: Context) -> Callable[[nn.Module, object], tuple[Tensor, Tensor]] | None:
+    """Where logits come from; None where the loss is not their cross entropy.
+
+    It is, where loss and gradient of a batch are to rounding those of the cross entropy of module(x).
+    """
+    if context.logits is not None:
+        return context.logits
+    if context.loss is not cross_entropy and not _is_cross_entropy(batch, context):
+        return None
+    return supervised_logits
+
+
+def _is_cross_entropy(batch: object, context: Context) -> bool:
+    entropy, expected = None, {}
+    with suppress(Exception):  # whatever module(x) does with such a batch, and where it takes no gradients
+        logits, target = supervised_logits(context.module, batch)
+        if _classes(logits, target):
+            entropy = F.cross_entropy(logits, target)
+            expected = gradients(entropy, context)
+    if entropy is None or not expected:
+        return False
+    loss = context.loss(context.module, batch)
+    if loss.numel() != 1 or not torch.isclose(loss.double().reshape(()), entropy.double(), rtol=1e-5, atol=1e-7):
+        return False
+    found = gradients(loss, context)
+    apart = sum(float((g - expected[n]).double().square().sum()) for n, g in found.items())
+    return apart <= 1e-8 * sum(float(g.double().square().sum()) for g in expected.values())
+
+
+def _classes(logits: object, target: object) -> bool:
+    """Whether they are logits and classes; a class that there is not would end a CUDA process."""
+    if not isinstance(logits, Tensor) or not isinstance(target, Tensor) or logits.ndim < 2:
+        return False
+    if target.is_floating_point():
+        return target.shape == logits.shape
+    count = logits.shape[1]
+    shape = (len(logits), *logits.shape[2:])
+    ignored = -100  # of torch.nn.functional.cross_entropy
+    known = (target == ignored) | ((target >= 0) & (target < count))
+    return target.dtype is torch.int64 and target.shape == shape and bool(known.all())
 
 
 @register("taylor", "batches")

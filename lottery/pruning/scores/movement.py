@@ -48,12 +48,14 @@ class MovementAccumulator:
             parameter = parameters[name]
             total = self.sums.get(name)
             if total is None:
-                total = torch.zeros_like(parameter, requires_grad=False)
+                wide = torch.promote_types(parameter.dtype, torch.float32)  # half precision loses small terms
+                total = torch.zeros_like(parameter, dtype=wide, requires_grad=False)
             total = self.sums[name] = total.to(parameter.device)
             stepped = optimizer is None or id(parameter) in own
             if stepped and parameter.grad is not None:
                 gradient = parameter.grad
-                total.sub_(parameter * (gradient.to_dense() if gradient.is_sparse else gradient))
+                dense = gradient.to_dense() if gradient.is_sparse else gradient
+                total.sub_(parameter.to(total.dtype) * dense)
 
 
 @register("movement", "accumulated")

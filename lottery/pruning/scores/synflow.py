@@ -1,4 +1,4 @@
-"""SynFlow: no data, no layer collapse."""
+"""SynFlow: no data, and a path from input to output is left."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ class SynFlow:
     """|θ ⊙ ∂R/∂θ| with R = 1ᵀ Π|θ| 1, the flow from an input of ones through absolute weights.
 
     In eval mode and double precision (float32 overflows in deep networks), for one input. Score anew after each of many
-    small steps: at iteration k of n = 100 the density is ρ^(k/n). The module must end in its logits.
+    small steps: at iteration k of n = 100 the density is ρ^(k/n). A path from input to output is left then; a layer of
+    a residual block, which paths lead around, may go empty. The module must end in its logits.
 
     Args:
         zero_biases: biases, BatchNorm shifts and running means count as zero, as the paper's theorem wants. With False

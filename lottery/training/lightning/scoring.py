@@ -28,11 +28,15 @@ class Scoring:
     Args:
         trainer: the fit's.
         data: its loaders.
+
+    Attributes:
+        first_batch: the first training batch, until it is not needed any more.
     """
 
     def __init__(self, trainer: Trainer, data: Data) -> None:
         self.trainer = trainer
         self._data = data
+        self.first_batch: object = None
         self._example: object = None
         self._watching: Callable[[], object] = lambda: None
 
@@ -90,6 +94,7 @@ class Scoring:
     def note_batch(self, batch: object) -> None:
         """Remember what a training batch looks like, and what `forward` gets of it, from the first of a fit."""
         if self._example is None:
+            self.first_batch = batch
             first = batch[0] if isinstance(batch, (list, tuple)) else batch
             if isinstance(first, Mapping):
                 takes = inspect.signature(self.trainer.lightning_module.forward).parameters
