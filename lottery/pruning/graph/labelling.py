@@ -218,8 +218,7 @@ class Labelling:
         units, parts = self._operands(use)
         joined = torch.zeros(output.shape, dtype=torch.float64)
         for labels in units:
-            self.labels.join(joined, labels)
-            joined = torch.maximum(joined, labels)
+            joined = self.labels.meet(joined, labels)
         if not units or joined.shape != output.shape:
             return None
         for labels in parts:
@@ -289,8 +288,7 @@ class Labelling:
         head = self.labels.merge(self._swap(three[0]), (-2, -1))
         for x in three[1:]:
             other = self.labels.merge(self._swap(x), (-2, -1))
-            self.labels.join(head, other)
-            head = torch.maximum(head, other)
+            head = self.labels.meet(head, other)
         return [head.expand(use.outputs[0].shape)]
 
     def _label_elements(self, use: Use) -> None:

@@ -36,6 +36,11 @@ class Labels:
         """What stands in the same place, after broadcasting, is one feature; nothing joins with nothing."""
         self._joined.append(pairs(one, other))
 
+    def meet(self, one: Tensor, other: Tensor) -> Tensor:
+        """Join, and the labels of what comes of it where features meet, as in a sum."""
+        self.join(one, other)
+        return torch.maximum(one, other)
+
     def tie(self, one: Tensor, other: Tensor | float) -> None:
         """What stands in the same place, after broadcasting, goes or stays together, though the values are apart."""
         self._tied.append(pairs(one, other))
