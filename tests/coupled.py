@@ -72,7 +72,7 @@ class Dense(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.up(F.relu(self.two(torch.cat([F.relu(self.one(x)), x], 1))))
-        x = x.view(len(x), 2, 3, *x.shape[2:]).transpose(1, 2).flatten(1, 2)
+        x = x.view(len(x), 2, -1, *x.shape[2:]).transpose(1, 2).flatten(1, 2)
         x = self.twice(F.relu(self.twice(x)))
         return self.output(F.adaptive_avg_pool2d(x, 4).view(len(x), -1))
 
@@ -111,9 +111,9 @@ def _perceptron() -> nn.Module:
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "perceptron": (_perceptron, 6 + 5),
     "flatten": (_flat, 4),
-    "residual, option A": (lambda: Residual("A"), 4 + 4 + 8 + 4),
+    "residual, option A": (lambda: Residual("A"), 4 + 4 + 8),
     "residual, option B": (lambda: Residual("B"), 4 + 4 + 8 + 8),
-    "depthwise": (_depthwise, 4 + 6),
+    "depthwise": (_depthwise, 2 + 3),
     "gated": (Gated, 4 + 2 + 5),
-    "dense": (Dense, 4 + 4 + 6),
+    "dense": (Dense, 4 + 4 + 3),
 }

@@ -39,8 +39,8 @@ def test_wanda_takes_the_norm_of_what_each_weight_meets(conv):
 
 
 def test_lookahead_of_three_linear_layers_is_its_formula():
-    net, _ = mlp(0, (4, 5, 6, 3))
-    found = compute("lookahead", context(net))
+    net, x = mlp(0, (4, 5, 6, 3))
+    found = compute("lookahead", context(net, x))
     first, middle, last = (net[i].weight.detach() for i in (0, 2, 4))
     for j in range(6):
         for k in range(5):
@@ -59,9 +59,10 @@ def test_lookahead_folds_batchnorm_as_a_fused_network_has_it():
     for norm in norms:
         nn.init.normal_(norm.weight)
         nn.init.uniform_(norm.running_var, 0.5, 2.0)
-    scores = compute("lookahead", context(net))
+    x = torch.randn(1, 2, 5, 5).double()
+    scores = compute("lookahead", context(net, x))
     fused = nn.Sequential(fuse_conv_bn_eval(conv, norms[0]), nn.Flatten(), fuse_linear_bn_eval(linear, norms[1]), head)
-    expected = compute("lookahead", context(fused))
+    expected = compute("lookahead", context(fused, x))
     for mine, theirs in (("0", "0"), ("4", "2"), ("6", "3")):
         assert_close(scores[f"{mine}.weight"], expected[f"{theirs}.weight"])
 
@@ -77,8 +78,8 @@ def test_lookahead_of_groups_is_that_of_a_dense_convolution_with_zeros():
     with torch.no_grad():
         dense.weight.zero_()
         dense.weight[:3, :2], dense.weight[3:, 2:] = grouped.weight.split(3)
-    found = compute("lookahead", context(net(grouped)))
-    expected = compute("lookahead", context(net(dense)))
+    found = compute("lookahead", context(net(grouped), torch.randn(1, 3, 5, 5).double()))
+    expected = compute("lookahead", context(net(dense), torch.randn(1, 3, 5, 5).double()))
     for name in ("0.weight", "3.weight"):
         assert_close(found[name], expected[name])
     both = expected["1.weight"][:3, :2], expected["1.weight"][3:, 2:]
@@ -98,9 +99,97 @@ class Residual(nn.Module):
 
 def test_lookahead_sees_all_layers_that_join_in_a_residual_sum():
     net = Residual()
-    found = compute("lookahead", context(net))
+    found = compute("lookahead", context(net, torch.randn(1, 4).double()))
     into_head = torch.cat([net.stem.weight, net.branch.weight], 1).detach().norm(dim=1)
     assert_close(found["head.weight"], net.head.weight.detach().abs() * into_head)
+
+
+class Wired(nn.Module):
+    """Layers by name, and a function that joins them."""
+
+    def __init__(self, forward, **layers):
+        super().__init__()
+        self.layers, self.wiring = nn.ModuleDict(layers), forward
+
+    def forward(self, x):
+        return self.wiring(x, **self.layers)
+
+
+def lookahead(net, x):
+    return {n.split(".")[1]: score for n, score in compute("lookahead", context(net, x.double())).items()}
+
+
+def test_lookahead_through_a_concatenation_is_that_of_each_part():
+    net = Wired(
+        lambda x, a, b, c: c(torch.cat([a(x).relu(), b(x).relu()], 1)),
+        a=nn.Linear(6, 8), b=nn.Linear(6, 8), c=nn.Linear(16, 4),
+    )  # fmt: skip
+    with torch.no_grad():
+        net.layers["a"].weight *= 5
+    found = lookahead(net, torch.ones(1, 6))
+    a, b, c = (net.layers[n].weight.detach() for n in "abc")
+    assert_close(found["a"], a.abs() * c[:, :8].norm(dim=0)[:, None])
+    assert_close(found["b"], b.abs() * c[:, 8:].norm(dim=0)[:, None])
+    assert_close(found["c"], c.abs() * torch.cat([a.norm(dim=1), b.norm(dim=1)]))
+
+
+def test_lookahead_in_a_dense_block_is_that_of_all_layers_before():
+    def wiring(x, a, b, c):
+        y = torch.cat([x, a(x).relu()], 1)
+        return c(torch.cat([y, b(y).relu()], 1))
+
+    net = Wired(wiring, a=nn.Conv2d(2, 3, 3, padding=1), b=nn.Conv2d(5, 4, 1), c=nn.Conv2d(9, 2, 1))
+    found = lookahead(net, torch.ones(1, 2, 4, 4))
+    a, b, c = (net.layers[n].weight.detach() for n in "abc")
+    rows_a, rows_b = a.flatten(1).norm(dim=1), b.flatten(1).norm(dim=1)
+    out_of_a = (b[:, 2:].square().sum((0, 2, 3)) + c[:, 2:5].square().sum((0, 2, 3))).sqrt()
+    assert_close(found["a"], a.abs() * out_of_a[:, None, None, None])
+    into_b = torch.cat([torch.ones(2), rows_a])
+    assert_close(found["b"], b.abs() * into_b[:, None, None] * c[:, 5:].flatten(1).norm(dim=0)[:, None, None, None])
+    assert_close(found["c"], c.abs() * torch.cat([into_b, rows_b])[:, None, None])
+
+
+def test_lookahead_through_a_permute_follows_each_position():
+    net = Wired(
+        lambda x, a, b: b(a(x).permute(0, 2, 3, 1).flatten(1)), a=nn.Conv2d(2, 3, 1), b=nn.Linear(12, 4)
+    )  # fmt: skip
+    found = lookahead(net, torch.ones(1, 2, 2, 2))
+    a, b = (net.layers[n].weight.detach() for n in "ab")
+    assert_close(found["a"], a.abs() * b.reshape(4, 4, 3).square().sum((0, 1)).sqrt()[:, None, None, None])
+    assert_close(found["b"], b.abs() * a.flatten(1).norm(dim=1).repeat(4))
+
+
+def test_lookahead_through_a_pixel_shuffle_sums_the_channels_of_a_pixel():
+    net = Wired(lambda x, a, b: b(F.pixel_shuffle(a(x), 2)), a=nn.Conv2d(1, 8, 1), b=nn.Conv2d(2, 3, 1))
+    found = lookahead(net, torch.ones(1, 1, 2, 2))
+    a, b = (net.layers[n].weight.detach() for n in "ab")
+    assert_close(found["a"], a.abs() * b.flatten(1).norm(dim=0).repeat_interleave(4)[:, None, None, None])
+    assert_close(found["b"], b.abs() * a.reshape(2, 4).norm(dim=1)[:, None, None])
+
+
+def test_lookahead_of_a_layer_that_is_used_twice_has_itself_as_a_neighbour():
+    net = Wired(lambda x, a, b, c: c(b(b(a(x)).relu())), a=nn.Linear(3, 5), b=nn.Linear(5, 5), c=nn.Linear(5, 2))
+    found = lookahead(net, torch.ones(1, 3))
+    a, b, c = (net.layers[n].weight.detach() for n in "abc")
+    into = (a.square().sum(1) + b.square().sum(1)).sqrt()
+    out_of = (c.square().sum(0) + b.square().sum(0)).sqrt()
+    assert_close(found["a"], a.abs() * b.norm(dim=0)[:, None])
+    assert_close(found["b"], b.abs() * into * out_of[:, None])
+    assert_close(found["c"], c.abs() * b.norm(dim=1))
+
+
+def test_lookahead_of_tied_layers_counts_the_neighbours_of_both():
+    net = Wired(
+        lambda x, a, b, c, d: torch.cat([c(a(x)), d(b(x))], 1),
+        a=nn.Linear(3, 5), b=nn.Linear(3, 5), c=nn.Linear(5, 2), d=nn.Linear(5, 2),
+    )  # fmt: skip
+    net.layers["d"].weight = net.layers["c"].weight
+    found = lookahead(net, torch.ones(1, 3))
+    a, b, c = (net.layers[n].weight.detach() for n in "abc")
+    assert found.keys() == {"a", "b", "c"}
+    assert_close(found["a"], a.abs() * c.norm(dim=0)[:, None])
+    assert_close(found["b"], b.abs() * c.norm(dim=0)[:, None])
+    assert_close(found["c"], c.abs() * torch.cat([a, b], 1).norm(dim=1))
 
 
 @settings(max_examples=12)

@@ -70,7 +70,7 @@ def test_convolutions_and_the_output_are_prunable_and_norms_are_not():
 def test_channels_that_a_residual_stream_joins_go_together():
     model = ResNet(blocks=2, width=4).eval()
     names = list(prunable_parameters(model))
-    labels = couple(model, names, torch.rand(1, 1, 28, 28))
+    labels = couple(model, names, torch.rand(1, 1, 28, 28)).labels
     made = {name: set(labels[name][0].flatten().tolist()) for name in names}
     stream = made["stages.1.0.conv2.weight"]
     assert len(stream) == 8

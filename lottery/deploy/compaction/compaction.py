@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.parametrize import is_parametrized
 
 from lottery.deploy.compaction.removal import Removal
@@ -21,6 +22,7 @@ from lottery.foundations.names import canonical, parameters_of, uncompiled
 from lottery.foundations.streams import isolated
 from lottery.foundations.undisturbed import plain_attention
 from lottery.masks.prunable import matching
+from lottery.pruning.graph.bundles import by_whole_groups
 from lottery.pruning.graph.tracer import UnitTracer
 
 if TYPE_CHECKING:
@@ -131,8 +133,10 @@ def compact(module: nn.Module, example_input: object, *, keep: Sequence[str] = (
     inputs of its shapes.
 
     Removed are units of linear layers, convolutions and embeddings, with what they have in biases, normalisation by
-    channels and other tensors that are combined with them; whole groups of convolutions in groups; whole heads that go
-    into `scaled_dot_product_attention`. What goes into a layer normalisation, `nn.MultiheadAttention`, a recurrent
+    channels and other tensors that are combined with them; of convolutions in groups the same positions of each group,
+    and whole groups of depthwise ones; whole heads that go into `scaled_dot_product_attention`. Where forward splits
+    units by sizes that follow, as `chunk` does, the same positions of each part go; units that it counts in numbers
+    stay. What goes into a layer normalisation, `nn.MultiheadAttention`, a recurrent
     layer or any other function that is not followed stays, and so does what `forward` does not use.
 
     Args:
@@ -181,15 +185,16 @@ def compact(module: nn.Module, example_input: object, *, keep: Sequence[str] = (
         verify(exact, cut(_copied(exact), kept, added), inputs, removal)
     small = cut(_copied(plain), kept, added)
     done = Compaction(small, plain, removal.removed(), removal.stayed(), kept)
-    if _in_groups(small) < _in_groups(plain):
-        # with one group left, a convolution bundles its units no more
+    if _in_groups(small) != _in_groups(plain):
+        # with one group left, or one unit in each, a convolution ties others than before
         return _joined(done, compact(small, example_input, keep=keep))
     return done
 
 
-def _in_groups(module: nn.Module) -> int:
-    """The number of layers that work in groups."""
-    return sum(getattr(part, "groups", 1) != 1 for part in module.modules())
+def _in_groups(module: nn.Module) -> list[bool]:
+    """Of each convolution in groups, whether it loses whole ones."""
+    layers = [part for part in module.modules() if isinstance(part, _ConvNd) and part.groups > 1]
+    return [by_whole_groups(part.out_channels // part.groups, part.in_channels // part.groups) for part in layers]
 
 
 def _joined(one: Compaction, other: Compaction) -> Compaction:

@@ -37,10 +37,6 @@ class Removal:
         for layer in units.layers:
             if layer.call.weight in keep:
                 self._keep(layer.made, "keep names the layer")
-            for name in {layer.call.weight, layer.call.bias} & follower.elements.keys():
-                self._keep(layer.made, f"{name} is used in other ways too")
-                if layer.takes is not None:
-                    self._keep(layer.takes, f"{name} is used in other ways too")
         while any(rule() for rule in (self._constants, self._elements, self._last)):
             pass
 
@@ -127,10 +123,10 @@ class Removal:
         worth: dict[str, Tensor] = {}
         for layer in self._reading():
             assert layer.takes is not None
-            call, takes, going = layer.call, layer.takes[0], self._going(layer)
-            assert call.low is not None and call.high is not None
-            varies = ~(call.high - call.low <= 1e-13 * call.high.abs().clamp(min=1))
-            counts = going & ~varies & ((call.low != 0) | (call.high != 0))
+            call, going = layer.call, self._going(layer)
+            takes, (low, high) = layer.takes.expand_as(going), _ranges(layer)
+            varies = ~(high - low <= 1e-13 * high.abs().clamp(min=1))
+            counts = going & ~varies & ((low != 0) | (high != 0))
             for which, reason in (
                 (going & varies, f"constant, but not the same everywhere, where {layer.name} reads them"),
                 (counts & (not call.uniform), f"constant, not zero, and {layer.name} pads with zeros or is transposed"),
@@ -169,29 +165,26 @@ class Removal:
     # constants
 
     def _reading(self) -> Iterator[LayerUnits]:
-        """The layers that may read constant units that go. Those in groups read none: their units are bundled."""
-        layers = self.units.layers
-        return (x for x in layers if x.takes is not None and x.call.groups == 1)
+        """The layers that may read constant units that go."""
+        return (x for x in self.units.layers if x.takes is not None)
 
     def _needs(self, layer: LayerUnits) -> Tensor:
         """Which of the units that a layer makes must have their right value, shape (out,)."""
         return self.stays[layer.made] & self.units.read[layer.made]
 
     def _going(self, layer: LayerUnits) -> Tensor:
-        """Which of the units that a layer takes go though it reads them, shape (in,)."""
+        """Which of the units that a layer takes go though it reads them, shape (out, in / groups)."""
         assert layer.takes is not None
-        read = (layer.alive & self._needs(layer)[:, None]).any(0)
-        return read & ~self.stays[layer.takes[0]]
+        return layer.alive & self._needs(layer)[:, None] & ~self.stays[layer.takes]
 
     def _worth(self, layer: LayerUnits) -> Tensor:
         """What the constant units that go add to each unit that a layer makes, shape (out,)."""
         call = layer.call
-        assert call.low is not None and call.high is not None
         weight = self.units.owned[call.weight].detach()
         weight = weight.transpose(0, 1) if call.column else weight
         weight = weight.flatten(2).sum(2) if weight.ndim > 2 else weight
-        value = torch.where(self._going(layer), (call.low + call.high) / 2, 0)
-        return (weight @ value) * self._needs(layer)
+        low, high = _ranges(layer)
+        return torch.where(self._going(layer), weight * ((low + high) / 2), 0).sum(1)
 
     # tensors that are combined with units element by element
 
@@ -214,6 +207,15 @@ class Removal:
 
         until_stable(follow, kept)
         return kept
+
+
+def _ranges(layer: LayerUnits) -> tuple[Tensor, Tensor]:
+    """The least and the greatest value of what a layer takes, as its weight has them: (out or 1, in / groups)."""
+    call, outputs = layer.call, len(layer.made)
+    assert call.low is not None and call.high is not None
+    each = outputs // call.groups if call.groups > 1 else 1
+    low, high = (t.reshape(call.groups, -1).repeat_interleave(each, 0) for t in (call.low, call.high))
+    return low, high
 
 
 def _marginals(kept: Tensor) -> list[Tensor]:

@@ -8,6 +8,7 @@ from typing import TypeVar
 from torch import Tensor, nn
 
 from lottery.foundations.names import buffers_of, canonical, parameters_of, renamed, uncompiled
+from lottery.pruning.graph.bundles import by_whole_groups
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -135,8 +136,11 @@ def _note_sizes(part: nn.Module) -> None:
         made, taken = part.weight.shape[:2]
         if part.transposed:
             made, taken = taken, made
-        if part.groups > 1:  # whole groups go
-            part.groups = made // (part.out_channels // part.groups)
+        outputs, inputs = part.out_channels // part.groups, part.in_channels // part.groups
+        if part.groups > 1 and by_whole_groups(outputs, inputs):
+            part.groups = made // outputs
+        elif made % part.groups:
+            part.groups = made  # first the same positions of each went, up to the last, and then whole groups
         part.out_channels, part.in_channels = made, taken * part.groups
     elif isinstance(part, nn.modules.batchnorm._NormBase):
         part.num_features = next(len(t) for t in (weight, part.running_mean) if t is not None)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lottery.pruning.graph.bundles import bundle
 from lottery.pruning.graph.labelling import Call
-from lottery.pruning.graph.labels import FIXED, NOTHING
+from lottery.pruning.graph.labels import FIXED
 from lottery.pruning.graph.tracer import UnitTracer
 
 
@@ -51,8 +52,7 @@ class Units:
     A unit is live when it is driven and read. The network's inputs and what functions that are not followed give are
     driven, and so is what a weight that is not zero takes from a driven unit; a bias alone drives nothing. What the
     network gives back and what goes into functions that are not followed is read, and so is what a weight that is not
-    zero carries to a unit that is read. A convolution in groups bundles the units of a group; a depthwise one has a
-    group for each of its inputs.
+    zero carries to a unit that is read. What goes together is as `lottery.pruning.graph.bundles` has it.
 
     Args:
         follower: after its run, `exact`.
@@ -69,33 +69,10 @@ class Units:
         self.follower = follower
         self.owned = owned
         self.layers = [LayerUnits.of(c, owned[c.weight]) for c in follower.calls]
-        self.along: dict[tuple[str, int], Tensor] = {}
-        self._tie()
+        self.along = bundle(follower)
         self.bundle = follower.labels.components(tied=True)
         self.driven, self.read = self._liveness()
         self.live = self.driven & self.read
-
-    def _tie(self) -> None:
-        """Tie what one tensor has along one dimension, and the groups of convolutions."""
-        for layer in self.layers:
-            call = layer.call
-            own = {(call.weight, call.column): layer.made}
-            if call.bias is not None:
-                own[call.bias, 0] = layer.made
-            if layer.takes is not None and call.groups == 1:
-                own[call.weight, 1 - call.column] = layer.takes.flatten()
-            elif layer.takes is not None:
-                self._together(layer.made[:, None], layer.takes)
-            for place, labels in own.items():
-                self._together(self.along.setdefault(place, labels), labels)
-
-    def _together(self, one: Tensor, other: Tensor) -> None:
-        one, other = torch.broadcast_tensors(one, other)
-        labels = self.follower.labels
-        labels.tie(one, other)
-        for here, there in ((one, other), (other, one)):
-            alone = here[(there == NOTHING) & (here != NOTHING)]
-            labels.fix(alone, "zeros of a fixed size are in their place elsewhere")
 
     def _liveness(self) -> tuple[Tensor, Tensor]:
         """Which labels are driven and which are read, by the weights that are not zero."""

@@ -26,7 +26,7 @@ PER_CHANNEL = re.compile(r"batch_norm|instance_norm|prelu")  # dimension 1 has i
 MIXING = re.compile(r"layer_norm|group_norm|rms_norm")  # a unit's value needs the others
 POOLS = re.compile(r"(?:adaptive_)?(?:max|avg|lp)_pool([123])d|interpolate|upsample")
 REDUCTIONS = re.compile(r"mean|sum|amax|amin|max|min|std|var|logsumexp")
-ATTENTION = re.compile(r"scaled_dot_product_attention")  # exact only: by heads
+ATTENTION = re.compile(r"scaled_dot_product_attention")  # by heads
 IN_PLACE = re.compile(r"__setitem__|.*[^_]_")
 # what tells nothing of a tensor's values: functions, and the types of results; and what hands values to Python
 CONSTANTS = re.compile(r"(zeros|ones|empty|full|rand|randn)_like|new_(zeros|ones|empty|full)")

@@ -28,6 +28,7 @@ from lottery.pruning.graph.functions import (
     pads_with_constants,
 )
 from lottery.pruning.graph.labels import FIXED, NOTHING, Labels, ends, pairs
+from lottery.pruning.graph.positions import Positions
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +101,7 @@ class Labelling:
     Attributes:
         labels: the labels, and what hangs together.
         calls: the layers, in the order of the forward pass.
-        elements: name of an owned tensor that is no layer's weight to the labels of its elements; `exact` only.
+        elements: name of an owned tensor that is no layer's weight to the labels of its elements.
         meets: pairs of a label of such an element and one of a feature that it is combined with, as numbers.
         path: the modules at work, from the outermost on.
     """
@@ -120,7 +121,7 @@ class Labelling:
         """The labels of the floating results; None where they are not known."""
         if LAYERS.fullmatch(use.name):
             return self._layer(use)
-        if not self._concerns(use) or (self.exact and self._mixes(use)):
+        if not self._concerns(use) or self._mixes(use):
             return None
         for names, labels in _FOLLOWED:
             if names.fullmatch(use.name):
@@ -135,7 +136,7 @@ class Labelling:
     def _mixes(self, use: Use) -> bool:
         """Whether a unit's value needs the others, or features choose what goes where."""
         choices = [x for x in use.given if not x.is_floating_point()]
-        return bool(MIXING.fullmatch(use.name)) or self._known(choices)
+        return (self.exact and bool(MIXING.fullmatch(use.name))) or self._known(choices)
 
     def _layer(self, use: Use) -> list[Tensor] | None:
         """Units that a layer takes, and fresh ones that it makes."""
@@ -163,8 +164,6 @@ class Labelling:
         """Whether the layer's weight is followed, and all that shapes its outputs is known."""
         if id(weight) not in self.owned or weight.ndim < 2:
             return False
-        if not self.exact:
-            return True
         if bias is not None and id(bias) not in self.owned:
             return False
         # where norms are limited, a column's values need the others
@@ -200,8 +199,14 @@ class Labelling:
         self._label_elements(use)
         if pads_with_constants(use.name, use.args, use.kwargs):
             return None
-        moved = use.func(*self._swap(use.args), **self._swap(use.kwargs))
-        return list(tensors_in(moved))
+        args, kwargs = self._swap(use.args), self._swap(use.kwargs)
+        moved = list(tensors_in(use.func(*args, **kwargs)))
+        if (x := self._first_features(use)) is not None:
+            positions = Positions(
+                self.labels, f"{use.name.strip('_')} in {self.path[-1]} has sizes or positions written into the code"
+            )
+            positions.expect(use.func, use.name, (self.of[x], *use.args[1:]), use.kwargs, moved[0] if moved else None)
+        return moved
 
     def _elementwise(self, use: Use) -> list[Tensor] | None:
         """What meets in one element hangs together."""
@@ -213,16 +218,14 @@ class Labelling:
         units, parts = self._operands(use)
         joined = torch.zeros(output.shape, dtype=torch.float64)
         for labels in units:
-            self.labels.join(joined, labels)
-            joined = torch.maximum(joined, labels)
+            joined = self.labels.meet(joined, labels)
         if not units or joined.shape != output.shape:
             return None
         for labels in parts:
             self._meet(labels, joined)
-        if self.exact:
-            self._fix_beside_blanks(units, joined)
-            if use.name == "instance_norm":
-                return [self.labels.merge(joined, range(2, joined.ndim))]
+        self._fix_beside_blanks(units, joined)
+        if use.name == "instance_norm":
+            return [self.labels.merge(joined, range(2, joined.ndim))]
         return [joined]
 
     def _operands(self, use: Use) -> tuple[list[Tensor], list[Tensor]]:
@@ -276,8 +279,6 @@ class Labelling:
 
     def _heads(self, use: Use) -> list[Tensor] | None:
         """A head of attention is one feature: query, key, value and what comes out."""
-        if not self.exact:
-            return None
         names = ("query", "key", "value")
         given = dict(zip(names, use.args, strict=False)) | use.kwargs
         three = [given[n] for n in names]
@@ -287,8 +288,7 @@ class Labelling:
         head = self.labels.merge(self._swap(three[0]), (-2, -1))
         for x in three[1:]:
             other = self.labels.merge(self._swap(x), (-2, -1))
-            self.labels.join(head, other)
-            head = torch.maximum(head, other)
+            head = self.labels.meet(head, other)
         return [head.expand(use.outputs[0].shape)]
 
     def _label_elements(self, use: Use) -> None:
@@ -305,7 +305,7 @@ class Labelling:
         return x if isinstance(x, Tensor) and self._features(x) else None
 
     def _owned(self, given: Iterable[Tensor]) -> list[Tensor]:
-        return [x for x in given if self.exact and id(x) in self.owned]
+        return [x for x in given if id(x) in self.owned]
 
     def _known(self, given: Iterable[Tensor]) -> bool:
         return any(self.of.get(x) is not None for x in given)

@@ -23,6 +23,7 @@ class Labels:
     def __init__(self) -> None:
         self.count = 2
         self.fixed: list[tuple[Tensor, str]] = []
+        self._pinned: list[tuple[Tensor, tuple[int, int], str]] = []
         self._joined: list[Tensor] = []
         self._tied: list[Tensor] = []
 
@@ -35,9 +36,40 @@ class Labels:
         """What stands in the same place, after broadcasting, is one feature; nothing joins with nothing."""
         self._joined.append(pairs(one, other))
 
+    def meet(self, one: Tensor, other: Tensor) -> Tensor:
+        """Join, and the labels of what comes of it where features meet, as in a sum."""
+        self.join(one, other)
+        return torch.maximum(one, other)
+
     def tie(self, one: Tensor, other: Tensor | float) -> None:
         """What stands in the same place, after broadcasting, goes or stays together, though the values are apart."""
         self._tied.append(pairs(one, other))
+
+    def together(self, one: Tensor, other: Tensor) -> None:
+        """Tie, and what stands in the place of nothing must stay: there are zeros of a fixed size."""
+        one, other = torch.broadcast_tensors(one, other)
+        self.tie(one, other)
+        for here, there in ((one, other), (other, one)):
+            if (alone := (there == NOTHING) & (here != NOTHING)).any():
+                self.fix(here[alone], "zeros of a fixed size are in their place elsewhere")
+
+    def pin(self, labels: Tensor, dim: int, places: tuple[int, int], reason: str) -> None:
+        """Along a dimension no unit may go from these places: from the first on, up to the other.
+
+        That a dimension has different units along it is known in the end: `settle` fixes them then.
+        """
+        rows = labels.movedim(dim, 0).flatten(1) if labels.ndim > 1 else labels[:, None]
+        if places[0] < places[1] and (rows != rows[:1]).any():
+            self._pinned.append((rows, places, reason))
+
+    def settle(self) -> None:
+        """Fix what is pinned, by all that is joined and tied."""
+        found = self.components(tied=True)
+        for rows, (start, stop), reason in self._pinned:
+            own = found[rows.long()]
+            if (own != own[:1]).any():
+                self.fix(rows[start:stop], reason)
+        self._pinned.clear()
 
     def merge(self, labels: Tensor, dims: Iterable[int]) -> Tensor:
         """Join along dimensions, which stay with length 1."""

@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from lottery.foundations.tensors_in import tensors_in
-from lottery.pruning.graph.functions import CONSTANTS, LAYERS, QUERIES, VALUES
+from lottery.pruning.graph.functions import CONSTANTS, LAYERS, MIXING, QUERIES, VALUES
 from lottery.pruning.graph.labelling import Labelling, Use, fixed
 from lottery.pruning.graph.labels import FIXED
+from lottery.pruning.graph.positions import unit_sizes
 
 GIVEN_BACK = "the network gives them back"  # the reason why its outputs stay
 
@@ -23,16 +25,15 @@ class UnitTracer(TorchFunctionMode, Labelling):
     Args:
         module: the module that will run.
         owned: its tensors, by name, whose units are followed where they are a layer's weight.
-        exact: follow for removal that changes no output. Functions in which units mix fix them, owned tensors that take
-            part element by element are followed too, heads of attention are units, and a forward that decides by values
-            is refused.
+        exact: functions in which units mix, such as a layer normalisation, fix them; else they are taken to keep units
+            apart.
 
     Attributes:
         unknown: functions that fixed units, with the module that called them.
         unfollowed: name of an owned tensor to the function in which it was lost sight of.
     """
 
-    def __init__(self, module: nn.Module, owned: Mapping[str, Tensor], exact: bool = False) -> None:
+    def __init__(self, module: nn.Module, owned: Mapping[str, Tensor], exact: bool = True) -> None:
         TorchFunctionMode.__init__(self)
         Labelling.__init__(self, owned, exact, type(module).__name__)
         self.unknown: set[str] = set()
@@ -82,7 +83,7 @@ class UnitTracer(TorchFunctionMode, Labelling):
         self._check(name, given)
         result = func(*args, **kwargs)
         if isinstance(result, QUERIES):
-            return result
+            return self._sized(name, args, kwargs, result)
         if CONSTANTS.fullmatch(name):
             self.of[result] = None
             return result
@@ -90,13 +91,23 @@ class UnitTracer(TorchFunctionMode, Labelling):
         self._label(Use(func, name, args, kwargs, given, outputs))
         return result
 
+    def _sized(self, name: str, args: Any, kwargs: Any, result: Any) -> Any:
+        """Sizes that shrink with units are told apart from numbers that are written into the code."""
+        if name not in ("shape", "size") or not self._features(args[0]):
+            return result
+        sizes = unit_sizes(self.of[args[0]])
+        if isinstance(result, torch.Size):
+            return torch.Size(sizes)
+        dim = args[1] if len(args) > 1 else kwargs.get("dim", 0)
+        return sizes[dim]
+
     def _check(self, name: str, given: Sequence[Tensor]) -> None:
         """Refuse what was computed out of sight, and what is decided by values."""
         if any(x.grad_fn is not None and x not in self.of for x in given):
             raise ValueError(
                 f"{name} was given what no function of torch computed in sight, as in compiled or scripted parts"
             )
-        if self.exact and VALUES.fullmatch(name) and self._known(given):
+        if VALUES.fullmatch(name) and self._known(given):
             raise ValueError(
                 f"it hands values to Python ({name.strip('_')}), by which it may decide what to do with other inputs"
             )
@@ -126,7 +137,7 @@ class UnitTracer(TorchFunctionMode, Labelling):
     def _lose(self, name: str, given: Sequence[Tensor]) -> None:
         """A function that is not followed took these."""
         place = f"{name} in {self.path[-1]}"
-        self.fix(given, f"{place} is not followed")
+        self.fix(given, f"{place} {'needs all of them' if MIXING.fullmatch(name) else 'is not followed'}")
         if any((self.of[x] > FIXED).any() for x in given if self._features(x)):
             self.unknown.add(place)
         for x in self._owned(given):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ from lottery.pruning.structures.groups import Groups
 from lottery.pruning.structures.registry import register
 from lottery.pruning.structures.structure import Grouped
 
+Norms = Literal["whole", "over survivors"]
+
 
 @register("channel", "filter")
 @dataclass(frozen=True)
@@ -23,9 +26,16 @@ class Channel(Grouped):
     """An output unit with everything coupled to it: its row, its columns in the layers that take it, and its partners.
 
     Channels that are added or multiplied together go together, as do a depthwise convolution's with those that it
-    takes; a flatten gives a channel many columns. What it has in biases and normalisation layers is cut off with it, as
-    nothing takes it any more. The network's inputs and outputs stay, as do the units of layers that are not pruned and
-    units that go into a function that is not known, such as attention.
+    takes, and the same positions of each group of another; a flatten gives a channel many columns. What it has in
+    biases and normalisation layers is cut off with it, as nothing takes it any more. Whatever goes,
+    `lottery.deploy.compact` can remove. So the network's inputs and outputs stay, as do the units of layers that are
+    not pruned, those that go into a LayerNorm or GroupNorm, whose statistics are of all of them, or into another
+    function that mixes units or is not known, and those that the code of forward counts, as `x[:, :32]` does.
+
+    Args:
+        norms: "whole": what goes into a LayerNorm, GroupNorm or RMSNorm stays; "over survivors": it may go. Its zeros
+            still count in the statistics then, and `compact` keeps them: without, the norm would compute another thing.
+        reduce: as of `Grouped`.
 
     Source: Li et al., "Pruning Filters for Efficient ConvNets", ICLR 2017, section 3 (filters and their feature maps;
     residual partners); Fang et al., "DepGraph: Towards Any Structural Pruning", CVPR 2023 (coupled groups).
@@ -38,7 +48,13 @@ class Channel(Grouped):
         ([[0], [1], [2]], [[0, 1, 2]])
     """
 
+    norms: Norms = field(default="whole", kw_only=True)
     needs_example_input: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.norms not in (ways := get_args(Norms)):
+            raise ValueError(f"norms={self.norms!r}; the ways are {', '.join(map(repr, ways))}")
 
     def groups(self, masks: Masks, module: nn.Module | None = None, example_input: object = None) -> Groups:
         """A group for each channel, numbered by the first row that it has.
@@ -52,10 +68,11 @@ class Channel(Grouped):
                 " LightningModule its example_input_array"
             )
         with undisturbed(module, masks):
-            return _numbered(couple(module, masks, example_input))
+            coupling = couple(module, masks, example_input, exact=self.norms == "whole")
+        return _numbered(coupling.labels)
 
 
-def _numbered(labels: dict[str, tuple[Tensor, ...]]) -> Groups:
+def _numbered(labels: Mapping[str, tuple[Tensor, ...]]) -> Groups:
     """Groups of equal labels, numbered from 0 by where each label is first: in what parameters make, then take."""
     depth = max(len(own) for own in labels.values())
     order = [own[i] for i in range(depth) for own in labels.values() if i < len(own)]
