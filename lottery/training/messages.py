@@ -34,7 +34,7 @@ def prunable(masks: Masks, parameters: Mapping[str, Tensor], options: Options, r
         shape = " x ".join(map(str, parameters[name].shape))
         table.add_row(name, shape, f"{mask.numel():,}", f"{int(mask.sum()):,}", share)
     table.add_section()
-    scope = pruning.scope if options.dynamic is None else ""
+    scope = pruning.amounts.scope if options.dynamic is None else ""
     table.add_row("all", "", f"{masks.total:,}", f"{masks.kept:,}", scope)
     if options.dynamic is not None:
         show("Prunable parameters")
