@@ -158,6 +158,15 @@ class Pruning:
                 example_input=example_input,
             )
 
+    def plan(self, masks: Masks, module: nn.Module, example_input: object) -> dict[str, str]:
+        """What a structure that follows the module's graph can take of each parameter, in words; empty for others.
+
+        Raises:
+            ValueError: the module cannot be followed.
+        """
+        plan = getattr(structures.resolve(self.structure), "plan", None)
+        return {} if plan is None else plan(masks, module, example_input)
+
     def next_masks(
         self,
         scores: Mapping[str, Tensor] | ScoreOf,

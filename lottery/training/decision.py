@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from lottery.training.lightning import Fit
 
 
-def check(pruning: Pruning, fit: Fit, masks: Masks, rounds: int) -> None:
+def check(pruning: Pruning, fit: Fit, masks: Masks, rounds: int) -> dict[str, str]:
     """Make sure, before anything is trained, that the masks of so many rounds can be made.
+
+    Returns:
+        As `Pruning.plan`; empty where the first training step must show it.
 
     Raises:
         ValueError: as `Pruning.check`, or the score needs data and the module optimizes manually.
@@ -32,16 +35,20 @@ def check(pruning: Pruning, fit: Fit, masks: Masks, rounds: int) -> None:
     pruning.check(masks, rounds, fit.module, example)
     if "batches" in pruning.needs:
         fit.scoring.check_loss()
+    return pruning.plan(masks, fit.module, example) if known else {}
 
 
-def try_out(pruning: Pruning, fit: Fit, masks: Masks, rounds: int, seed: int) -> None:
+def try_out(pruning: Pruning, fit: Fit, masks: Masks, rounds: int, seed: int) -> dict[str, str]:
     """Make sure, in the first step of a training, that what follows the module's forward can do so.
+
+    Returns:
+        As `Pruning.plan`; empty where `check` gave it.
 
     Raises:
         ValueError: the structure or the score cannot follow it; the message says why.
     """
     if "example_input" not in pruning.needs:
-        return
+        return {}
     module = fit.module
     with streams.isolated(), fit.states.undisturbed(), scores.undisturbed(module, masks):
         example = fit.scoring.example_input(seed)
@@ -50,6 +57,7 @@ def try_out(pruning: Pruning, fit: Fit, masks: Masks, rounds: int, seed: int) ->
             if set(scores.needs_of(scores.resolve(pruning.score))) == {"example_input"}:
                 context = Context(module, masks, example_input=example)
                 scores.compute(pruning.score, context)
+            return {} if module.example_input_array is not None else pruning.plan(masks, module, example)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{error}\nThis was found in the first training step; nothing was trained.") from error
 

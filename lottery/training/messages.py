@@ -54,6 +54,16 @@ def prunable(masks: Masks, parameters: Mapping[str, Tensor], options: Options, r
     show(f"{after if options.rounds else 'Round 0 only.'} Stored in {options.dirpath}")
 
 
+def units(plan: Mapping[str, str]) -> None:
+    """Which units can go, layer by layer, and why the others stay."""
+    if plan:
+        table = light_table(("parameter", "may go"), left=2)
+        for name, words in plan.items():
+            table.add_row(name, words)
+        show("Units that may go")
+        show(table)
+
+
 def _how(pruning: Pruning) -> str:
     """The pieces of a pruning that are not the usual ones."""
     parts = [
