@@ -68,7 +68,7 @@ def _once(known: argparse.Namespace, cli: RecipeCLI, source: Source | None) -> P
         if getattr(known, name) is not None:
             changed[name] = setting(name, getattr(known, name))
     if known.density is not None:
-        changed |= {"densities": [known.density], "groups": {}}
+        changed |= {"densities": [known.density], "amount": None, "groups": {}}
     pruning = dataclasses.replace(cli.ticket.pruning, **changed)
     index = 1 if known.density is not None else source.round + 1
     if pruning.amounts.rounds is not None and index > pruning.amounts.rounds:

@@ -38,6 +38,7 @@ examples:
 _SCOPES: dict[Scope, str] = {
     "global": "All prunable weights compete with each other.",
     "layerwise": "The weights of each parameter compete: each is pruned by the same amount.",
+    "rows": "The weights of each output row compete: each is pruned by the same amount; for wanda.",
     "uniform": "As layerwise, every parameter brought to the density of the whole.",
     "erdos-renyi": "Denser where a layer is smaller: (in + out) / (in · out), scaled.",
     "erk": "As erdos-renyi, with the kernel sizes of convolutions.",

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from lottery.foundations.registry import described
@@ -17,6 +18,7 @@ from lottery.pruning import maskable, structures
 from lottery.pruning import scores as scoring
 from lottery.pruning.amounts import Amounts, Scope, check_choice
 from lottery.pruning.graph.paths import Connectivity, cut, followed
+from lottery.pruning.scopes import within_rows
 from lottery.text.numbers import percent
 
 _WORTH_A_WORD = 0.01  # of the mask: a few equal scores are chance
@@ -32,11 +34,13 @@ class Pruning:
     pool is, the scope says. The four pieces combine freely.
 
     Args:
-        amount: fraction of the surviving weights to remove each round, in (0, 1).
-        scope: what competes with what.
+        amount: fraction of the surviving weights to remove each round, in (0, 1). Default: 0.2, where there are no
+            densities.
+        scope: what competes with what. Default: "rows" for the score "wanda" of single weights, else "global".
 
             - "global": all prunable weights with each other;
             - "layerwise": the weights of each parameter, `amount` of each;
+            - "rows": the weights of each output row (the first dimension of a parameter), `amount` of each;
             - "uniform": as "layerwise", every parameter brought to the same density, that of the whole;
             - "erdos-renyi", "erk": each parameter brought to its Erdős–Rényi density, with kernel sizes or without.
         groups: glob pattern to amount, for parameters with a rate of their own. A parameter belongs to the first
@@ -72,8 +76,8 @@ class Pruning:
     neural networks without any data by iteratively conserving synaptic flow", NeurIPS 2020, algorithm 1.
     """
 
-    amount: float = 0.2
-    scope: Scope = "global"
+    amount: float | None = None
+    scope: Scope | None = None
     groups: Mapping[str, float] = field(default_factory=dict)
     densities: Sequence[float] | Mapping[str, Sequence[float]] | None = None
     score: Any = "magnitude"
@@ -90,15 +94,20 @@ class Pruning:
         set_field(self, "groups", dict(self.groups))
         set_field(self, "include", _patterns("include", self.include))
         set_field(self, "exclude", _patterns("exclude", self.exclude))
-        amounts = Amounts(self.amount, self.scope, self.groups, self.densities)
+        elements = isinstance(structures.resolve(self.structure), structures.Element)
+        if self.scope == "rows" and not elements:
+            raise ValueError(
+                f"scope='rows' has single weights of a row compete, and structure={self.structure!r} takes them"
+                " together: use another scope"
+            )
+        by_rows = elements and scoring.name_of(scoring.resolve(self.score)) == "wanda"
+        amounts = Amounts(self.amount, self.scope or ("rows" if by_rows else "global"), self.groups, self.densities)
         set_field(self, "amounts", amounts)
         set_field(self, "densities", amounts.densities)
         check_choice("weights", self.weights, ("trained", "start"))
         check_choice("collapse", self.collapse, ("stop", "warn"))
         if type(self.steps) is not int or self.steps < 1:
             raise ValueError(f"steps={self.steps!r} must be a whole number, 1 or more")
-        scoring.resolve(self.score)
-        structures.resolve(self.structure)
 
     @classmethod
     def of(cls, value: float | Sequence[float] | Mapping[str, Any] | Pruning) -> Pruning:
@@ -124,6 +133,7 @@ class Pruning:
         found = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init}
         score = scoring.resolve(self.score)
         structure = structures.resolve(self.structure)
+        found["amount"], found["scope"] = self.amounts.amount, self.amounts.scope
         found["score"] = described(scoring.name_of(score), score)
         found["structure"] = described(structures.name_of(structure), structure)
         return found
@@ -165,6 +175,15 @@ class Pruning:
                 example_input=example_input,
             )
 
+    def plan(self, masks: Masks, module: nn.Module, example_input: object) -> dict[str, str]:
+        """What a structure that follows the module's graph can take of each parameter, in words; empty for others.
+
+        Raises:
+            ValueError: the module cannot be followed.
+        """
+        plan = getattr(structures.resolve(self.structure), "plan", None)
+        return {} if plan is None else plan(masks, module, example_input)
+
     def next_masks(
         self,
         scores: Mapping[str, Tensor] | ScoreOf,
@@ -193,36 +212,30 @@ class Pruning:
         """
         structure = structures.resolve(self.structure)
         name = scoring.name_of(scoring.resolve(self.score))
-        pools = self.amounts.pools(masks, number)
-        left = [sum(int(masks[n].sum()) for n in names) for names, _ in pools]
-        current, planned = masks, left
+        current, planned = masks, [_kept(masks, names) for names, _ in self.amounts.pools(masks, number)]
         norms = {} if module is None else maskable.norms_of(module, masks)
         equal: dict[str, float] = {}
         for step in range(1, self.steps + 1):
             found = scores(current) if callable(scores) else scores
             found = scoring.check_scores(found, current, name)
             found = maskable.kept_norms(found, current, norms)
-            following = [
-                _on_the_way(count, final, step / self.steps) for count, (_, final) in zip(left, pools, strict=True)
-            ]
-            previous, current = (
+            pools, rows = self._left(masks, number, step / self.steps)
+            found.update({name: within_rows(found[name], current[name], left) for name, left in rows.items()})
+            following = structure.next_masks(
+                found,
                 current,
-                structure.next_masks(
-                    found,
-                    current,
-                    [
-                        (names, 1 - after / before if before else 0.0)
-                        for (names, _), before, after in zip(pools, planned, following, strict=True)
-                    ],
-                    allow_empty=self.collapse == "warn",
-                    module=module,
-                    example_input=example_input,
-                ),
+                [
+                    (names, 1 - after / before if before else 0.0)
+                    for (names, after), before in zip(pools, planned, strict=True)
+                ],
+                allow_empty=self.collapse == "warn",
+                module=module,
+                example_input=example_input,
             )
-            planned = following
             if isinstance(structure, structures.Element):
-                here = _by_position(found, previous, current, [names for names, _ in pools])
+                here = _by_position(found, current, following, [names for names, _ in pools])
                 equal = max(equal, here, key=lambda shares: sum(shares.values()))
+            current, planned = following, [after for _, after in pools]
         if (share := sum(equal.values())) > _WORTH_A_WORD:
             tell(
                 f"the score {name!r} is equal for many weights: position alone decided {percent(share)} of the mask of"
@@ -238,6 +251,24 @@ class Pruning:
                 " use scope='layerwise', exclude the layer, or set collapse='warn'."
             )
         return current
+
+    def _left(self, masks: Masks, number: int, share: float) -> tuple[list[tuple[list[str], int]], dict[str, Tensor]]:
+        """How many weights each pool has left after a share of the way; where rows compete, each of their rows, too."""
+        if self.amounts.scope == "rows":
+            rows = {
+                name: _on_the_way(masks[name].flatten(1).sum(1), end, share)
+                for name, end in self.amounts.rows(masks, number).items()
+            }
+            return [([name], int(left.sum())) for name, left in rows.items()], rows
+        pools = self.amounts.pools(masks, number)
+        return [
+            (names, int(_on_the_way(torch.tensor(_kept(masks, names)), torch.tensor(end), share)))
+            for names, end in pools
+        ], {}
+
+
+def _kept(masks: Masks, names: Sequence[str]) -> int:
+    return sum(int(masks[name].sum()) for name in names)
 
 
 def _follow(module: nn.Module, example_input: object) -> Callable[[Masks], Connectivity]:
@@ -256,11 +287,12 @@ def _by_position(
     return found
 
 
-def _on_the_way(start: int, end: int, share: float) -> int:
+def _on_the_way(start: Tensor, end: Tensor, share: float) -> Tensor:
     """How many are left after a share of the way from `start` to `end` on an exponential schedule."""
-    if end == 0 or share == 1:
+    if share == 1:
         return end
-    return round(start * (end / start) ** share)
+    first, last = start.double(), end.double()
+    return torch.where(end == 0, 0.0, first * (last / first) ** share).round().long()
 
 
 def _patterns(what: str, patterns: Sequence[str] | str) -> tuple[str, ...]:

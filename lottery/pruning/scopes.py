@@ -1,9 +1,12 @@
-"""How a density is shared out between layers."""
+"""Which weights compete: how a density is shared out between layers, and rows that compete within themselves."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
 
 
 def erdos_renyi(shapes: Mapping[str, Sequence[int]], density: float, kernel: bool = True) -> dict[str, float]:
@@ -52,3 +55,27 @@ def erdos_renyi(shapes: Mapping[str, Sequence[int]], density: float, kernel: boo
         if not full:
             return {name: found.get(name, 1.0) for name in shapes}
         dense |= full
+
+
+def within_rows(scores: Tensor, mask: Tensor, left: Tensor) -> Tensor:
+    """Scores that are at least 0 for the best weights of each output row, as many as it keeps, and below for others.
+
+    Equal scores are in the order of their positions.
+
+    Args:
+        scores: shape (out, in, *kernel); high = keep.
+        mask: boolean, of the same shape.
+        left: how many weights of each row are to stay, shape (out,).
+
+    Source: Sun et al., "A Simple and Effective Pruning Approach for Large Language Models", ICLR 2024, section 3.
+
+    Example:
+        >>> scores = torch.tensor([[1.0, 2.0, 3.0], [7.0, 9.0, 8.0]])
+        >>> within_rows(scores, scores > 0, torch.tensor([1, 2]))
+        tensor([[-2., -1.,  0.],
+                [-1.,  1.,  0.]])
+    """
+    rows = scores.detach().cpu().double().masked_fill(~mask.cpu(), -torch.inf).flatten(1)
+    ranks = torch.arange(rows.shape[1] - 1, -1, -1, dtype=torch.float32).expand(rows.shape)
+    places = torch.empty(rows.shape).scatter_(1, rows.argsort(stable=True), ranks)
+    return (left.cpu()[:, None] - 1 - places).reshape(scores.shape)

@@ -24,8 +24,11 @@ if TYPE_CHECKING:
 _TRIED = {"batches", "example_input"}  # what the first training step has, of all that a score may need
 
 
-def check(pruning: Pruning, fit: Fit, masks: Masks, rounds: int) -> None:
+def check(pruning: Pruning, fit: Fit, masks: Masks, rounds: int) -> dict[str, str]:
     """Make sure, before anything is trained, that the masks of so many rounds can be made.
+
+    Returns:
+        As `Pruning.plan`; empty where the first training step must show it.
 
     Raises:
         ValueError: as `Pruning.check`, or the score needs data and the module optimizes manually.
@@ -36,12 +39,16 @@ def check(pruning: Pruning, fit: Fit, masks: Masks, rounds: int) -> None:
     pruning.check(masks, rounds, fit.module, example)
     if "batches" in pruning.needs:
         fit.scoring.check_loss()
+    return pruning.plan(masks, fit.module, example) if known else {}
 
 
-def try_out(pruning: Pruning, fit: Fit, masks: Masks, rounds: int, seed: int) -> None:
+def try_out(pruning: Pruning, fit: Fit, masks: Masks, rounds: int, seed: int) -> dict[str, str]:
     """Make sure, in the first step of a training, that structure and score can do with its module and a batch.
 
     A score that needs what only training gives is not tried.
+
+    Returns:
+        As `Pruning.plan`; empty where `check` gave it.
 
     Raises:
         ValueError: they cannot; the message says why.
@@ -49,7 +56,8 @@ def try_out(pruning: Pruning, fit: Fit, masks: Masks, rounds: int, seed: int) ->
     module, needs = fit.module, set(pruning.needs)
     first, fit.scoring.first_batch = fit.scoring.first_batch, None
     if not needs & _TRIED:
-        return
+        return {}
+    known = module.example_input_array is not None  # and followed before
     with streams.isolated(), fit.states.undisturbed(), scores.undisturbed(module, masks):
         example = fit.scoring.example_input(seed) if "example_input" in needs else None
         try:
@@ -64,6 +72,7 @@ def try_out(pruning: Pruning, fit: Fit, masks: Masks, rounds: int, seed: int) ->
                     example_input=example,
                 )
                 scores.compute(pruning.score, context)
+            return {} if example is None or known else pruning.plan(masks, module, example)
         except (TypeError, ValueError, RuntimeError) as error:
             name = scores.name_of(scores.resolve(pruning.score))
             what = f"the score {name!r} cannot be had: " if isinstance(error, RuntimeError) else ""

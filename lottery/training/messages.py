@@ -34,7 +34,7 @@ def prunable(masks: Masks, parameters: Mapping[str, Tensor], options: Options, r
         shape = " x ".join(map(str, parameters[name].shape))
         table.add_row(name, shape, f"{mask.numel():,}", f"{int(mask.sum()):,}", share)
     table.add_section()
-    scope = pruning.scope if options.dynamic is None else ""
+    scope = pruning.amounts.scope if options.dynamic is None else ""
     table.add_row("all", "", f"{masks.total:,}", f"{masks.kept:,}", scope)
     if options.dynamic is not None:
         show("Prunable parameters")
@@ -52,6 +52,16 @@ def prunable(masks: Masks, parameters: Mapping[str, Tensor], options: Options, r
     rounds = f"{options.rounds} round{'' if options.rounds == 1 else 's'}"
     after = f"{rounds} of pruning after round 0; {rule}; optimizer state {state}."
     show(f"{after if options.rounds else 'Round 0 only.'} Stored in {options.dirpath}")
+
+
+def units(plan: Mapping[str, str]) -> None:
+    """Which units can go, layer by layer, and why the others stay."""
+    if plan:
+        table = light_table(("parameter", "may go"), left=2)
+        for name, words in plan.items():
+            table.add_row(name, words)
+        show("Units that may go")
+        show(table)
 
 
 def _how(pruning: Pruning) -> str:

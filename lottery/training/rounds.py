@@ -112,12 +112,12 @@ class Rounds:
             masks = masks.with_masks(options.ticket.masks)
         if options.test_each_round:
             fit.aside.check_testing()
-        if options.rounds:
-            decision.check(options.pruning, fit, masks, options.rounds)
+        plan = decision.check(options.pruning, fit, masks, options.rounds) if options.rounds else {}
         if options.branch is not None:
             options.branch.check(self.training)
         now = settings.collect(options, self.training, self._monitor(), masks)
         messages.prunable(masks, parameters, options, self._rewind_step)
+        messages.units(plan)
         if options.rounds:
             check_round(fit, options, self._rewind_step, new=RUN not in self.directory)
         if RUN in self.directory:
@@ -369,7 +369,7 @@ class Rounds:
             options = self.options
             seed = streams.derive(self.active.seed, "score", 0)
             masks = self.round.masks
-            decision.try_out(options.pruning, self.fit, masks, options.rounds, seed)
+            messages.units(decision.try_out(options.pruning, self.fit, masks, options.rounds, seed))
 
     def after_batch(self) -> None:
         if self.round is not None:

@@ -234,6 +234,33 @@ def test_what_is_not_followed_is_named():
         CHANNEL.groups(everything_kept(module), module, torch.ones(1, 4))
 
 
+def normed():
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8), nn.Conv2d(8, 6, 1), nn.ReLU(), nn.Conv2d(6, 2, 1))
+
+
+def test_units_before_a_norm_go_only_where_it_is_asked_for():
+    module = normed()
+    masks = everything_kept(module)
+    ids = CHANNEL.groups(masks, module, IMAGE).ids
+    assert (ids["0.weight"][0] == -1).all()
+    assert CHANNEL.groups(masks, module, IMAGE).count == 6
+    assert resolve({"name": "channel", "norms": "over survivors"}).groups(masks, module, IMAGE).count == 8 + 6
+    with pytest.raises(ValueError, match="norms='none'; the ways are 'whole', 'over survivors'"):
+        resolve({"name": "channel", "norms": "none"})
+    with pytest.raises(ValueError, match="group_norm in 1 needs all of them.*'norms': 'over survivors'"):
+        CHANNEL.groups(everything_kept(module[:3]), module[:3], IMAGE)
+
+
+def test_a_plan_says_how_many_units_may_go_and_why_others_stay():
+    module = nn.Sequential(*normed()[:3], nn.Conv2d(6, 6, 1, groups=3), nn.Conv2d(6, 2, 1))
+    assert CHANNEL.plan(everything_kept(module), module, IMAGE) == {
+        "0.weight": "0 of 8 units; 8 stay: group_norm in 1 needs all of them",
+        "2.weight": "6 of 6 units, in 2 groups",
+        "3.weight": "6 of 6 units, in 2 groups",
+        "4.weight": "0 of 2 units; 2 stay: the network gives them back",
+    }
+
+
 @pytest.mark.parametrize("kind", ["Recurrent", "Attention", "WeightNorm", "Tied"])
 def test_modules_without_channels_of_their_own_are_refused(kind):
     module = zoo.ANY_MODULE[kind]()

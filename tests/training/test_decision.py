@@ -469,6 +469,14 @@ def test_structures_hold_in_every_round(
         zoo.assert_equal(zoo.contents(again.path), zoo.contents(whole.path))
 
 
+def test_a_run_says_before_it_trains_which_units_may_go(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(tmp_path / "run", Pruning(0.3, structure="channel"), make=Conv, rounds=1)
+    said = capsys.readouterr().out
+    assert said.count("Units that may go") == 1
+    assert said.index("Prunable parameters") < said.index("Units that may go") < said.index("round 0/1")
+    assert "stay: the network gives them back" in " ".join(said.split())
+
+
 # A user's own score
 
 

@@ -10,7 +10,7 @@ import torch
 from lottery.masks.masks import Masks
 from lottery.masks.selection import smallest
 from lottery.pruning import scores
-from lottery.pruning.amounts import Amounts, Scope, check_choice, check_fraction
+from lottery.pruning.amounts import Amounts, LayerScope, check_choice, check_fraction
 from lottery.pruning.dynamic.method import MoveContext, Training, check_every, check_share
 from lottery.pruning.dynamic.registry import register
 from lottery.pruning.scores.context import NEEDS
@@ -53,7 +53,7 @@ class Gradual:
     every: str = "100it"
     power: float = 3.0
     score: Any = "magnitude"
-    scope: Scope = "layerwise"
+    scope: LayerScope = "layerwise"
 
     needs_gradients: ClassVar[bool] = False
 
@@ -65,7 +65,7 @@ class Gradual:
         check_every(self.every)
         if not self.power > 0:
             raise ValueError(f"power={self.power!r} must be above 0")
-        check_choice("scope", self.scope, get_args(Scope))
+        check_choice("scope", self.scope, get_args(LayerScope))
         for need in scores.needs_of(scores.resolve(self.score)):
             if need != "generator":
                 raise ValueError(

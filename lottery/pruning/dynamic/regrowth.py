@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lottery.masks.masks import Masks
 from lottery.masks.selection import smallest
-from lottery.pruning.amounts import Amounts, Scope, check_choice, check_fraction
+from lottery.pruning.amounts import Amounts, LayerScope, check_choice, check_fraction
 from lottery.pruning.dynamic.method import MoveContext, Training, check_every, check_share
 from lottery.pruning.dynamic.registry import register
 
@@ -53,14 +53,14 @@ class Regrowing(ABC):
     """
 
     density: float = 0.1
-    scope: Scope = "erk"
+    scope: LayerScope = "erk"
     drop: float = 0.3
     every: str = "100it"
     until: float = 0.75
 
     def __post_init__(self) -> None:
         check_fraction("density", self.density)
-        check_choice("scope", self.scope, get_args(Scope))
+        check_choice("scope", self.scope, get_args(LayerScope))
         check_fraction("drop", self.drop)
         check_every(self.every)
         check_share("until", self.until)

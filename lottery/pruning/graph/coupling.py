@@ -31,6 +31,18 @@ class Coupling:
     labels: Mapping[str, tuple[Tensor, ...]]
     stays: Mapping[str, Mapping[str, int]]
 
+    def plan(self) -> dict[str, str]:
+        """Parameter name to how many of the units that it makes may go, and why the others stay, in words."""
+        words = {}
+        for name, stays in self.stays.items():
+            made = self.labels[name][0] if name in self.labels else torch.zeros(0)
+            free = made[made >= 0]
+            together = len(free.unique())
+            parts = [f"{len(free)} of {len(free) + sum(stays.values())} units"]
+            parts += [f"in {together} groups"] if together < len(free) else []
+            words[name] = ", ".join(parts) + "".join(f"; {n} stay: {why}" for why, n in stays.items())
+        return words
+
 
 def couple(module: nn.Module, names: Collection[str], example_input: object, *, exact: bool = True) -> Coupling:
     """The units that each parameter makes and takes, and which go together.
@@ -50,7 +62,8 @@ def couple(module: nn.Module, names: Collection[str], example_input: object, *, 
         ValueError: forward fails, hides what it computes from torch, or has no unit that may go.
     """
     inputs, named = arguments(with_tensors(example_input, lambda x: x[:1]))
-    tracer = UnitTracer(module, {**parameters_of(module), **buffers_of(module)}, exact=exact)
+    owned: dict[str, Tensor] = {**parameters_of(module), **buffers_of(module)}
+    tracer = UnitTracer(module, owned, exact=exact)
     with plain_attention():
         output = tracer.run(module, inputs, named)
     if not any(True for _ in tensors_in(output)):
@@ -67,6 +80,8 @@ def couple(module: nn.Module, names: Collection[str], example_input: object, *, 
             reasons.setdefault(number, reason)
     stays = {name: Counter(map(reasons.get, found[own[0].long()].flatten().tolist())) for name, own in axes.items()}
     kept = {name: {why: n for why, n in counts.items() if why is not None} for name, counts in stays.items()}
+    for name in set(names) & tracer.unfollowed.keys() - kept.keys():
+        kept[name] = {f"{tracer.unfollowed[name]} is not followed": len(owned[name])}
     found[torch.isin(found, torch.tensor(list(reasons)))] = -1
     labels = {name: tuple(found[t.long()] for t in axes[name]) for name in names if name in axes}
     if not any((t >= 0).any() for own in labels.values() for t in own):

@@ -22,7 +22,7 @@ ELEMENTWISE = re.compile(
     r"|alpha_dropout|feature_alpha_dropout|batch_norm|layer_norm|group_norm|instance_norm|rms_norm|float|double|half"
     r"|bfloat16|to|type|type_as)_*"
 )
-PER_CHANNEL = re.compile(r"batch_norm|instance_norm|prelu")  # dimension 1 has its own
+PER_CHANNEL = re.compile(r"batch_norm|instance_norm|group_norm|prelu")  # dimension 1 has its own
 MIXING = re.compile(r"layer_norm|group_norm|rms_norm")  # a unit's value needs the others
 POOLS = re.compile(r"(?:adaptive_)?(?:max|avg|lp)_pool([123])d|interpolate|upsample")
 REDUCTIONS = re.compile(r"mean|sum|amax|amin|max|min|std|var|logsumexp")

@@ -22,9 +22,9 @@ LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 class Wanda:
     """|W_ij| · ‖X_j‖₂: magnitude times the norm of the input that the weight multiplies, over all samples.
 
-    Weights are meant to be compared within each output row. For a convolution X_j is all that a kernel entry meets. The
-    paper prunes layer after layer, on inputs that have passed the pruned layers below: to do so, score again after
-    each.
+    Weights are compared within each output row: the scope "rows", the default with this score. For a convolution X_j is
+    all that a kernel entry meets. The paper prunes layer after layer, on inputs that have passed the pruned layers
+    below: to do so, score again after each.
 
     Args:
         batches: how many batches to take.

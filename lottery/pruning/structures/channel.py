@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lottery.foundations.undisturbed import undisturbed
 from lottery.masks.masks import Masks
-from lottery.pruning.graph.coupling import couple
+from lottery.pruning.graph.coupling import Coupling, couple
 from lottery.pruning.structures.groups import Groups
 from lottery.pruning.structures.registry import register
 from lottery.pruning.structures.structure import Grouped
@@ -62,14 +62,24 @@ class Channel(Grouped):
         Raises:
             ValueError: there is no module or example input, or the module's units cannot be followed.
         """
+        return _numbered(self._coupling(masks, module, example_input).labels)
+
+    def plan(self, masks: Masks, module: nn.Module, example_input: object) -> dict[str, str]:
+        """Parameter name to how many of the units that it makes may go, and why the others stay, in words.
+
+        Raises:
+            ValueError: as `groups`.
+        """
+        return self._coupling(masks, module, example_input).plan()
+
+    def _coupling(self, masks: Masks, module: nn.Module | None, example_input: object) -> Coupling:
         if module is None or example_input is None:
             raise ValueError(
                 "the structure 'channel' follows a forward pass: give it the module and an example_input, for a"
                 " LightningModule its example_input_array"
             )
         with undisturbed(module, masks):
-            coupling = couple(module, masks, example_input, exact=self.norms == "whole")
-        return _numbered(coupling.labels)
+            return couple(module, masks, example_input, exact=self.norms == "whole")
 
 
 def _numbered(labels: Mapping[str, tuple[Tensor, ...]]) -> Groups:
