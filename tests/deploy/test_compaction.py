@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -65,7 +67,55 @@ def sizes(compaction):
     return dict(compaction.table()["shape_after"])
 
 
+class Wrapped(nn.Module):
+    """A perceptron whose output comes in a container."""
+
+    def __init__(self, wrap):
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 16), nn.Linear(16, 3)
+        self.wrap = wrap
+
+    def forward(self, x):
+        return self.wrap(self.b(self.a(x).relu()))
+
+
+@dataclass
+class Out:
+    y: torch.Tensor
+
+
+def one_by_one(y):
+    yield y
+
+
+WRAPS = {
+    "dataclass": Out,
+    "namespace": lambda y: SimpleNamespace(y=y),
+    "generator": one_by_one,
+    "set": lambda y: {y},
+    "view": lambda y: {"y": y}.values(),
+}
+
 # laws
+
+
+@pytest.mark.parametrize("kind", WRAPS)
+def test_an_output_in_any_container_is_seen_and_keeps_its_units(kind):
+    x = torch.randn(5, 4, dtype=torch.float64)
+    whole = compact(rough(Wrapped(WRAPS[kind])), x)
+    assert not whole.removed
+    module = rough(Wrapped(WRAPS[kind]))
+    nn.init.zeros_(module.a.weight[:7].data)
+    small = compact(module, x)
+    assert dict(small.removed) == {"a": 7}
+    assert_same(
+        nn.Sequential(module.a, nn.ReLU(), module.b), nn.Sequential(small.module.a, nn.ReLU(), small.module.b), x
+    )
+
+
+def test_an_output_without_a_tensor_is_refused_by_name():
+    with pytest.raises(ValueError, match="Wrapped.forward gives a str, in which no tensor is found"):
+        compact(Wrapped(str), torch.zeros(1, 4))
 
 
 @given(

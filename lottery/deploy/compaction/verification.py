@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from lottery.deploy.compaction.removal import Removal
 from lottery.deploy.distance import distance
-from lottery.foundations.tensors_in import tensors_in
+from lottery.foundations.tensors_in import outputs_in, tensors_in
 from lottery.pruning.graph.tracer import UnitTracer
 
-TOLERANCE = 1e-12  # of the largest output, or of 1 where that is smaller
+TOLERANCE = 1e-12  # of the largest entry of an output
 
 
 def verify(module: nn.Module, small: nn.Module, inputs: Sequence[object], removal: Removal) -> None:
@@ -60,7 +60,7 @@ def _random(x: Tensor) -> Tensor:
 def _run(module: nn.Module, inputs: Sequence[object]) -> list[Tensor]:
     torch.manual_seed(0)
     with torch.no_grad():
-        return list(tensors_in(module(*_clones(inputs))))
+        return outputs_in(module(*_clones(inputs)), type(module).__name__)
 
 
 def _clones(inputs: Sequence[object]) -> list[object]:
@@ -70,7 +70,8 @@ def _clones(inputs: Sequence[object]) -> list[object]:
 
 def _agree(expected: Tensor, found: Tensor) -> bool:
     apart, scale = distance(expected, found)
-    return apart <= (TOLERANCE * max(1.0, scale) if expected.is_floating_point() else 0)
+    rounds = expected.is_floating_point() or expected.is_complex()
+    return apart <= (TOLERANCE * scale if rounds else 0)
 
 
 class _Watching(UnitTracer):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lottery.foundations.names import parameters_of
-from lottery.foundations.tensors_in import arguments, tensors_in, with_tensors
+from lottery.foundations.tensors_in import arguments, with_tensors
 from lottery.pruning.graph.labels import FIXED, NOTHING
 from lottery.pruning.graph.tracer import UnitTracer
 
@@ -34,12 +34,7 @@ def couple(module: nn.Module, names: Collection[str], example_input: object) -> 
     """
     inputs, named = arguments(with_tensors(example_input, lambda x: x[:1]))
     follower = UnitTracer(module, parameters_of(module))
-    output = follower.run(module, inputs, named)
-    if not any(True for _ in tensors_in(output)):
-        raise ValueError(
-            f"{type(module).__name__}.forward gives a {type(output).__name__}, in which no tensor is found: it must"
-            " give a tensor, or tensors in tuples, lists or mappings"
-        )
+    follower.run(module, inputs, named)
     labels = follower.labels
     axes: dict[str, dict[torch.Size, Tensor]] = {}
     for call in follower.calls:

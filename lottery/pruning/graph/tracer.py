@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from lottery.foundations.tensors_in import tensors_in
+from lottery.foundations.tensors_in import outputs_in, read, tensors_in
 from lottery.pruning.graph.functions import CONSTANTS, LAYERS, QUERIES, VALUES
 from lottery.pruning.graph.labelling import Labelling, Use, fixed
 from lottery.pruning.graph.labels import FIXED
@@ -38,11 +38,11 @@ class UnitTracer(TorchFunctionMode, Labelling):
         self.unknown: set[str] = set()
         self.unfollowed: dict[str, str] = {}
 
-    def run(self, module: nn.Module, inputs: Sequence[object], named: Mapping[str, object] | None = None) -> object:
+    def run(self, module: nn.Module, inputs: Sequence[object], named: Mapping[str, object] | None = None) -> None:
         """One forward pass; what it takes is fixed, and what it gives.
 
         Raises:
-            ValueError: forward fails; the message names the module in which it does.
+            ValueError: forward fails; the message names the module in which it does. Or it gives no tensor.
         """
         for x in tensors_in([inputs, named or {}]):
             self.of[x] = fixed(x)
@@ -52,14 +52,13 @@ class UnitTracer(TorchFunctionMode, Labelling):
                 stack.callback(part.register_forward_hook(self._leave).remove)
             try:
                 with self:
-                    output = module(*inputs, **(named or {}))
+                    output = read(module(*inputs, **(named or {})))
             except Exception as error:  # whatever forward does
                 raise ValueError(
                     f"the channels of {type(module).__name__} cannot be followed; in {self.path[-1]} forward stopped"
                     f" with: {error}"
                 ) from error
-        self.fix(output, GIVEN_BACK)
-        return output
+        self.fix(outputs_in(output, type(module).__name__), GIVEN_BACK)
 
     def _enter(self, path: str) -> Callable[..., None]:
         """A hook for the beginning of the forward of the module at `path`."""
