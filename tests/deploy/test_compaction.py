@@ -143,16 +143,9 @@ def test_a_perceptron_of_any_widths_and_density_stays_the_same(widths, density, 
 def check_same_and_smallest(kind, seed, density):
     module = thinned(rough(NETWORKS[kind][0](), seed), density, seed)
     x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
-    keep = []
-    try:
-        small = compact(module, IMAGE)
-    except ValueError as error:
-        assert kind == "dense"  # it views channels as 2 times 3
-        assert "after up: shape '[1, 2, 3, 16, 16]' is invalid" in str(error)
-        keep = ["up"]
-        small = compact(module, IMAGE, keep=keep)
+    small = compact(module, IMAGE)
     assert_same(module, small.module, x)
-    assert not compact(small.module, IMAGE, keep=keep).removed
+    assert not compact(small.module, IMAGE).removed
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
@@ -268,20 +261,23 @@ def test_a_lenet_loses_channels_through_flatten(flatten):
     assert_same(module, small.module, DIGIT)
 
 
-def test_a_view_of_fixed_size_is_refused_by_name_with_the_way_out():
+def test_before_a_view_of_fixed_size_units_stay_and_the_others_go():
     module = rough(lenet(lambda x: x.view(-1, 256))())
+    module.conv1.weight.data[1] = 0
     module.conv2.weight.data[[2, 3, 9]] = 0
     module.fc1.weight.data[4:] = 0
-    with pytest.raises(ValueError, match=r"forward of LeNet stopped after conv2: shape .* keep=\['conv2'\]"):
-        compact(module, DIGIT)
-    small = compact(module, DIGIT, keep=["conv2*"])
-    assert small.removed == {"fc1": 16}
-    assert small.stayed == {"conv2": "3 units that nothing writes stay: keep names the layer"}
+    small = compact(module, DIGIT)
+    assert small.removed == {"conv1": 1, "fc1": 16}
+    assert small.stayed["conv2"].startswith(
+        "3 units that nothing writes stay: without them forward of LeNet stops: shape '[-1, 256]' is invalid"
+    )
     assert_same(module, small.module, DIGIT)
+    asked = compact(module, DIGIT, keep=["conv2*"])
+    assert asked.stayed == {"conv2": "3 units that nothing writes stay: keep names the layer"}
 
 
 @pytest.mark.parametrize("layer", [True, False])
-def test_a_unit_that_is_picked_by_number_is_refused_by_the_layer_that_gets_another(layer):
+def test_units_stay_where_one_is_picked_by_number(layer):
     class Picked(nn.Module):
         def __init__(self):
             super().__init__()
@@ -294,12 +290,22 @@ def test_a_unit_that_is_picked_by_number_is_refused_by_the_layer_that_gets_anoth
 
     module = rough(Picked())
     module.two.weight.data[:, 2] = 0
-    named = "three" if layer else "Picked"
-    with pytest.raises(ValueError, match=rf"{named} is the first to give .*keep=\['one'\]"):
-        compact(module, torch.zeros(2, 3))
+    small = compact(module, torch.zeros(2, 3))
+    assert not small.removed
+    assert small.stayed == {"one": "1 unit that nothing reads stays: without them Picked gives something else"}
+    assert_same(module, small.module, torch.randn(2, 3, dtype=torch.float64))
 
 
-def test_halves_that_are_not_equal_any_more_are_refused():
+def test_a_network_of_which_a_layer_must_stay_loses_its_other_units():
+    module = thinned(rough(NETWORKS["dense"][0](), 1), 0.2, 1)
+    module.two.weight.data[0] = 0
+    small = compact(module, IMAGE)
+    assert small.removed["two"] == 1
+    assert "shape '[1, 2, 3, 16, 16]' is invalid" in small.stayed["up"]  # it views channels as 2 times 3
+    assert_same(module, small.module, torch.randn(2, 3, 8, 8, dtype=torch.float64))
+
+
+def test_halves_stay_that_would_not_be_equal_any_more():
     class Halves(nn.Module):
         def __init__(self):
             super().__init__()
@@ -311,9 +317,9 @@ def test_halves_that_are_not_equal_any_more_are_refused():
 
     module = rough(Halves())
     module.two.weight.data[:, 0] = 0
-    with pytest.raises(ValueError, match=r"Halves .* keep=\['one'\]"):
-        compact(module, torch.zeros(2, 3))
-    assert not compact(module, torch.zeros(2, 3), keep=["one"]).removed
+    small = compact(module, torch.zeros(2, 3))
+    assert not small.removed
+    assert "without them forward of" in small.stayed["one"]
     module.three.weight.data[:, 2] = 0  # now the halves are equal again
     assert compact(module, torch.zeros(2, 3)).removed == {"one": 2}
 
@@ -478,6 +484,76 @@ def test_tied_weights_stay_tied():
     loaded = resize(Tied().double(), small.module.state_dict())
     assert loaded.output.weight is loaded.tokens.weight
     assert_same(module, loaded, tokens)
+
+
+# the same at every size
+
+
+def padded_to_stride(net, x):
+    return net.b(F.pad(net.a(x), (0, x.shape[-1] % 2, 0, x.shape[-2] % 2)))
+
+
+def padded_by_hand(net, x):
+    x = net.a(x)
+    return net.b(torch.cat([x, x.new_zeros(*x.shape[:3], x.shape[3] % 2)], 3))
+
+
+def padded_by_the_layer(net, x):
+    return F.conv2d(net.a(x), net.b.weight, net.b.bias, stride=2, padding=x.shape[-1] % 2)
+
+
+def summed(net, x):
+    return net.c(net.a(x).sigmoid().sum((2, 3)))
+
+
+def summed_over_length(net, x):
+    return net.c(net.a(x).sigmoid().sum((2, 3)) / x.shape[2])
+
+
+def scaled_by_size(net, x):
+    return net.b(net.a(x) * (x.shape[3] / 8))
+
+
+def averaged(net, x):
+    return net.c(net.a(x).sigmoid().mean((2, 3)))
+
+
+FORWARDS = [padded_to_stride, padded_by_hand, padded_by_the_layer, summed, summed_over_length, scaled_by_size, averaged]
+
+
+class AnySize(nn.Module):
+    def __init__(self, computes):
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 2, 2), nn.Linear(8, 4)
+        self.computes = computes
+
+    def forward(self, x):
+        return self.computes(self, x)
+
+
+@pytest.mark.parametrize("computes", FORWARDS)
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_constant_unit_goes_only_where_it_is_the_same_at_every_size(computes, bias):
+    module = rough(AnySize(computes))
+    module.a.weight.data[:4] = 0
+    if not bias:
+        module.a.bias.data[:4] = -1e3 if "sum" in computes.__name__ else 0
+    small = compact(module, IMAGE)
+    for size in (8, 9, 11, 14):
+        for batch in (1, 3):
+            assert_same(module, small.module, torch.randn(batch, 3, size, size, dtype=torch.float64))
+    assert small.removed == ({} if bias and computes is not averaged else {"a": 4})
+    assert ("a" in small.stayed) == (bias and computes is not averaged)
+
+
+def test_a_size_that_only_trying_shows_is_named():
+    module = rough(AnySize(scaled_by_size))
+    module.a.weight.data[:4] = 0
+    why = compact(module, IMAGE).stayed["a"]
+    assert why == (
+        "4 units that nothing writes stay: without them AnySize gives something else for inputs of the shape (1, 3, 9,"
+        " 9)"
+    )
 
 
 # what stays, and why

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from lottery.deploy.compaction.removal import Removal
 from lottery.deploy.compaction.surgery import cut, owned_tensors, sliced
 from lottery.deploy.compaction.units import Units
-from lottery.deploy.compaction.verification import verify
-from lottery.deploy.inputs import as_inputs
+from lottery.deploy.compaction.verification import verified
+from lottery.deploy.inputs import Inputs, as_inputs
 from lottery.foundations.names import canonical, parameters_of, uncompiled
 from lottery.foundations.streams import isolated
+from lottery.foundations.tensors_in import with_tensors
 from lottery.foundations.undisturbed import plain_attention
 from lottery.masks.prunable import matching
 from lottery.pruning.graph.tracer import UnitTracer
@@ -161,10 +161,7 @@ def compact(module: nn.Module, example_input: object, *, keep: Sequence[str] = (
         exact = _copied(plain).to("cpu").double().eval()
         for parameter in exact.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
-        inputs = [
-            x.detach().to("cpu", torch.float64 if x.is_floating_point() else x.dtype) if isinstance(x, Tensor) else x
-            for x in as_inputs(example_input)
-        ]
+        inputs = _exact(as_inputs(example_input))
         owned = owned_tensors(exact)
         follower = UnitTracer(exact, owned, exact=True)
         try:
@@ -176,15 +173,21 @@ def compact(module: nn.Module, example_input: object, *, keep: Sequence[str] = (
                 f"{error}. It runs in double precision here: where forward casts, it must cast to the type of a weight,"
                 " as x.to(self.fc.weight.dtype) does, not to a fixed one, as x.float() does"
             ) from error
-        removal = Removal(Units(follower, owned), names)
+        removal = verified(exact, Units(follower, owned), names, inputs)
         kept, added = removal.kept(), removal.added()
-        verify(exact, cut(_copied(exact), kept, added), inputs, removal)
     small = cut(_copied(plain), kept, added)
     done = Compaction(small, plain, removal.removed(), removal.stayed(), kept)
     if _in_groups(small) < _in_groups(plain):
         # with one group left, a convolution bundles its units no more
         return _joined(done, compact(small, example_input, keep=keep))
     return done
+
+
+def _exact(inputs: Inputs) -> Inputs:
+    """The inputs, on the CPU and in double precision."""
+    exact = with_tensors(inputs, lambda x: x.detach().to("cpu", torch.float64 if x.is_floating_point() else x.dtype))
+    assert isinstance(exact, tuple)
+    return exact
 
 
 def _in_groups(module: nn.Module) -> int:

@@ -63,6 +63,8 @@ class Units:
         along: name of a tensor and dimension to the labels of the units that it has along it.
         bundle: by label, the number of the bundle.
         driven, read, live: by label.
+        sized: place of a function whose results depend on how many positions there are, to the labels that went into it
+            with values that are not zero, by label.
     """
 
     def __init__(self, follower: UnitTracer, owned: Mapping[str, Tensor]) -> None:
@@ -72,8 +74,10 @@ class Units:
         self.along: dict[tuple[str, int], Tensor] = {}
         self._tie()
         self.bundle = follower.labels.components(tied=True)
-        self.driven, self.read = self._liveness()
+        node = follower.labels.components()
+        self.driven, self.read = self._liveness(node)
         self.live = self.driven & self.read
+        self.sized = {place: torch.isin(node, node[labels]) for place, labels in follower.sized.items()}
 
     def _tie(self) -> None:
         """Tie what one tensor has along one dimension, and the groups of convolutions."""
@@ -97,9 +101,8 @@ class Units:
             alone = here[(there == NOTHING) & (here != NOTHING)]
             labels.fix(alone, "zeros of a fixed size are in their place elsewhere")
 
-    def _liveness(self) -> tuple[Tensor, Tensor]:
+    def _liveness(self, node: Tensor) -> tuple[Tensor, Tensor]:
         """Which labels are driven and which are read, by the weights that are not zero."""
-        node = self.follower.labels.components()
         driven = torch.zeros(len(node), dtype=torch.bool)
         driven[node[FIXED]] = True
         read = driven.clone()

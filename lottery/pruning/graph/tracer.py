@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from lottery.foundations.tensors_in import outputs_in, read, tensors_in
-from lottery.pruning.graph.functions import CONSTANTS, LAYERS, QUERIES, VALUES
+from lottery.pruning.graph.functions import CONSTANTS, LAYERS, QUERIES, VALUES, depends_on_size
 from lottery.pruning.graph.labelling import Labelling, Use, fixed
 from lottery.pruning.graph.labels import FIXED
 
@@ -30,6 +31,8 @@ class UnitTracer(TorchFunctionMode, Labelling):
     Attributes:
         unknown: functions that fixed units, with the module that called them.
         unfollowed: name of an owned tensor to the function in which it was lost sight of.
+        sized: function whose results depend on how many positions there are, with the module that called it, to the
+            labels of what went in that was not zero; `exact` only.
     """
 
     def __init__(self, module: nn.Module, owned: Mapping[str, Tensor], exact: bool = False) -> None:
@@ -37,6 +40,7 @@ class UnitTracer(TorchFunctionMode, Labelling):
         Labelling.__init__(self, owned, exact, type(module).__name__)
         self.unknown: set[str] = set()
         self.unfollowed: dict[str, str] = {}
+        self.sized: dict[str, Tensor] = {}
 
     def run(self, module: nn.Module, inputs: Sequence[object], named: Mapping[str, object] | None = None) -> None:
         """One forward pass; what it takes is fixed, and what it gives.
@@ -102,6 +106,8 @@ class UnitTracer(TorchFunctionMode, Labelling):
 
     def _label(self, use: Use) -> None:
         """Label the results of a function, or note that it is not followed."""
+        if self.exact and depends_on_size(use.name, use.args, use.kwargs):
+            self._note_sized(use)
         labels = self.follow(use)
         known = self._known(use.given) or bool(self._owned(use.given))
         if labels is None and known:
@@ -116,6 +122,12 @@ class UnitTracer(TorchFunctionMode, Labelling):
                     self.parts[x] = True
             else:
                 self.of[x] = fixed(x) if known else None
+
+    def _note_sized(self, use: Use) -> None:
+        """What it makes of constants that are not zero depends on how many positions there are."""
+        place = f"{use.name} in {self.path[-1]}"
+        found = [self.of[x].expand(x.shape)[x != 0] for x in use.given if self._features(x)]
+        self.sized[place] = torch.cat([self.sized.get(place, torch.zeros(0)), *found]).unique().long()
 
     def _is_part(self, use: Use) -> bool:
         """Whether the results are computed from elements alone."""
