@@ -815,6 +815,130 @@ def test_the_state_of_an_optimizer_that_has_no_shapes_is_refused():
         compact(module, torch.ones(1, 3)).optimizer_state(optimizer)
 
 
+class Auxiliary(nn.Module):
+    """A network with a head that only training reads."""
+
+    def __init__(self, decides=False):
+        super().__init__()
+        self.a, self.norm, self.b = nn.Linear(3, 16), nn.BatchNorm1d(16), nn.Linear(16, 2)
+        self.extra, self.aux = nn.Linear(16, 6), nn.Linear(6, 2)
+        self.drop = nn.Dropout(0.1)
+        self.decides = decides
+
+    def forward(self, x):
+        y = self.norm(self.a(x)).relu()
+        if not self.training:
+            return self.b(y)
+        if self.decides and x.sum() < -1e9:
+            return self.b(y)
+        return self.b(self.drop(y)), self.aux(self.extra(y).relu())
+
+
+def without_half(module, x):
+    return with_channels(rough(module), x, 0.5, exclude=["aux*", "extra*"])[0]
+
+
+def test_a_head_that_only_training_reads_shrinks_too_and_training_goes_on():
+    x = torch.randn(4, 3, dtype=torch.float64)
+    module = without_half(Auxiliary(), x)
+    small = compact(module, x)
+    assert small.removed == {"a": 8}
+    assert not small.stayed
+    assert sizes(small)["extra.weight"] == (6, 8)
+    assert torch.equal(small.module.norm.num_batches_tracked, module.norm.num_batches_tracked)
+    for one in small.module.train()(x):
+        one.sum().backward(retain_graph=True)
+
+
+def test_a_unit_that_only_training_reads_stays():
+    module = rough(Auxiliary())
+    module.b.weight.data[:, :4] = 0
+    module.extra.weight.data[:, 2:] = 0
+    assert compact(module, torch.randn(4, 3)).removed == {"a": 2}
+
+
+def test_units_stay_where_training_cannot_be_followed_and_would_stop():
+    x = torch.randn(4, 3, dtype=torch.float64)
+    module = without_half(Auxiliary(decides=True), x)
+    small = compact(module, x)
+    assert not small.removed
+    assert "without them forward of extra stops in training: mat1 and mat2" in small.stayed["a"]
+    small.module.train()(x)
+
+
+def test_layers_that_no_forward_calls_are_named():
+    class Projecting(nn.Sequential):
+        def __init__(self):
+            super().__init__(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
+            self.projector = nn.Linear(8, 4)
+
+        def forward(self, x):
+            return self[2](self[1](self[0](x)))
+
+    module = rough(Projecting())
+    assert not compact(module, torch.zeros(1, 3)).stayed
+    module[0].weight.data[:3] = 0
+    small = compact(module, torch.zeros(1, 3))
+    assert small.removed == {"0": 3}
+    assert small.stayed == {"projector": "not called by forward: it keeps its size"}
+
+
+class Caching(nn.Module):
+    """Keeps a part of what it computes for as long as it is in eval mode, as LeViT its attention biases."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(3, 8), nn.Linear(8, 2)
+        self.table = nn.Parameter(torch.randn(1, 8))
+        self.kept = {}
+
+    def train(self, mode=True):
+        if mode:
+            self.kept.clear()
+        return super().train(mode)
+
+    def forward(self, x):
+        bias = self.table * 2
+        if not self.training:
+            bias = self.kept.setdefault("bias", bias)
+        return self.b((self.a(x) + bias).relu())
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_what_is_kept_in_eval_mode_is_left_in_no_module(mode):
+    module, x = rough(Caching()), torch.randn(2, 3, dtype=torch.float64)
+    module.a.weight.data[:3] = 0
+    module.table.data[:, :3] = 0
+    module.a.bias.data[:3] = 0
+    with torch.no_grad():
+        module(x)
+    module.train(mode)
+    small = compact(module, x)
+    assert small.removed == {"a": 3}
+    assert not small.module.kept
+    assert small.module.training == module.training == mode
+    assert_same(module, small.module, x)
+
+
+def test_lists_of_edges_are_taken_as_they_are():
+    class Graph(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 8), nn.Linear(8, 2)
+
+        def forward(self, x, edges):
+            source, target = edges
+            y = self.a(x).relu()
+            return self.b(y * (len(source) / len(target)))
+
+    module, x, edges = rough(Graph()), torch.randn(5, 3, dtype=torch.float64), torch.tensor([[0, 1, 2], [4, 3, 2]])
+    module.a.weight.data[:3] = 0
+    module.a.bias.data[:3] = -1
+    small = compact(module, (x, edges))
+    assert small.removed == {"a": 3}
+    assert_same(module, small.module, x, edges)
+
+
 # a fresh module takes the shapes
 
 

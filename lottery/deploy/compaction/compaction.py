@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +15,13 @@ from torch.nn.utils.parametrize import is_parametrized
 from lottery.deploy.compaction.surgery import cut, owned_tensors, sliced
 from lottery.deploy.compaction.units import Units
 from lottery.deploy.compaction.verification import verified
-from lottery.deploy.inputs import Inputs, as_inputs
+from lottery.deploy.inputs import Inputs, as_inputs, batch_of
 from lottery.foundations.names import canonical, parameters_of, uncompiled
 from lottery.foundations.streams import isolated
 from lottery.foundations.tensors_in import with_tensors
-from lottery.foundations.undisturbed import plain_attention
+from lottery.foundations.undisturbed import plain_attention, refreshed, undisturbed
 from lottery.masks.prunable import matching
-from lottery.pruning.graph.tracer import UnitTracer
+from lottery.pruning.graph.tracer import UnitTracer, traced
 
 if TYPE_CHECKING:
     import pandas
@@ -158,14 +158,14 @@ def compact(module: nn.Module, example_input: object, *, keep: Sequence[str] = (
     _check_plain(plain)
     names = _kept_names(plain, keep)
     with _apart():
-        exact = _copied(plain).to("cpu").double().eval()
+        exact = refreshed(_copied(plain).to("cpu").double().eval())
+        untouched = _copied(exact)  # what it keeps of a pass that is followed cannot be copied
         for parameter in exact.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
         inputs = _exact(as_inputs(example_input))
         owned = owned_tensors(exact)
-        follower = UnitTracer(exact, owned, exact=True)
         try:
-            follower.run(exact, [x[:1] if isinstance(x, Tensor) else x for x in inputs])
+            follower = traced(exact, owned, inputs, exact=True)
         except ValueError as error:
             if "dtype" not in str(error):
                 raise
@@ -173,9 +173,10 @@ def compact(module: nn.Module, example_input: object, *, keep: Sequence[str] = (
                 f"{error}. It runs in double precision here: where forward casts, it must cast to the type of a weight,"
                 " as x.to(self.fc.weight.dtype) does, not to a fixed one, as x.float() does"
             ) from error
-        removal = verified(exact, Units(follower, owned), names, inputs)
+        units = Units(follower, owned, _and_in_training(follower, exact, inputs))
+        removal = verified(untouched, units, names, inputs)
         kept, added = removal.kept(), removal.added()
-    small = cut(_copied(plain), kept, added)
+    small = refreshed(cut(_copied(plain), kept, added))
     done = Compaction(small, plain, removal.removed(), removal.stayed(), kept)
     if _in_groups(small) < _in_groups(plain):
         # with one group left, a convolution bundles its units no more
@@ -188,6 +189,17 @@ def _exact(inputs: Inputs) -> Inputs:
     exact = with_tensors(inputs, lambda x: x.detach().to("cpu", torch.float64 if x.is_floating_point() else x.dtype))
     assert isinstance(exact, tuple)
     return exact
+
+
+def _and_in_training(follower: UnitTracer, module: nn.Module, inputs: Inputs) -> int:
+    """Follow the forward in training too, as far as that can be; returns how many calls there were before."""
+    before = len(follower.calls)
+    given = with_tensors(batch_of(inputs, 2), torch.clone)
+    assert isinstance(given, tuple)
+    with undisturbed(module, {}), suppress(ValueError):
+        module.train()
+        follower.run(module, given)
+    return before
 
 
 def _in_groups(module: nn.Module) -> int:

@@ -104,6 +104,8 @@ class Removal:
             if zeros := _zeros(self.units.owned[name]):
                 reason = f"{zeros} in {name}: {place} is not followed"
                 words.setdefault(layer_of(name), []).append(reason)
+        if self.kept():
+            words |= {name: ["not called by forward: it keeps its size"] for name in self.units.uncalled}
         return {name: "; ".join(reasons) for name, reasons in words.items()}
 
     def _made(self) -> Iterator[tuple[str, list[Tensor]]]:
@@ -176,8 +178,7 @@ class Removal:
 
     def _reading(self) -> Iterator[LayerUnits]:
         """The layers that may read constant units that go. Those in groups read none: their units are bundled."""
-        layers = self.units.layers
-        return (x for x in layers if x.takes is not None and x.call.groups == 1)
+        return (x for x in self.units.reading if x.takes is not None and x.call.groups == 1)
 
     def _needs(self, layer: LayerUnits) -> Tensor:
         """Which of the units that a layer makes must have their right value, shape (out,)."""

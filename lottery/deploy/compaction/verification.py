@@ -17,6 +17,7 @@ from lottery.deploy.compaction.units import Units
 from lottery.deploy.distance import distance
 from lottery.deploy.inputs import Inputs, batch_of
 from lottery.foundations.tensors_in import outputs_in, tensors_in, with_tensors
+from lottery.foundations.undisturbed import refreshed
 
 TOLERANCE = 1e-12  # of the largest entry of an output
 SIZES = 3  # that a dimension is tried at, beside its own
@@ -28,8 +29,8 @@ def verified(module: nn.Module, units: Units, keep: Collection[str], inputs: Inp
     """What goes of a network, such that the smaller one computes the same wherever it was tried.
 
     Both run on the inputs, on random ones of their shapes, and on random ones of other batch sizes and of other sizes
-    along each dimension, where the module takes such. Where they part, the units of the layer at fault stay, and all is
-    tried again.
+    along each dimension, where the module takes such; and in training, where the smaller one must run. Where they part,
+    the units of the layer at fault stay, and all is tried again.
 
     Args:
         module: in eval mode and double precision.
@@ -72,14 +73,17 @@ class Trial:
         inputs: what forward takes.
         expected: the tensors that it gives.
         where: in words, for what kind of inputs.
+        training: in training, where what is random and what is constant differ, so that only shapes are compared.
     """
 
     inputs: Inputs
     expected: list[Tensor]
     where: str
+    training: bool = False
 
     def fault(self, small: nn.Module) -> str:
         """What a smaller module does otherwise, in words; nothing where it does the same."""
+        small = copy.deepcopy(small).train() if self.training else small
         names = {part: path or type(small).__name__ for path, part in small.named_modules()}
         inside = [type(small).__name__]
 
@@ -97,7 +101,8 @@ class Trial:
                 found = _run(small, self.inputs)
             except Exception as error:  # noqa: BLE001 (whatever forward does)
                 return f"without them forward of {inside[-1]} stops{self.where}: {error}"
-        alike = len(found) == len(self.expected) and all(map(_agree, self.expected, found))
+        agree = _same_shape if self.training else _agree
+        alike = len(found) == len(self.expected) and all(map(agree, self.expected, found))
         return "" if alike else f"without them {type(small).__name__} gives something else{self.where}"
 
 
@@ -111,7 +116,8 @@ def _first_failed(module: nn.Module, removal: Removal, trials: Collection[Trial]
 
 
 def _smaller(module: nn.Module, removal: Removal) -> nn.Module:
-    return cut(copy.deepcopy(module), removal.kept(), removal.added())
+    """A copy without what goes, and without what the module keeps in eval mode."""
+    return refreshed(cut(copy.deepcopy(module), removal.kept(), removal.added()))
 
 
 def _trials(module: nn.Module, inputs: Inputs) -> Iterator[Trial]:
@@ -124,6 +130,10 @@ def _trials(module: nn.Module, inputs: Inputs) -> Iterator[Trial]:
     few = batch_of(inputs, min(samples, 2))
     for dims in _dimensions(few):
         yield from _taken(module, (_random(other) for other in _resized(few, dims)), "", SIZES)
+
+    with suppress(Exception):  # whatever forward does
+        in_training = batch_of(inputs, max(samples, 2))
+        yield Trial(in_training, _run(copy.deepcopy(module).train(), in_training), " in training", training=True)
 
 
 def _taken(module: nn.Module, candidates: Iterable[Inputs], where: str, most: int) -> Iterator[Trial]:
@@ -197,6 +207,10 @@ def _run(module: nn.Module, inputs: Inputs) -> list[Tensor]:
     assert isinstance(given, tuple)
     with torch.no_grad():
         return outputs_in(module(*given), type(module).__name__)
+
+
+def _same_shape(expected: Tensor, found: Tensor) -> bool:
+    return expected.shape == found.shape
 
 
 def _agree(expected: Tensor, found: Tensor) -> bool:

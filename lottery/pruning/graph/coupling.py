@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from lottery.foundations.names import parameters_of
-from lottery.foundations.tensors_in import arguments, with_tensors
+from lottery.foundations.tensors_in import arguments
 from lottery.pruning.graph.labels import FIXED, NOTHING
-from lottery.pruning.graph.tracer import UnitTracer
+from lottery.pruning.graph.tracer import traced
 
 
 def couple(module: nn.Module, names: Collection[str], example_input: object) -> dict[str, tuple[Tensor, ...]]:
@@ -32,9 +32,7 @@ def couple(module: nn.Module, names: Collection[str], example_input: object) -> 
     Raises:
         ValueError: forward fails, hides what it computes from torch, or has no unit that may go.
     """
-    inputs, named = arguments(with_tensors(example_input, lambda x: x[:1]))
-    follower = UnitTracer(module, parameters_of(module))
-    follower.run(module, inputs, named)
+    follower = traced(module, parameters_of(module), *arguments(example_input))
     labels = follower.labels
     axes: dict[str, dict[torch.Size, Tensor]] = {}
     for call in follower.calls:

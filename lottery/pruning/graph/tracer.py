@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from lottery.foundations.tensors_in import outputs_in, read, tensors_in
+from lottery.foundations.tensors_in import outputs_in, read, tensors_in, with_tensors
 from lottery.pruning.graph.functions import CONSTANTS, LAYERS, QUERIES, VALUES, depends_on_size
 from lottery.pruning.graph.labelling import Labelling, Use, fixed
 from lottery.pruning.graph.labels import FIXED
@@ -33,6 +33,7 @@ class UnitTracer(TorchFunctionMode, Labelling):
         unfollowed: name of an owned tensor to the function in which it was lost sight of.
         sized: function whose results depend on how many positions there are, with the module that called it, to the
             labels of what went in that was not zero; `exact` only.
+        used: names of the owned tensors that functions took.
     """
 
     def __init__(self, module: nn.Module, owned: Mapping[str, Tensor], exact: bool = False) -> None:
@@ -41,6 +42,7 @@ class UnitTracer(TorchFunctionMode, Labelling):
         self.unknown: set[str] = set()
         self.unfollowed: dict[str, str] = {}
         self.sized: dict[str, Tensor] = {}
+        self.used: set[str] = set()
 
     def run(self, module: nn.Module, inputs: Sequence[object], named: Mapping[str, object] | None = None) -> None:
         """One forward pass; what it takes is fixed, and what it gives.
@@ -48,6 +50,7 @@ class UnitTracer(TorchFunctionMode, Labelling):
         Raises:
             ValueError: forward fails; the message names the module in which it does. Or it gives no tensor.
         """
+        del self.path[1:]  # what another pass left that failed
         for x in tensors_in([inputs, named or {}]):
             self.of[x] = fixed(x)
         with ExitStack() as stack:
@@ -82,6 +85,7 @@ class UnitTracer(TorchFunctionMode, Labelling):
         kwargs = kwargs or {}
         name = _name_of(func)
         given = list(tensors_in((args, kwargs)))
+        self.used.update(self.owned[id(x)] for x in given if id(x) in self.owned)
         self._check(name, given)
         result = func(*args, **kwargs)
         if isinstance(result, QUERIES):
@@ -151,6 +155,36 @@ class UnitTracer(TorchFunctionMode, Labelling):
                     if self.of.get(written) is not None:
                         self.labels.join(self.of[written], FIXED)
                     self.of[written] = fixed(written)
+
+
+def traced(
+    module: nn.Module,
+    owned: Mapping[str, Tensor],
+    inputs: Sequence[object],
+    named: Mapping[str, object] | None = None,
+    exact: bool = False,
+) -> UnitTracer:
+    """One sample followed through a forward pass; all of the example where forward takes no part of it, as of a graph.
+
+    Raises:
+        ValueError: forward fails; see `UnitTracer.run`.
+    """
+
+    def first(x: Tensor) -> Tensor:
+        return x[:1].clone() if x.ndim else x
+
+    tracer = UnitTracer(module, owned, exact)
+    try:
+        tracer.run(module, *_both(inputs, named, first))
+    except ValueError:
+        tracer = UnitTracer(module, owned, exact)
+        tracer.run(module, *_both(inputs, named, torch.clone))
+    return tracer
+
+
+def _both(inputs: Sequence[object], named: Mapping[str, object] | None, change: Callable[[Tensor], Tensor]) -> Any:
+    """Arguments by position and by name with their tensors changed."""
+    return with_tensors(tuple(inputs), change), with_tensors(dict(named or {}), change)
 
 
 def _name_of(func: Any) -> str:
