@@ -15,6 +15,7 @@ from coupled import NETWORKS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils import _pytree as pytree
 
 from lottery.deploy.compaction.compaction import compact
 from lottery.deploy.compaction.surgery import resize
@@ -813,6 +814,43 @@ def test_the_state_of_an_optimizer_that_has_no_shapes_is_refused():
     module[0].weight.data[1] = 0
     with pytest.raises(ValueError, match="in LBFGS has not the shape"):
         compact(module, torch.ones(1, 3)).optimizer_state(optimizer)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda ps: torch.optim.SGD(ps, 0.1, momentum=0.9, weight_decay=0.1, nesterov=True),
+        lambda ps: torch.optim.AdamW(ps, amsgrad=True),
+        torch.optim.RMSprop,
+        torch.optim.NAdam,
+        torch.optim.Adagrad,
+        torch.optim.Rprop,
+        torch.optim.Adafactor,
+    ],
+)
+@pytest.mark.parametrize("steps", [0, 2])
+def test_the_state_of_an_optimizer_makes_the_same_step_or_is_refused(build, steps):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
+    optimizer = build(module.parameters())
+    for _ in range(steps):
+        optimizer.zero_grad()
+        module(torch.randn(4, 3)).square().sum().backward()
+        optimizer.step()
+    module[0].weight.data[:4] = 0
+    module[2].weight.data[:, :4] = 0
+    before = copy.deepcopy((module.state_dict(), optimizer.state_dict()))
+    small = compact(module, torch.zeros(1, 3))
+    assert small.removed == {"0": 4}
+    if type(optimizer) is torch.optim.Adafactor:
+        with pytest.raises(ValueError, match=r"Adafactor.*(astray|shape).*Start the optimizer afresh"):
+            small.optimizer_state(optimizer)
+    else:
+        build(small.module.parameters()).load_state_dict(small.optimizer_state(optimizer))
+    for one, other in zip(
+        pytree.tree_leaves(before), pytree.tree_leaves((module.state_dict(), optimizer.state_dict()))
+    ):
+        assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
 
 
 class Auxiliary(nn.Module):

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from lottery.deploy.compaction.surgery import cut, owned_tensors, sliced
+from lottery.deploy.compaction.optimizing import smaller_state
+from lottery.deploy.compaction.surgery import cut, owned_tensors
 from lottery.deploy.compaction.units import Units
 from lottery.deploy.compaction.verification import verified
 from lottery.deploy.inputs import Inputs, as_inputs, batch_of
@@ -76,7 +77,8 @@ class Compaction:
         """The state of an optimizer over the source, for one that is built the same way over the smaller module.
 
         Momentum and the like shrink as their parameters do, so that training goes on where it was. Where nothing reads
-        the units that went, it goes on as the masked module would.
+        the units that went, it goes on as the masked module would. That is tried with one step of copies, in double
+        precision: both must move the weights that stay alike.
 
         Args:
             optimizer: over parameters of `source`, in any groups.
@@ -85,7 +87,8 @@ class Compaction:
             A state dict for ``load_state_dict`` of the other optimizer.
 
         Raises:
-            ValueError: the state of a parameter that shrank holds what has not its shape, as that of L-BFGS does.
+            ValueError: the state of a parameter that shrank holds what has not its shape, as that of L-BFGS does; or
+                the step of the smaller module is another one, as with Adafactor, which averages over rows and columns.
 
         Example:
             >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
@@ -98,20 +101,8 @@ class Compaction:
             torch.Size([2, 2])
         """
         names = {id(p): name for name, p in parameters_of(self.source).items()}
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        state = copy.deepcopy(optimizer.state_dict())
-        for number, parameter in enumerate(parameters):
-            name = names.get(id(parameter), "")
-            for key, value in state["state"].get(number, {}).items():
-                if not _has_shape(value):
-                    continue
-                if self.kept and not _fits(value, parameter):
-                    raise ValueError(
-                        f"the state {key!r} of {name} in {type(optimizer).__name__} has not the shape of its parameter,"
-                        " so it cannot be made smaller with it. Start the optimizer afresh."
-                    )
-                state["state"][number][key] = sliced(value, self.kept.get(name, ()))
-        return state
+        owned = [names.get(id(p), "") for group in optimizer.param_groups for p in group["params"]]
+        return smaller_state(optimizer, owned, self.kept)
 
     def __repr__(self) -> str:
         return (
@@ -259,17 +250,3 @@ def _apart() -> Iterator[None]:
     """Random streams stay; gradients are on, and the fast path of attention, which hides functions, is off."""
     with isolated(), torch.inference_mode(False), torch.enable_grad(), plain_attention():
         yield
-
-
-def _has_shape(value: object) -> bool:
-    """Whether a state of an optimizer is more than a number."""
-    return isinstance(value, (list, tuple, dict)) or (isinstance(value, Tensor) and value.ndim > 0)
-
-
-def _fits(value: object, parameter: Tensor) -> bool:
-    """Whether a state has a parameter's shape, or broadcasts to it as a factor does."""
-    return (
-        isinstance(value, Tensor)
-        and value.ndim == parameter.ndim
-        and all(a in (b, 1) for a, b in zip(value.shape, parameter.shape, strict=True))
-    )
