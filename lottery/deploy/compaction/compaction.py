@@ -36,7 +36,8 @@ class Compaction:
         module: the smaller module: a copy, of the same classes, with the same names of parameters and buffers.
         source: the module that it was made from, untouched.
         removed: layer to how many of the units that it made are gone.
-        stayed: layer to why units that are not live stay all the same, in words.
+        stayed: layer to why units that are not live stay all the same, in words; where units went, also the layers that
+            no followed forward calls, and that keep their size.
         kept: name of a parameter or buffer that shrank to a boolean tensor for each of its dimensions, True = stays.
     """
 
@@ -118,8 +119,9 @@ def compact(module: nn.Module, example_input: object, *, keep: Sequence[str] = (
     channel-structured pruning goes by; a library's graph of layers, as torch-pruning's, would be a second truth.
 
     Units that nothing writes are constant; what they add is put into the bias of the layers that read them, where that
-    is exact. The smaller module is then run beside the module, both in double precision, on the example and on random
-    inputs of its shapes.
+    is exact at every size of the input. The forward in training is followed too. The smaller module is then run beside
+    the module, both in double precision, on the example, on random inputs of its shapes and of other sizes, and in
+    training; the units of a layer without which it stops or gives something else stay.
 
     Removed are units of linear layers, convolutions and embeddings, with what they have in biases, normalisation by
     channels and other tensors that are combined with them; whole groups of convolutions in groups; whole heads that go
@@ -128,12 +130,13 @@ def compact(module: nn.Module, example_input: object, *, keep: Sequence[str] = (
 
     Args:
         module: the module, its pruned weights zero, as `bake` leaves them. It is not changed.
-        example_input: a tensor, or a tuple of them, that `forward` takes; the first dimension is the batch.
+        example_input: a tensor, or a tuple of them, that `forward` takes; the first dimension is the batch, unless
+            `forward` takes no single sample.
         keep: glob patterns of names of layers or parameters whose units stay.
 
     Raises:
-        ValueError: `keep` matches nothing, weights are parametrized, forward cannot be followed, or the smaller module
-            does not compute the same; the message names the layer.
+        ValueError: `keep` matches nothing, weights are parametrized, forward cannot be followed or gives no tensor, or
+            computes something else each time; the message names the layer.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
