@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -11,15 +12,18 @@ from torch import nn
 from lottery.foundations.names import parameters_of
 from lottery.foundations.streams import isolated
 
+M = TypeVar("M", bound=nn.Module)
+
 
 @contextmanager
 def undisturbed(module: nn.Module, names: Mapping[str, object]) -> Iterator[None]:
     """Inside the block the module is in eval mode, has no gradients, and the parameters `names` require them.
 
     Weights, buffers and gradients are set aside and copies take their places, so that after the block, also after an
-    exception, the same tensors come back, with modes, `requires_grad` and the global random streams.
+    exception, the same tensors come back, with modes, `requires_grad` and the global random streams. What modules keep
+    for as long as they are in eval mode, as LeViT its attention biases, is dropped before and after.
     """
-    modes = [(m, m.training) for m in module.modules()]
+    modes = _modes(module)
     buffers = [
         (owner, name, buffer, buffer.data)
         for owner in module.modules()
@@ -34,15 +38,17 @@ def undisturbed(module: nn.Module, names: Mapping[str, object]) -> Iterator[None
             # cuDNN's recurrent layers have no backward pass in eval mode
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
         try:
-            module.eval()
             for name, parameter, data, _, required in parameters:
                 parameter.grad = None
                 parameter.data = data.clone()
                 parameter.requires_grad_(required or name in names)
             for *_, buffer, data in buffers:
                 buffer.data = data.clone()
+            module.train()
+            module.eval()
             yield
         finally:
+            _enter(module, modes)
             for _, parameter, data, gradient, required in parameters:
                 parameter.data = data
                 parameter.grad = gradient
@@ -50,8 +56,31 @@ def undisturbed(module: nn.Module, names: Mapping[str, object]) -> Iterator[None
             for owner, name, buffer, data in buffers:
                 buffer.data = data
                 setattr(owner, name, buffer)
-            for part, training in modes:
-                part.training = training
+
+
+def refreshed(module: M) -> M:
+    """The module, without what it keeps for as long as it is in eval mode; its modes stay.
+
+    Example:
+        >>> refreshed(nn.Dropout().eval()).training
+        False
+    """
+    _enter(module, _modes(module))
+    return module
+
+
+def _modes(module: nn.Module) -> list[tuple[nn.Module, bool]]:
+    """Each module with whether it is in training, the whole first."""
+    return [(part, part.training) for part in module.modules()]
+
+
+def _enter(module: nn.Module, modes: list[tuple[nn.Module, bool]]) -> None:
+    """Bring a module into modes through `train` and `eval`, to which it may do more than to set a flag."""
+    training = modes[0][1]
+    module.train(not training)
+    module.train(training)
+    for part, own in modes:
+        part.training = own
 
 
 @contextmanager

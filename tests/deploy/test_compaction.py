@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from coupled import NETWORKS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils import _pytree as pytree
 
 from lottery.deploy.compaction.compaction import compact
 from lottery.deploy.compaction.surgery import resize
@@ -65,7 +68,55 @@ def sizes(compaction):
     return dict(compaction.table()["shape_after"])
 
 
+class Wrapped(nn.Module):
+    """A perceptron whose output comes in a container."""
+
+    def __init__(self, wrap):
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 16), nn.Linear(16, 3)
+        self.wrap = wrap
+
+    def forward(self, x):
+        return self.wrap(self.b(self.a(x).relu()))
+
+
+@dataclass
+class Out:
+    y: torch.Tensor
+
+
+def one_by_one(y):
+    yield y
+
+
+WRAPS = {
+    "dataclass": Out,
+    "namespace": lambda y: SimpleNamespace(y=y),
+    "generator": one_by_one,
+    "set": lambda y: {y},
+    "view": lambda y: {"y": y}.values(),
+}
+
 # laws
+
+
+@pytest.mark.parametrize("kind", WRAPS)
+def test_an_output_in_any_container_is_seen_and_keeps_its_units(kind):
+    x = torch.randn(5, 4, dtype=torch.float64)
+    whole = compact(rough(Wrapped(WRAPS[kind])), x)
+    assert not whole.removed
+    module = rough(Wrapped(WRAPS[kind]))
+    nn.init.zeros_(module.a.weight[:7].data)
+    small = compact(module, x)
+    assert dict(small.removed) == {"a": 7}
+    assert_same(
+        nn.Sequential(module.a, nn.ReLU(), module.b), nn.Sequential(small.module.a, nn.ReLU(), small.module.b), x
+    )
+
+
+def test_an_output_without_a_tensor_is_refused_by_name():
+    with pytest.raises(ValueError, match="Wrapped.forward gives a str, in which no tensor is found"):
+        compact(Wrapped(str), torch.zeros(1, 4))
 
 
 @given(
@@ -211,14 +262,17 @@ def test_a_lenet_loses_channels_through_flatten(flatten):
 
 def test_what_a_view_of_fixed_size_counts_stays():
     module = rough(lenet(lambda x: x.view(-1, 256))())
+    module.conv1.weight.data[1] = 0
     module.conv2.weight.data[[2, 3, 9]] = 0
     module.fc1.weight.data[4:] = 0
     small = compact(module, DIGIT)
-    assert small.removed == {"fc1": 16}
+    assert small.removed == {"conv1": 1, "fc1": 16}
     assert small.stayed == {
         "conv2": "3 units that nothing writes stay: view in LeNet has sizes or positions written into the code"
     }
     assert_same(module, small.module, DIGIT)
+    asked = compact(module, DIGIT, keep=["conv2*"])
+    assert asked.stayed == {"conv2": "3 units that nothing writes stay: keep names the layer"}
 
 
 def test_what_stands_before_a_unit_that_is_picked_by_number_stays():
@@ -236,6 +290,15 @@ def test_what_stands_before_a_unit_that_is_picked_by_number_stays():
     small = compact(module, torch.zeros(2, 3))
     assert small.removed == {"one": 1}
     assert_same(module, small.module, torch.randn(2, 3, dtype=torch.float64))
+
+
+def test_a_network_of_which_a_layer_must_stay_loses_its_other_units():
+    module = thinned(rough(NETWORKS["dense"][0](), 1), 0.2, 1)
+    module.two.weight.data[0] = 0
+    small = compact(module, IMAGE)
+    assert small.removed["two"] == 1
+    assert small.stayed["up"]  # it views channels as 2 times 3
+    assert_same(module, small.module, torch.randn(2, 3, 8, 8, dtype=torch.float64))
 
 
 def test_halves_lose_the_same_positions():
@@ -421,6 +484,76 @@ def test_tied_weights_stay_tied():
     loaded = resize(Tied().double(), small.module.state_dict())
     assert loaded.output.weight is loaded.tokens.weight
     assert_same(module, loaded, tokens)
+
+
+# the same at every size
+
+
+def padded_to_stride(net, x):
+    return net.b(F.pad(net.a(x), (0, x.shape[-1] % 2, 0, x.shape[-2] % 2)))
+
+
+def padded_by_hand(net, x):
+    x = net.a(x)
+    return net.b(torch.cat([x, x.new_zeros(*x.shape[:3], x.shape[3] % 2)], 3))
+
+
+def padded_by_the_layer(net, x):
+    return F.conv2d(net.a(x), net.b.weight, net.b.bias, stride=2, padding=x.shape[-1] % 2)
+
+
+def summed(net, x):
+    return net.c(net.a(x).sigmoid().sum((2, 3)))
+
+
+def summed_over_length(net, x):
+    return net.c(net.a(x).sigmoid().sum((2, 3)) / x.shape[2])
+
+
+def scaled_by_size(net, x):
+    return net.b(net.a(x) * (x.shape[3] / 8))
+
+
+def averaged(net, x):
+    return net.c(net.a(x).sigmoid().mean((2, 3)))
+
+
+FORWARDS = [padded_to_stride, padded_by_hand, padded_by_the_layer, summed, summed_over_length, scaled_by_size, averaged]
+
+
+class AnySize(nn.Module):
+    def __init__(self, computes):
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 2, 2), nn.Linear(8, 4)
+        self.computes = computes
+
+    def forward(self, x):
+        return self.computes(self, x)
+
+
+@pytest.mark.parametrize("computes", FORWARDS)
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_constant_unit_goes_only_where_it_is_the_same_at_every_size(computes, bias):
+    module = rough(AnySize(computes))
+    module.a.weight.data[:4] = 0
+    if not bias:
+        module.a.bias.data[:4] = -1e3 if "sum" in computes.__name__ else 0
+    small = compact(module, IMAGE)
+    for size in (8, 9, 11, 14):
+        for batch in (1, 3):
+            assert_same(module, small.module, torch.randn(batch, 3, size, size, dtype=torch.float64))
+    assert small.removed == ({} if bias and computes is not averaged else {"a": 4})
+    assert ("a" in small.stayed) == (bias and computes is not averaged)
+
+
+def test_a_size_that_only_trying_shows_is_named():
+    module = rough(AnySize(scaled_by_size))
+    module.a.weight.data[:4] = 0
+    why = compact(module, IMAGE).stayed["a"]
+    assert why == (
+        "4 units that nothing writes stay: without them AnySize gives something else for inputs of the shape (1, 3, 9,"
+        " 9)"
+    )
 
 
 # what stays, and why
@@ -680,6 +813,167 @@ def test_the_state_of_an_optimizer_that_has_no_shapes_is_refused():
     module[0].weight.data[1] = 0
     with pytest.raises(ValueError, match="in LBFGS has not the shape"):
         compact(module, torch.ones(1, 3)).optimizer_state(optimizer)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda ps: torch.optim.SGD(ps, 0.1, momentum=0.9, weight_decay=0.1, nesterov=True),
+        lambda ps: torch.optim.AdamW(ps, amsgrad=True),
+        torch.optim.RMSprop,
+        torch.optim.NAdam,
+        torch.optim.Adagrad,
+        torch.optim.Rprop,
+        torch.optim.Adafactor,
+    ],
+)
+@pytest.mark.parametrize("steps", [0, 2])
+def test_the_state_of_an_optimizer_makes_the_same_step_or_is_refused(build, steps):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
+    optimizer = build(module.parameters())
+    for _ in range(steps):
+        optimizer.zero_grad()
+        module(torch.randn(4, 3)).square().sum().backward()
+        optimizer.step()
+    module[0].weight.data[:4] = 0
+    module[2].weight.data[:, :4] = 0
+    before = copy.deepcopy((module.state_dict(), optimizer.state_dict()))
+    small = compact(module, torch.zeros(1, 3))
+    assert small.removed == {"0": 4}
+    if type(optimizer) is torch.optim.Adafactor:
+        with pytest.raises(ValueError, match=r"Adafactor.*(astray|shape).*Start the optimizer afresh"):
+            small.optimizer_state(optimizer)
+    else:
+        build(small.module.parameters()).load_state_dict(small.optimizer_state(optimizer))
+    for one, other in zip(
+        pytree.tree_leaves(before), pytree.tree_leaves((module.state_dict(), optimizer.state_dict()))
+    ):
+        assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
+
+
+class Auxiliary(nn.Module):
+    """A network with a head that only training reads."""
+
+    def __init__(self, decides=False):
+        super().__init__()
+        self.a, self.norm, self.b = nn.Linear(3, 16), nn.BatchNorm1d(16), nn.Linear(16, 2)
+        self.extra, self.aux = nn.Linear(16, 6), nn.Linear(6, 2)
+        self.drop = nn.Dropout(0.1)
+        self.decides = decides
+
+    def forward(self, x):
+        y = self.norm(self.a(x)).relu()
+        if not self.training:
+            return self.b(y)
+        if self.decides and x.sum() < -1e9:
+            return self.b(y)
+        return self.b(self.drop(y)), self.aux(self.extra(y).relu())
+
+
+def without_half(module, x):
+    return with_channels(rough(module), x, 0.5, exclude=["aux*", "extra*"])[0]
+
+
+def test_a_head_that_only_training_reads_shrinks_too_and_training_goes_on():
+    x = torch.randn(4, 3, dtype=torch.float64)
+    module = without_half(Auxiliary(), x)
+    small = compact(module, x)
+    assert small.removed == {"a": 8}
+    assert not small.stayed
+    assert sizes(small)["extra.weight"] == (6, 8)
+    assert torch.equal(small.module.norm.num_batches_tracked, module.norm.num_batches_tracked)
+    for one in small.module.train()(x):
+        one.sum().backward(retain_graph=True)
+
+
+def test_a_unit_that_only_training_reads_stays():
+    module = rough(Auxiliary())
+    module.b.weight.data[:, :4] = 0
+    module.extra.weight.data[:, 2:] = 0
+    assert compact(module, torch.randn(4, 3)).removed == {"a": 2}
+
+
+def test_units_stay_where_training_cannot_be_followed_and_would_stop():
+    x = torch.randn(4, 3, dtype=torch.float64)
+    module = without_half(Auxiliary(decides=True), x)
+    small = compact(module, x)
+    assert not small.removed
+    assert "without them forward of extra stops in training: mat1 and mat2" in small.stayed["a"]
+    small.module.train()(x)
+
+
+def test_layers_that_no_forward_calls_are_named():
+    class Projecting(nn.Sequential):
+        def __init__(self):
+            super().__init__(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
+            self.projector = nn.Linear(8, 4)
+
+        def forward(self, x):
+            return self[2](self[1](self[0](x)))
+
+    module = rough(Projecting())
+    assert not compact(module, torch.zeros(1, 3)).stayed
+    module[0].weight.data[:3] = 0
+    small = compact(module, torch.zeros(1, 3))
+    assert small.removed == {"0": 3}
+    assert small.stayed == {"projector": "not called by forward: it keeps its size"}
+
+
+class Caching(nn.Module):
+    """Keeps a part of what it computes for as long as it is in eval mode, as LeViT its attention biases."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(3, 8), nn.Linear(8, 2)
+        self.table = nn.Parameter(torch.randn(1, 8))
+        self.kept = {}
+
+    def train(self, mode=True):
+        if mode:
+            self.kept.clear()
+        return super().train(mode)
+
+    def forward(self, x):
+        bias = self.table * 2
+        if not self.training:
+            bias = self.kept.setdefault("bias", bias)
+        return self.b((self.a(x) + bias).relu())
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_what_is_kept_in_eval_mode_is_left_in_no_module(mode):
+    module, x = rough(Caching()), torch.randn(2, 3, dtype=torch.float64)
+    module.a.weight.data[:3] = 0
+    module.table.data[:, :3] = 0
+    module.a.bias.data[:3] = 0
+    with torch.no_grad():
+        module(x)
+    module.train(mode)
+    small = compact(module, x)
+    assert small.removed == {"a": 3}
+    assert not small.module.kept
+    assert small.module.training == module.training == mode
+    assert_same(module, small.module, x)
+
+
+def test_lists_of_edges_are_taken_as_they_are():
+    class Graph(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 8), nn.Linear(8, 2)
+
+        def forward(self, x, edges):
+            source, target = edges
+            y = self.a(x).relu()
+            return self.b(y * (len(source) / len(target)))
+
+    module, x, edges = rough(Graph()), torch.randn(5, 3, dtype=torch.float64), torch.tensor([[0, 1, 2], [4, 3, 2]])
+    module.a.weight.data[:3] = 0
+    module.a.bias.data[:3] = -1
+    small = compact(module, (x, edges))
+    assert small.removed == {"a": 3}
+    assert_same(module, small.module, x, edges)
 
 
 # a fresh module takes the shapes

@@ -453,3 +453,13 @@ def test_counts_are_written_with_three_digits(number: int) -> None:
     value, _, prefix = text.partition(" ")
     back = float(value) * {"": 1, "k": 1e3, "M": 1e6, "G": 1e9}[prefix]
     assert abs(back - number) <= 0.006 * number
+
+
+class Said(nn.Linear):
+    def forward(self, x):
+        return str(super().forward(x))
+
+
+def test_a_network_that_gives_no_tensor_has_no_cost():
+    with pytest.raises(ValueError, match="Said.forward gives a str, in which no tensor is found"):
+        cost(Said(2, 2), {"weight": torch.eye(2) > 0}, torch.zeros(1, 2), measured=False)

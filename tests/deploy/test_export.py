@@ -14,7 +14,7 @@ import torch
 import zoo
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file, load_model
+from safetensors.torch import load_file, load_model, save_file
 from torch import Tensor, nn
 
 from lottery import Ticket
@@ -321,3 +321,15 @@ def test_what_is_no_tensor_is_refused_before_anything_is_written(tmp_path: Path)
     with pytest.raises(TypeError):
         save_safetensors(nn.Linear(2, 2), tmp_path / "saved", {"origin": object()})
     assert not (tmp_path / "saved").exists()
+
+
+def test_one_other_bit_in_a_safetensors_file_is_found(tmp_path):
+    file = save_safetensors(made(zoo.Net), tmp_path)
+    data = bytearray(file.read_bytes())
+    data[-3] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(StorageError, match="not those that were written"):
+        load_safetensors(made(zoo.Net), tmp_path)
+    plain = made(zoo.Net, seed=1).eval()
+    save_file({n: t.contiguous() for n, t in plain.state_dict().items()}, file)  # from elsewhere, without a hash
+    assert torch.equal(load_safetensors(made(zoo.Net).eval(), tmp_path)(X), plain(X))

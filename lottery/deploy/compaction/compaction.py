@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,17 +13,18 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.parametrize import is_parametrized
 
-from lottery.deploy.compaction.removal import Removal
-from lottery.deploy.compaction.surgery import cut, owned_tensors, sliced
+from lottery.deploy.compaction.optimizing import smaller_state
+from lottery.deploy.compaction.surgery import cut, owned_tensors
 from lottery.deploy.compaction.units import Units
-from lottery.deploy.compaction.verification import verify
-from lottery.deploy.inputs import as_inputs
+from lottery.deploy.compaction.verification import verified
+from lottery.deploy.inputs import Inputs, as_inputs, batch_of
 from lottery.foundations.names import canonical, parameters_of, uncompiled
 from lottery.foundations.streams import isolated
-from lottery.foundations.undisturbed import plain_attention
+from lottery.foundations.tensors_in import with_tensors
+from lottery.foundations.undisturbed import plain_attention, refreshed, undisturbed
 from lottery.masks.prunable import matching
 from lottery.pruning.graph.bundles import by_whole_groups
-from lottery.pruning.graph.tracer import UnitTracer
+from lottery.pruning.graph.tracer import UnitTracer, traced
 
 if TYPE_CHECKING:
     import pandas
@@ -37,7 +38,8 @@ class Compaction:
         module: the smaller module: a copy, of the same classes, with the same names of parameters and buffers.
         source: the module that it was made from, untouched.
         removed: layer to how many of the units that it made are gone.
-        stayed: layer to why units that are not live stay all the same, in words.
+        stayed: layer to why units that are not live stay all the same, in words; where units went, also the layers that
+            no followed forward calls, and that keep their size.
         kept: name of a parameter or buffer that shrank to a boolean tensor for each of its dimensions, True = stays.
     """
 
@@ -78,7 +80,8 @@ class Compaction:
         """The state of an optimizer over the source, for one that is built the same way over the smaller module.
 
         Momentum and the like shrink as their parameters do, so that training goes on where it was. Where nothing reads
-        the units that went, it goes on as the masked module would.
+        the units that went, it goes on as the masked module would. That is tried with one step of copies, in double
+        precision: both must move the weights that stay alike.
 
         Args:
             optimizer: over parameters of `source`, in any groups.
@@ -87,7 +90,8 @@ class Compaction:
             A state dict for ``load_state_dict`` of the other optimizer.
 
         Raises:
-            ValueError: the state of a parameter that shrank holds what has not its shape, as that of L-BFGS does.
+            ValueError: the state of a parameter that shrank holds what has not its shape, as that of L-BFGS does; or
+                the step of the smaller module is another one, as with Adafactor, which averages over rows and columns.
 
         Example:
             >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
@@ -100,20 +104,8 @@ class Compaction:
             torch.Size([2, 2])
         """
         names = {id(p): name for name, p in parameters_of(self.source).items()}
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        state = copy.deepcopy(optimizer.state_dict())
-        for number, parameter in enumerate(parameters):
-            name = names.get(id(parameter), "")
-            for key, value in state["state"].get(number, {}).items():
-                if not _has_shape(value):
-                    continue
-                if self.kept and not _fits(value, parameter):
-                    raise ValueError(
-                        f"the state {key!r} of {name} in {type(optimizer).__name__} has not the shape of its parameter,"
-                        " so it cannot be made smaller with it. Start the optimizer afresh."
-                    )
-                state["state"][number][key] = sliced(value, self.kept.get(name, ()))
-        return state
+        owned = [names.get(id(p), "") for group in optimizer.param_groups for p in group["params"]]
+        return smaller_state(optimizer, owned, self.kept)
 
     def __repr__(self) -> str:
         return (
@@ -129,8 +121,9 @@ def compact(module: nn.Module, example_input: object, *, keep: Sequence[str] = (
     channel-structured pruning goes by; a library's graph of layers, as torch-pruning's, would be a second truth.
 
     Units that nothing writes are constant; what they add is put into the bias of the layers that read them, where that
-    is exact. The smaller module is then run beside the module, both in double precision, on the example and on random
-    inputs of its shapes.
+    is exact at every size of the input. The forward in training is followed too. The smaller module is then run beside
+    the module, both in double precision, on the example, on random inputs of its shapes and of other sizes, and in
+    training; the units of a layer without which it stops or gives something else stay.
 
     Removed are units of linear layers, convolutions and embeddings, with what they have in biases, normalisation by
     channels and other tensors that are combined with them; of convolutions in groups the same positions of each group,
@@ -141,12 +134,13 @@ def compact(module: nn.Module, example_input: object, *, keep: Sequence[str] = (
 
     Args:
         module: the module, its pruned weights zero, as `bake` leaves them. It is not changed.
-        example_input: a tensor, or a tuple of them, that `forward` takes; the first dimension is the batch.
+        example_input: a tensor, or a tuple of them, that `forward` takes; the first dimension is the batch, unless
+            `forward` takes no single sample.
         keep: glob patterns of names of layers or parameters whose units stay.
 
     Raises:
-        ValueError: `keep` matches nothing, weights are parametrized, forward cannot be followed, or the smaller module
-            does not compute the same; the message names the layer.
+        ValueError: `keep` matches nothing, weights are parametrized, forward cannot be followed or gives no tensor, or
+            computes something else each time; the message names the layer.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
@@ -162,17 +156,14 @@ def compact(module: nn.Module, example_input: object, *, keep: Sequence[str] = (
     _check_plain(plain)
     names = _kept_names(plain, keep)
     with _apart():
-        exact = _copied(plain).to("cpu").double().eval()
+        exact = refreshed(_copied(plain).to("cpu").double().eval())
+        untouched = _copied(exact)  # what it keeps of a pass that is followed cannot be copied
         for parameter in exact.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
-        inputs = [
-            x.detach().to("cpu", torch.float64 if x.is_floating_point() else x.dtype) if isinstance(x, Tensor) else x
-            for x in as_inputs(example_input)
-        ]
+        inputs = _exact(as_inputs(example_input))
         owned = owned_tensors(exact)
-        follower = UnitTracer(exact, owned, exact=True)
         try:
-            follower.run(exact, [x[:1] if isinstance(x, Tensor) else x for x in inputs])
+            follower = traced(exact, owned, inputs, exact=True)
         except ValueError as error:
             if "dtype" not in str(error):
                 raise
@@ -180,15 +171,33 @@ def compact(module: nn.Module, example_input: object, *, keep: Sequence[str] = (
                 f"{error}. It runs in double precision here: where forward casts, it must cast to the type of a weight,"
                 " as x.to(self.fc.weight.dtype) does, not to a fixed one, as x.float() does"
             ) from error
-        removal = Removal(Units(follower, owned), names)
+        units = Units(follower, owned, _and_in_training(follower, exact, inputs))
+        removal = verified(untouched, units, names, inputs)
         kept, added = removal.kept(), removal.added()
-        verify(exact, cut(_copied(exact), kept, added), inputs, removal)
-    small = cut(_copied(plain), kept, added)
+    small = refreshed(cut(_copied(plain), kept, added))
     done = Compaction(small, plain, removal.removed(), removal.stayed(), kept)
     if _in_groups(small) != _in_groups(plain):
         # with one group left, or one unit in each, a convolution ties others than before
         return _joined(done, compact(small, example_input, keep=keep))
     return done
+
+
+def _exact(inputs: Inputs) -> Inputs:
+    """The inputs, on the CPU and in double precision."""
+    exact = with_tensors(inputs, lambda x: x.detach().to("cpu", torch.float64 if x.is_floating_point() else x.dtype))
+    assert isinstance(exact, tuple)
+    return exact
+
+
+def _and_in_training(follower: UnitTracer, module: nn.Module, inputs: Inputs) -> int:
+    """Follow the forward in training too, as far as that can be; returns how many calls there were before."""
+    before = len(follower.calls)
+    given = with_tensors(batch_of(inputs, 2), torch.clone)
+    assert isinstance(given, tuple)
+    with undisturbed(module, {}), suppress(ValueError):
+        module.train()
+        follower.run(module, given)
+    return before
 
 
 def _in_groups(module: nn.Module) -> list[bool]:
@@ -249,17 +258,3 @@ def _apart() -> Iterator[None]:
     """Random streams stay; gradients are on, and the fast path of attention, which hides functions, is off."""
     with isolated(), torch.inference_mode(False), torch.enable_grad(), plain_attention():
         yield
-
-
-def _has_shape(value: object) -> bool:
-    """Whether a state of an optimizer is more than a number."""
-    return isinstance(value, (list, tuple, dict)) or (isinstance(value, Tensor) and value.ndim > 0)
-
-
-def _fits(value: object, parameter: Tensor) -> bool:
-    """Whether a state has a parameter's shape, or broadcasts to it as a factor does."""
-    return (
-        isinstance(value, Tensor)
-        and value.ndim == parameter.ndim
-        and all(a in (b, 1) for a, b in zip(value.shape, parameter.shape, strict=True))
-    )

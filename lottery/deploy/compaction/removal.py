@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -22,9 +22,10 @@ class Removal:
     Args:
         units: the units.
         keep: names of weights whose units stay.
+        because: layer whose units stay to why, in words.
     """
 
-    def __init__(self, units: Units, keep: Collection[str] = ()) -> None:
+    def __init__(self, units: Units, keep: Collection[str] = (), because: Mapping[str, str] | None = None) -> None:
         self.units = units
         follower, bundle = units.follower, units.bundle
         self._meets = ends(follower.meets)
@@ -37,6 +38,8 @@ class Removal:
         for layer in units.layers:
             if layer.call.weight in keep:
                 self._keep(layer.made, "keep names the layer")
+            if because and layer.name in because:
+                self._keep(layer.made, because[layer.name])
         while any(rule() for rule in (self._constants, self._elements, self._last)):
             pass
 
@@ -97,6 +100,8 @@ class Removal:
             if zeros := _zeros(self.units.owned[name]):
                 reason = f"{zeros} in {name}: {place} is not followed"
                 words.setdefault(layer_of(name), []).append(reason)
+        if self.kept():
+            words |= {name: ["not called by forward: it keeps its size"] for name in self.units.uncalled}
         return {name: "; ".join(reasons) for name, reasons in words.items()}
 
     def _made(self) -> Iterator[tuple[str, list[Tensor]]]:
@@ -133,6 +138,9 @@ class Removal:
                 (counts & (call.bias is None), f"constant, not zero, and {layer.name} has no bias to take that in"),
             ):  # fmt: skip
                 grown |= self._keep(takes[which], reason)
+            for place, sized in self.units.sized.items():
+                reason = f"constant, not zero, and what {place} makes of that may depend on the size of the input"
+                grown |= self._keep(takes[going & sized[takes]], reason)
             if call.bias is not None and not grown:
                 mine = self._worth(layer)
                 known = worth.setdefault(call.bias, mine)
@@ -166,7 +174,7 @@ class Removal:
 
     def _reading(self) -> Iterator[LayerUnits]:
         """The layers that may read constant units that go."""
-        return (x for x in self.units.layers if x.takes is not None)
+        return (x for x in self.units.reading if x.takes is not None)
 
     def _needs(self, layer: LayerUnits) -> Tensor:
         """Which of the units that a layer makes must have their right value, shape (out,)."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lottery.pruning.graph.bundles import bundle
 from lottery.pruning.graph.labelling import Call
@@ -55,28 +55,43 @@ class Units:
     zero carries to a unit that is read. What goes together is as `lottery.pruning.graph.bundles` has it.
 
     Args:
-        follower: after its run, `exact`.
+        follower: after its runs, `exact`: in eval mode, and then in training.
         owned: the module's tensors by name, in double precision.
+        evaluated: how many of the calls that it saw were in eval mode; default: all.
 
     Attributes:
         layers: in the order of the forward pass; one that is used twice is there twice.
+        reading: those in eval mode, and those that only training uses: in which constants are looked at.
         along: name of a tensor and dimension to the labels of the units that it has along it.
         bundle: by label, the number of the bundle.
         driven, read, live: by label.
+        sized: place of a function whose results depend on how many positions there are, to the labels that went into it
+            with values that are not zero, by label.
     """
 
-    def __init__(self, follower: UnitTracer, owned: Mapping[str, Tensor]) -> None:
+    def __init__(self, follower: UnitTracer, owned: Mapping[str, Tensor], evaluated: int | None = None) -> None:
         self.follower = follower
         self.owned = owned
         self.layers = [LayerUnits.of(c, owned[c.weight]) for c in follower.calls]
+        ours = {layer.call.weight for layer in self.layers[:evaluated]}
+        number = len(self.layers) if evaluated is None else evaluated
+        self.reading = [x for n, x in enumerate(self.layers) if n < number or x.call.weight not in ours]
         self.along = bundle(follower)
         self.bundle = follower.labels.components(tied=True)
-        self.driven, self.read = self._liveness()
+        node = follower.labels.components()
+        self.driven, self.read = self._liveness(node)
         self.live = self.driven & self.read
+        self.sized = {place: torch.isin(node, node[labels]) for place, labels in follower.sized.items()}
 
-    def _liveness(self) -> tuple[Tensor, Tensor]:
+    @property
+    def uncalled(self) -> list[str]:
+        """Layers of which no function took a parameter."""
+        called = {layer_of(name) for name in self.follower.used}
+        parameters = (name for name, tensor in self.owned.items() if isinstance(tensor, nn.Parameter))
+        return [name for name in dict.fromkeys(map(layer_of, parameters)) if name not in called]
+
+    def _liveness(self, node: Tensor) -> tuple[Tensor, Tensor]:
         """Which labels are driven and which are read, by the weights that are not zero."""
-        node = self.follower.labels.components()
         driven = torch.zeros(len(node), dtype=torch.bool)
         driven[node[FIXED]] = True
         read = driven.clone()

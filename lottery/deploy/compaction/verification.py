@@ -1,138 +1,219 @@
-"""Makes sure that a smaller module computes what the larger one does, and finds where it does not."""
+"""Makes sure that a smaller module computes what the larger one does, and keeps the units without which it does not."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
-from typing import Any
+import copy
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from itertools import count
 
 import torch
 from torch import Tensor, nn
 
 from lottery.deploy.compaction.removal import Removal
+from lottery.deploy.compaction.surgery import cut
+from lottery.deploy.compaction.units import Units
 from lottery.deploy.distance import distance
-from lottery.foundations.tensors_in import tensors_in
-from lottery.pruning.graph.tracer import UnitTracer
+from lottery.deploy.inputs import Inputs, batch_of
+from lottery.foundations.tensors_in import outputs_in, tensors_in, with_tensors
+from lottery.foundations.undisturbed import refreshed
 
-TOLERANCE = 1e-12  # of the largest output, or of 1 where that is smaller
+TOLERANCE = 1e-12  # of the largest entry of an output
+SIZES = 3  # that a dimension is tried at, beside its own
+
+Sizes = Mapping[tuple[int, int], int]  # number of a tensor and of one of its dimensions to a size
 
 
-def verify(module: nn.Module, small: nn.Module, inputs: Sequence[object], removal: Removal) -> None:
-    """Run both on inputs, and on random ones of their shapes, where the larger module takes such.
+def verified(module: nn.Module, units: Units, keep: Collection[str], inputs: Inputs) -> Removal:
+    """What goes of a network, such that the smaller one computes the same wherever it was tried.
+
+    Both run on the inputs, on random ones of their shapes, and on random ones of other batch sizes and of other sizes
+    along each dimension, where the module takes such; and in training, where the smaller one must run. Where they part,
+    the units of the layer at fault stay, and all is tried again.
 
     Args:
         module: in eval mode and double precision.
-        small: what was made from it.
+        units: of the module.
+        keep: names of weights whose units stay.
         inputs: what forward takes.
-        removal: by which it was made.
 
     Raises:
-        ValueError: an output differs, or the smaller module's forward stops; the message names the layer.
+        ValueError: the module does not compute the same as its copy.
     """
-    random = [_random(x) if isinstance(x, Tensor) else x for x in inputs]
-    for given in (inputs, random):
-        try:
-            expected = _run(module, given)
-        except Exception:
-            if given is inputs:
-                raise
-            continue
-        try:
-            found = _run(small, given)
-        except Exception:  # noqa: BLE001 (whatever forward does)
-            found = []
-        if len(found) != len(expected) or not all(_agree(a, b) for a, b in zip(expected, found, strict=True)):
-            raise ValueError(
-                f"{type(module).__name__} would compute something else without its dead units:"
-                f" {_difference(module, small, given, removal)}"
-            )
+    because: dict[str, str] = {}
+    trials = list(_trials(module, inputs))
+    removal = Removal(units, keep)
+    while (failed := _first_failed(module, removal, trials)) is not None:
+        trial, why = failed
+        names = list(removal.removed())
+        if not names:
+            raise ValueError(f"{type(module).__name__} and its copy do not compute the same, with all units: {why}")
+        good, bad = (
+            0,
+            len(names),
+        )  # it does without the units of names[:good], and does not without those of names[:bad]
+        while bad > good + 1:
+            middle = (good + bad) // 2
+            fewer = Removal(units, keep, {**because, **dict.fromkeys(names[middle:], "")})
+            if fault := trial.fault(_smaller(module, fewer)):
+                bad, why = middle, fault
+            else:
+                good = middle
+        because[names[bad - 1]] = why
+        removal = Removal(units, keep, because)
+    return removal
 
 
-def _random(x: Tensor) -> Tensor:
-    """Normal numbers; whole numbers between the least and the greatest that are there; truth values stay."""
-    if x.is_floating_point():
-        return torch.randn_like(x)
-    if x.dtype == torch.bool or not x.numel():
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """What a module gives for certain inputs.
+
+    Attributes:
+        inputs: what forward takes.
+        expected: the tensors that it gives.
+        where: in words, for what kind of inputs.
+        training: in training, where what is random and what is constant differ, so that only shapes are compared.
+    """
+
+    inputs: Inputs
+    expected: list[Tensor]
+    where: str
+    training: bool = False
+
+    def fault(self, small: nn.Module) -> str:
+        """What a smaller module does otherwise, in words; nothing where it does the same."""
+        small = copy.deepcopy(small).train() if self.training else small
+        names = {part: path or type(small).__name__ for path, part in small.named_modules()}
+        inside = [type(small).__name__]
+
+        def enter(part: nn.Module, _: object) -> None:
+            inside.append(names[part])
+
+        def leave(*_: object) -> None:
+            inside.pop()
+
+        with ExitStack() as stack:
+            for part in names:
+                stack.callback(part.register_forward_pre_hook(enter).remove)
+                stack.callback(part.register_forward_hook(leave).remove)
+            try:
+                found = _run(small, self.inputs)
+            except Exception as error:  # noqa: BLE001 (whatever forward does)
+                return f"without them forward of {inside[-1]} stops{self.where}: {error}"
+        agree = _same_shape if self.training else _agree
+        alike = len(found) == len(self.expected) and all(map(agree, self.expected, found))
+        return "" if alike else f"without them {type(small).__name__} gives something else{self.where}"
+
+
+def _first_failed(module: nn.Module, removal: Removal, trials: Collection[Trial]) -> tuple[Trial, str] | None:
+    """The first trial in which the smaller module does something else, and what."""
+    if not removal.kept():
+        return None
+    small = _smaller(module, removal)
+    faults = ((trial, trial.fault(small)) for trial in trials)
+    return next((found for found in faults if found[1]), None)
+
+
+def _smaller(module: nn.Module, removal: Removal) -> nn.Module:
+    """A copy without what goes, and without what the module keeps in eval mode."""
+    return refreshed(cut(copy.deepcopy(module), removal.kept(), removal.added()))
+
+
+def _trials(module: nn.Module, inputs: Inputs) -> Iterator[Trial]:
+    """The inputs, and others that the module takes."""
+    yield Trial(inputs, _run(module, inputs), "")
+    yield from _taken(module, [_random(inputs)], " for random inputs", 1)
+    samples = next((len(x) for x in tensors_in(inputs) if x.ndim), 1)
+    for size in {1, samples + 1} - {samples}:
+        yield from _taken(module, [_random(batch_of(inputs, size))], f" at batch size {size}", 1)
+    few = batch_of(inputs, min(samples, 2))
+    for dims in _dimensions(few):
+        yield from _taken(module, (_random(other) for other in _resized(few, dims)), "", SIZES)
+
+    with suppress(Exception):  # whatever forward does
+        in_training = batch_of(inputs, max(samples, 2))
+        yield Trial(in_training, _run(copy.deepcopy(module).train(), in_training), " in training", training=True)
+
+
+def _taken(module: nn.Module, candidates: Iterable[Inputs], where: str, most: int) -> Iterator[Trial]:
+    """The first inputs that a module takes."""
+    for inputs in candidates:
+        with suppress(Exception):  # whatever forward does
+            expected = _run(module, inputs)
+            shapes = ", ".join(str(tuple(x.shape)) for x in tensors_in(inputs))
+            yield Trial(inputs, expected, where or f" for inputs of the shape {shapes}")
+            most -= 1
+        if not most:
+            return
+
+
+def _dimensions(inputs: Inputs) -> list[Sizes]:
+    """Dimensions that may be of another size together, with their sizes.
+
+    They are those of one length, and, as in pictures, all from the third on.
+    """
+    places = {
+        (n, dim): size for n, x in enumerate(tensors_in(inputs)) for dim, size in enumerate(x.shape) if dim and size
+    }
+    alike: list[Sizes] = [
+        {p: size for p, size in places.items() if size == length} for length in sorted(set(places.values()))
+    ]
+    pictures = {(n, dim): size for (n, dim), size in places.items() if dim > 1}
+    return [*alike, pictures] if pictures and pictures not in alike else alike
+
+
+def _resized(inputs: Inputs, dims: Sizes) -> Iterator[Inputs]:
+    """Inputs with other sizes along dimensions, near ones, half and twice."""
+    for change in (lambda n: n + 1, lambda n: n + 3, lambda n: max(1, n // 2), lambda n: 2 * n):
+        yield _repeated(inputs, {place: change(size) for place, size in dims.items()})
+
+
+def _repeated(inputs: Inputs, sizes: Sizes) -> Inputs:
+    """Inputs whose entries come again, or go, up to a size along some dimensions."""
+    numbers = count()
+
+    def sized(x: Tensor) -> Tensor:
+        number = next(numbers)
+        for dim in range(x.ndim):
+            if (size := sizes.get((number, dim))) is not None:
+                x = x.index_select(dim, torch.arange(size) % x.shape[dim])
         return x
-    return torch.randint_like(x, int(x.min()), int(x.max()) + 1)
+
+    changed = with_tensors(inputs, sized)
+    assert isinstance(changed, tuple)
+    return changed
 
 
-def _run(module: nn.Module, inputs: Sequence[object]) -> list[Tensor]:
+def _random(inputs: Inputs) -> Inputs:
+    """Normal numbers; whole numbers between the least and the greatest that are there; truth values stay."""
+
+    def drawn(x: Tensor) -> Tensor:
+        if x.is_floating_point():
+            return torch.randn_like(x)
+        if x.dtype == torch.bool or x.is_complex() or not x.numel():
+            return x
+        return torch.randint_like(x, int(x.min()), int(x.max()) + 1)
+
+    changed = with_tensors(inputs, drawn)
+    assert isinstance(changed, tuple)
+    return changed
+
+
+def _run(module: nn.Module, inputs: Inputs) -> list[Tensor]:
+    """What it gives; what works in place finds the inputs as they were."""
     torch.manual_seed(0)
+    given = with_tensors(inputs, torch.clone)
+    assert isinstance(given, tuple)
     with torch.no_grad():
-        return list(tensors_in(module(*_clones(inputs))))
+        return outputs_in(module(*given), type(module).__name__)
 
 
-def _clones(inputs: Sequence[object]) -> list[object]:
-    """So that what works in place finds them as they were."""
-    return [x.clone() if isinstance(x, Tensor) else x for x in inputs]
+def _same_shape(expected: Tensor, found: Tensor) -> bool:
+    return expected.shape == found.shape
 
 
 def _agree(expected: Tensor, found: Tensor) -> bool:
     apart, scale = distance(expected, found)
-    return apart <= (TOLERANCE * max(1.0, scale) if expected.is_floating_point() else 0)
-
-
-class _Watching(UnitTracer):
-    """Also notes what each part of the network gives, and the labels of that."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.given: list[tuple[str, Tensor, Tensor | None]] = []
-
-    def _leave(self, part: nn.Module, inputs: object, output: object) -> None:
-        for x in tensors_in(output):
-            labels = self.of.get(x)
-            self.given.append((self.path[-1], x.detach().clone(), labels))
-        super()._leave(part, inputs, output)
-
-
-def _difference(module: nn.Module, small: nn.Module, inputs: Sequence[object], removal: Removal) -> str:
-    """Where one sample takes another way, and what to do about it, in words."""
-    sample = [x[:1] if isinstance(x, Tensor) else x for x in inputs]
-    follower = _Watching(module, removal.units.owned, exact=True)
-    follower.run(module, _clones(sample))
-    names = {part: path or type(small).__name__ for path, part in small.named_modules()}
-    inside, entered = [names[small]], [""]
-    found: list[tuple[str, Tensor]] = []
-
-    def enter(part: nn.Module, _: object) -> None:
-        inside.append(names[part])
-        entered.append(names[part])
-
-    def leave(part: nn.Module, _: object, output: object) -> None:
-        inside.pop()
-        found.extend((names[part], x.clone()) for x in tensors_in(output))
-
-    where = "the outputs differ"
-    with ExitStack() as stack:
-        for part in names:
-            stack.callback(part.register_forward_pre_hook(enter).remove)
-            stack.callback(part.register_forward_hook(leave).remove)
-        try:
-            torch.manual_seed(0)
-            with torch.no_grad():
-                small(*_clones(sample))
-        except Exception as error:  # noqa: BLE001 (whatever forward does)
-            where = f"forward of {inside[-1]} stopped after {entered[-1]}: {error}"
-    for (path, x, labels), (_, y) in zip(follower.given, found, strict=False):
-        if not _same(x, labels, y, removal):
-            where = f"{path} is the first to give something else"
-            entered = entered[: entered.index(path) + 1]
-            break
-    before = [name for name in dict.fromkeys(entered) if name in removal.removed()]
-    names_to_keep = before[-1:] or list(removal.removed())
-    return (
-        f"{where}. Its code counts on sizes that shrink, as x.view(-1, 400) does where x.flatten(1) would not: rewrite"
-        f" it, or let the units stay, keep={names_to_keep}"
-    )
-
-
-def _same(x: Tensor, labels: Tensor | None, y: Tensor, removal: Removal) -> bool:
-    """Whether the smaller module gives what stays of a feature; what nothing reads may differ."""
-    if labels is None or not x.is_floating_point():
-        return labels is not None or _agree(x, y)
-    number = labels.expand(x.shape).long()
-    stays = removal.stays[number]
-    read = removal.units.read[number][stays]
-    return int(stays.sum()) == y.numel() and _agree(x[stays][read], y.flatten()[read])
+    rounds = expected.is_floating_point() or expected.is_complex()
+    return apart <= (TOLERANCE * scale if rounds else 0)

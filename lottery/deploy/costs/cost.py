@@ -19,6 +19,7 @@ from lottery.deploy.inputs import Inputs, as_inputs, batch_of, device_of, has_sa
 from lottery.deploy.sparse import file as sparse_file
 from lottery.deploy.sparse.compute import sparsify
 from lottery.foundations.names import canonical, owner_of, parameters_of, uncompiled, weights_of
+from lottery.foundations.tensors_in import outputs_in, read
 from lottery.masks.masks import Masks
 from lottery.masks.prunable import matching
 from lottery.tickets.baking import bake
@@ -56,8 +57,8 @@ def cost(
         say: told what is being done.
 
     Raises:
-        ValueError: the masks do not fit, a batch size is not positive, forward fails on the example, or the device is
-            not there. What cannot be compacted or made sparse is no error but is said in the result.
+        ValueError: the masks do not fit, a batch size is not positive, forward fails on the example or gives no tensor,
+            or the device is not there. What cannot be compacted or made sparse is no error but is said in the result.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(20, 10), nn.ReLU(), nn.Linear(10, 2))
@@ -229,9 +230,10 @@ def _check_forward(module: nn.Module, inputs: Inputs) -> None:
         )
     try:
         with torch.no_grad():
-            module(*inputs)
+            output = read(module(*inputs))
     except Exception as error:  # whatever forward does
         raise ValueError(f"forward of {type(module).__name__} fails on the example input: {error}") from error
+    outputs_in(output, type(module).__name__)
 
 
 def _check_keep(module: nn.Module, keep: Sequence[str]) -> None:

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from lottery.deploy.distance import distance
 from lottery.deploy.export.tracing import batch_size, reason
 from lottery.deploy.inputs import Inputs, batch_of
+from lottery.foundations.tensors_in import outputs_in, tensors_in
 
 _TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4}  # of the largest output
 _COARSE = 2e-2  # of types with fewer bits
@@ -33,10 +33,11 @@ def compare(
 
     Raises:
         ValueError: it fails, or differs by more than rounding explains: 1e-4 of the largest output in float32, 1e-9 in
-            float64, 2e-2 in smaller types, nothing in whole numbers.
+            float64, 2e-2 in smaller types, nothing in whole numbers; or forward gives no tensor.
     """
     size, name = batch_size(inputs), type(module).__name__
-    if not all(apart <= allowed for apart, allowed in map(_apart, outputs(module(*inputs)), outputs(module(*inputs)))):
+    twice = (outputs_in(module(*inputs), name) for _ in range(2))
+    if not all(apart <= allowed for apart, allowed in map(_apart, *twice)):
         raise ValueError(
             f"{name} gives other outputs each time it is called, so nothing can be compared with it. Take what is"
             " random out of forward in eval mode."
@@ -45,9 +46,9 @@ def compare(
     for tried in sizes:
         batch = inputs if tried == size else batch_of(inputs, tried)
         where = f"{what} of {name} at batch size {tried}"
-        expected = outputs(module(*batch))
+        expected = outputs_in(module(*batch), name)
         try:
-            found = outputs(run(batch))
+            found = list(tensors_in(run(batch)))
         except Exception as error:
             raise ValueError(f"{where} fails: {reason(error)}") from error
         if [x.shape for x in found] != [x.shape for x in expected]:
@@ -65,13 +66,8 @@ def compare(
     return worst, sizes
 
 
-def outputs(found: object) -> list[Tensor]:
-    """The tensors in what a module returns, in order."""
-    return [x for x in pytree.tree_leaves(found) if isinstance(x, Tensor)]
-
-
 def _apart(expected: Tensor, found: Tensor) -> tuple[float, float]:
     """The distance of an output from what the module gives, and what rounding explains."""
     share = _TOLERANCES.get(expected.dtype, _COARSE if expected.is_floating_point() else 0.0)
     apart, scale = distance(expected, found)
-    return apart, share * max(1.0, scale)
+    return apart, share * scale

@@ -13,10 +13,12 @@ from torch import Tensor, nn
 
 from lottery import storage
 from lottery.foundations.names import differences, load_weights, uncompiled, weights_of
+from lottery.storage.hashed import digest
 from lottery.tickets.baking import baked_masks
 
 M = TypeVar("M", bound=nn.Module)
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
+HASH = "lottery_sha256"  # in the metadata
 
 
 def save_safetensors(
@@ -24,9 +26,13 @@ def save_safetensors(
 ) -> Path:
     """Write `model.safetensors` and `config.json` into a directory; returns the path of the weights.
 
-    Tensors that share memory are stored once, as by ``safetensors.torch.save_model``. The configuration has the
-    hyperparameters of a LightningModule at its top, where ``PyTorchModelHubMixin.from_pretrained`` looks for the
-    arguments of the class, and the rest under "lottery": class, number of parameters, density of each parameter.
+    Tensors that share memory are stored once, as by ``safetensors.torch.save_model``; their hash is in the metadata.
+    The configuration has the hyperparameters of a LightningModule at its top, where
+    ``PyTorchModelHubMixin.from_pretrained`` looks for the arguments of the class, and the rest under "lottery": class,
+    number of parameters, density of each parameter.
+
+    A compacted module is loaded by `load_safetensors` alone: `from_pretrained` builds the shapes that the arguments of
+    the class give, into which smaller tensors do not go.
 
     Args:
         module: any module; what is not a tensor in its state dict is refused.
@@ -54,7 +60,7 @@ def load_safetensors(module: M, path: str | os.PathLike[str]) -> M:
     """Load weights into a freshly built module; returns the module.
 
     Where the file is of a compacted module, the module gets its smaller shapes: see
-    `lottery.deploy.compaction.surgery.resize`. Nothing in the file is executed.
+    `lottery.deploy.compaction.surgery.resize`. Nothing in the file is executed. A hash in it is checked.
 
     Args:
         module: of the architecture that was saved, or of the one that it was before `compact`.
@@ -105,14 +111,21 @@ def _encoded(module: nn.Module) -> bytes:
             raise ValueError(
                 f"tensors of {type(module).__name__} are views into the same memory: {str(error).splitlines()[0]}"
             ) from error
-        return file.read_bytes()
+        data = file.read_bytes()
+    tensors = storage.decode_tensors(data)
+    return storage.encode_tensors(tensors, {**storage.decode_metadata(data), HASH: digest(tensors)})
 
 
 def _decoded(data: bytes) -> dict[str, Tensor]:
-    """The tensors in a file, shared ones under each of their names, which `save_model` leaves to the metadata."""
-    state = storage.decode_tensors(data)
-    shared = storage.decode_metadata(data).items()
-    return state | {name: state[kept] for name, kept in shared if kept in state}
+    """The tensors in a file, shared ones under each of their names, which `save_model` leaves to the metadata.
+
+    Raises:
+        ValueError: they have not the hash that stands there; files from elsewhere have none.
+    """
+    state, metadata = storage.decode_tensors(data), storage.decode_metadata(data)
+    if metadata.get(HASH, digest(state)) != digest(state):
+        raise ValueError("its tensors are not those that were written")
+    return state | {name: state[kept] for name, kept in metadata.items() if kept in state}
 
 
 def _described(module: nn.Module, more: Mapping[str, object]) -> dict[str, object]:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from lottery.deploy.distance import distance
-from lottery.deploy.export.agreement import outputs
 from lottery.deploy.export.format import Exportable
+from lottery.foundations.tensors_in import outputs_in
 from lottery.foundations.undisturbed import undisturbed
 
 
@@ -28,7 +28,6 @@ def same(read: Mapping[str, Tensor], module: nn.Module) -> str:
 def apart(network: Exportable, read: nn.Module) -> str:
     """How far the outputs of what was read back are from those of the network."""
     with undisturbed(network.module, {}), undisturbed(read, {}), torch.no_grad():
-        expected = outputs(network.module(*network.inputs))
-        found = outputs(read(*network.inputs))
+        expected, found = (outputs_in(m(*network.inputs), type(m).__name__) for m in (network.module, read))
     away, scales = zip(*map(distance, expected, found), strict=True)
     return f"Outputs for {network.data} differ by at most {max(away):.2g}; the largest is {max(scales):.3g}."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, get_args
 
@@ -14,7 +14,7 @@ from lottery.deploy.distance import distance
 from lottery.deploy.inputs import as_inputs, device_of
 from lottery.deploy.sparse.choice import Format, LayerChoice, choose, density, matrix, stays
 from lottery.deploy.sparse.linear import lacking, quiet
-from lottery.foundations.tensors_in import tensors_in
+from lottery.foundations.tensors_in import outputs_in, read
 
 if TYPE_CHECKING:
     import pandas
@@ -117,7 +117,7 @@ def sparsify(module: nn.Module, example_input: object, format: Format = "auto") 
             listed = "".join(f"\n  {layer.name}: {layer.why}" for layer in layers)
             raise ValueError(f"format={format!r} can convert no layer of {type(module).__name__}:{listed}")
         sparse = _replaced(dense, replacements).eval()
-        difference = _difference(_output(sparse, inputs), expected)
+        difference = _difference(_numbers(sparse, inputs), expected)
     return Sparsified(sparse, tuple(layers), difference)
 
 
@@ -148,17 +148,20 @@ def _watched(
         if isinstance(part, nn.Linear) and part not in reasons
     ]
     try:
-        return seen, [x.clone() for x in _numbers(_output(module, inputs))]
+        return seen, [x.clone() for x in _numbers(module, inputs)]
     finally:
         for hook in hooks:
             hook.remove()
 
 
-def _output(module: nn.Module, inputs: tuple[object, ...]) -> object:
+def _numbers(module: nn.Module, inputs: tuple[object, ...]) -> list[Tensor]:
+    """The floating tensors in what a module gives; those of whole numbers only where there are no others."""
     try:
-        return module(*inputs)
+        output = read(module(*inputs))
     except Exception as error:  # whatever forward does
         raise ValueError(f"{type(module).__name__}.forward stopped on the example input with: {error}") from error
+    found = outputs_in(output, type(module).__name__)
+    return [x for x in found if x.is_floating_point()] or found
 
 
 def _replaced(module: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> nn.Module:
@@ -172,14 +175,14 @@ def _replaced(module: nn.Module, replacements: Mapping[nn.Module, nn.Module]) ->
     return module
 
 
-def _difference(output: object, expected: list[Tensor]) -> float:
+def _difference(found: list[Tensor], expected: list[Tensor]) -> float:
     """The largest distance between outputs, over the largest expected one.
 
     Raises:
         ValueError: it is more than rounding explains.
     """
     most = 0.0
-    for one, other in zip(_numbers(output), expected, strict=True):
+    for one, other in zip(found, expected, strict=True):
         apart, scale = distance(other, one)
         share = apart / (scale or 1)
         allowed = _CLOSE.get(other.dtype, _CLOSE_ENOUGH)
@@ -190,8 +193,3 @@ def _difference(output: object, expected: list[Tensor]) -> float:
             )
         most = max(most, share)
     return most
-
-
-def _numbers(output: object) -> Iterator[Tensor]:
-    """The floating tensors of an output."""
-    return (x for x in tensors_in(output) if x.is_floating_point())

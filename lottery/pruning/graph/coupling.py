@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from lottery.foundations.names import buffers_of, parameters_of
-from lottery.foundations.tensors_in import arguments, tensors_in, with_tensors
+from lottery.foundations.tensors_in import arguments
 from lottery.foundations.undisturbed import plain_attention
 from lottery.pruning.graph.bundles import bundle
 from lottery.pruning.graph.labels import FIXED, NOTHING
-from lottery.pruning.graph.tracer import GIVEN_BACK, UnitTracer
+from lottery.pruning.graph.tracer import GIVEN_BACK, UnitTracer, traced
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,16 +61,9 @@ def couple(module: nn.Module, names: Collection[str], example_input: object, *, 
     Raises:
         ValueError: forward fails, hides what it computes from torch, or has no unit that may go.
     """
-    inputs, named = arguments(with_tensors(example_input, lambda x: x[:1]))
     owned: dict[str, Tensor] = {**parameters_of(module), **buffers_of(module)}
-    tracer = UnitTracer(module, owned, exact=exact)
     with plain_attention():
-        output = tracer.run(module, inputs, named)
-    if not any(True for _ in tensors_in(output)):
-        raise ValueError(
-            f"{type(module).__name__}.forward gives a {type(output).__name__}, in which no tensor is found: it must"
-            " give a tensor, or tensors in tuples, lists or mappings"
-        )
+        tracer = traced(module, owned, *arguments(example_input), exact=exact)
     axes = _axes(tracer, names)
     bundle(tracer)
     found = tracer.labels.components(tied=True)

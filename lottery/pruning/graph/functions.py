@@ -26,6 +26,7 @@ PER_CHANNEL = re.compile(r"batch_norm|instance_norm|group_norm|prelu")  # dimens
 MIXING = re.compile(r"layer_norm|group_norm|rms_norm")  # a unit's value needs the others
 POOLS = re.compile(r"(?:adaptive_)?(?:max|avg|lp)_pool([123])d|interpolate|upsample")
 REDUCTIONS = re.compile(r"mean|sum|amax|amin|max|min|std|var|logsumexp")
+COUNTS = re.compile(r"sum|logsumexp")  # adds up as many as there are
 ATTENTION = re.compile(r"scaled_dot_product_attention")  # by heads
 IN_PLACE = re.compile(r"__setitem__|.*[^_]_")
 # what tells nothing of a tensor's values: functions, and the types of results; and what hands values to Python
@@ -38,6 +39,12 @@ VALUES = re.compile(r"__(bool|int|float|index|complex)__|item|tolist|numpy|equal
 def pads_with_constants(name: str, args: Any, kwargs: Any) -> bool:
     """Whether constants are put in that would look like labels."""
     return name == "pad" and bool(kwargs.get("value", args[3] if len(args) > 3 else 0))
+
+
+def depends_on_size(name: str, args: Any, kwargs: Any) -> bool:
+    """Whether constants give another result where the input is of another size, by more places or zeros beside them."""
+    padded = name == "pad" and kwargs.get("mode", args[2] if len(args) > 2 else "constant") == "constant"
+    return padded or bool(COUNTS.fullmatch(name))
 
 
 def is_padded(padding: object) -> bool:

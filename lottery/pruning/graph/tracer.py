@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from lottery.foundations.tensors_in import tensors_in
-from lottery.pruning.graph.functions import CONSTANTS, LAYERS, MIXING, QUERIES, VALUES
+from lottery.foundations.tensors_in import outputs_in, read, tensors_in, with_tensors
+from lottery.pruning.graph.functions import CONSTANTS, LAYERS, MIXING, QUERIES, VALUES, depends_on_size
 from lottery.pruning.graph.labelling import Labelling, Use, fixed
 from lottery.pruning.graph.labels import FIXED
 from lottery.pruning.graph.positions import unit_sizes
@@ -31,6 +31,9 @@ class UnitTracer(TorchFunctionMode, Labelling):
     Attributes:
         unknown: functions that fixed units, with the module that called them.
         unfollowed: name of an owned tensor to the function in which it was lost sight of.
+        sized: function whose results depend on how many positions there are, with the module that called it, to the
+            labels of what went in that was not zero; `exact` only.
+        used: names of the owned tensors that functions took.
     """
 
     def __init__(self, module: nn.Module, owned: Mapping[str, Tensor], exact: bool = True) -> None:
@@ -38,13 +41,16 @@ class UnitTracer(TorchFunctionMode, Labelling):
         Labelling.__init__(self, owned, exact, type(module).__name__)
         self.unknown: set[str] = set()
         self.unfollowed: dict[str, str] = {}
+        self.sized: dict[str, Tensor] = {}
+        self.used: set[str] = set()
 
-    def run(self, module: nn.Module, inputs: Sequence[object], named: Mapping[str, object] | None = None) -> object:
+    def run(self, module: nn.Module, inputs: Sequence[object], named: Mapping[str, object] | None = None) -> None:
         """One forward pass; what it takes is fixed, and what it gives.
 
         Raises:
-            ValueError: forward fails; the message names the module in which it does.
+            ValueError: forward fails; the message names the module in which it does. Or it gives no tensor.
         """
+        del self.path[1:]  # what another pass left that failed
         for x in tensors_in([inputs, named or {}]):
             self.of[x] = fixed(x)
         with ExitStack() as stack:
@@ -53,14 +59,13 @@ class UnitTracer(TorchFunctionMode, Labelling):
                 stack.callback(part.register_forward_hook(self._leave).remove)
             try:
                 with self:
-                    output = module(*inputs, **(named or {}))
+                    output = read(module(*inputs, **(named or {})))
             except Exception as error:  # whatever forward does
                 raise ValueError(
                     f"the channels of {type(module).__name__} cannot be followed; in {self.path[-1]} forward stopped"
                     f" with: {error}"
                 ) from error
-        self.fix(output, GIVEN_BACK)
-        return output
+        self.fix(outputs_in(output, type(module).__name__), GIVEN_BACK)
 
     def _enter(self, path: str) -> Callable[..., None]:
         """A hook for the beginning of the forward of the module at `path`."""
@@ -80,6 +85,7 @@ class UnitTracer(TorchFunctionMode, Labelling):
         kwargs = kwargs or {}
         name = _name_of(func)
         given = list(tensors_in((args, kwargs)))
+        self.used.update(self.owned[id(x)] for x in given if id(x) in self.owned)
         self._check(name, given)
         result = func(*args, **kwargs)
         if isinstance(result, QUERIES):
@@ -114,6 +120,8 @@ class UnitTracer(TorchFunctionMode, Labelling):
 
     def _label(self, use: Use) -> None:
         """Label the results of a function, or note that it is not followed."""
+        if self.exact and depends_on_size(use.name, use.args, use.kwargs):
+            self._note_sized(use)
         labels = self.follow(use)
         known = self._known(use.given) or bool(self._owned(use.given))
         if labels is None and known:
@@ -128,6 +136,12 @@ class UnitTracer(TorchFunctionMode, Labelling):
                     self.parts[x] = True
             else:
                 self.of[x] = fixed(x) if known else None
+
+    def _note_sized(self, use: Use) -> None:
+        """What it makes of constants that are not zero depends on how many positions there are."""
+        place = f"{use.name} in {self.path[-1]}"
+        found = [self.of[x].expand(x.shape)[x != 0] for x in use.given if self._features(x)]
+        self.sized[place] = torch.cat([self.sized.get(place, torch.zeros(0)), *found]).unique().long()
 
     def _is_part(self, use: Use) -> bool:
         """Whether the results are computed from elements alone."""
@@ -151,6 +165,36 @@ class UnitTracer(TorchFunctionMode, Labelling):
                     if self.of.get(written) is not None:
                         self.labels.join(self.of[written], FIXED)
                     self.of[written] = fixed(written)
+
+
+def traced(
+    module: nn.Module,
+    owned: Mapping[str, Tensor],
+    inputs: Sequence[object],
+    named: Mapping[str, object] | None = None,
+    exact: bool = False,
+) -> UnitTracer:
+    """One sample followed through a forward pass; all of the example where forward takes no part of it, as of a graph.
+
+    Raises:
+        ValueError: forward fails; see `UnitTracer.run`.
+    """
+
+    def first(x: Tensor) -> Tensor:
+        return x[:1].clone() if x.ndim else x
+
+    tracer = UnitTracer(module, owned, exact)
+    try:
+        tracer.run(module, *_both(inputs, named, first))
+    except ValueError:
+        tracer = UnitTracer(module, owned, exact)
+        tracer.run(module, *_both(inputs, named, torch.clone))
+    return tracer
+
+
+def _both(inputs: Sequence[object], named: Mapping[str, object] | None, change: Callable[[Tensor], Tensor]) -> Any:
+    """Arguments by position and by name with their tensors changed."""
+    return with_tensors(tuple(inputs), change), with_tensors(dict(named or {}), change)
 
 
 def _name_of(func: Any) -> str:

@@ -20,7 +20,8 @@ def write(network: Exportable, path: Path) -> Written:
     """model.safetensors and config.json in a directory, as at Hugging Face"""
     file = save_safetensors(network.module, path, _described(network))
     loaded = load_safetensors(copy.deepcopy(network.built), path)
-    load = ["from lottery.deploy import load_safetensors", f'load_safetensors(module, "{path}")']
+    load = ["# compacted: from_pretrained cannot load these shapes"] if network.before is not None else []
+    load += ["from lottery.deploy import load_safetensors", f'load_safetensors(module, "{path}")']
     return Written(file.stat().st_size, same(loaded.state_dict(), network.module), load)
 
 
