@@ -1,10 +1,12 @@
 """Ways to prune LeNet-300-100 on Fashion-MNIST, side by side at 20 %, 5 % and 2 % density.
 
     python benchmarks/methods.py [--seeds 3] [--dirpath checkpoints/methods] [--plot FILE]
-    python benchmarks/methods.py --standardize --methods SynFlow 'SNIP, one step' --dirpath checkpoints/methods_std
+    python benchmarks/methods.py --standardize --dirpath checkpoints/methods_std \\
+        --methods SynFlow 'SNIP, one step a density'
 
-Each method is a LotteryTicket of its own: scores before training (three decisions of 100 steps each, from the initial
-weights), and iterative magnitude pruning in 17 rounds that passes through the same densities. Every training is that of
+Each method is a LotteryTicket of its own: scores before training (three decisions, one for each density, each in 100
+steps or in one, so that the third scores what two have left), and iterative magnitude pruning in 17 rounds that passes
+through the same densities. Every training is that of
 recipes/fashion_lenet_short.yaml: two epochs from the initial weights. Finished runs are not run again. Prints the table
 of docs/results.md; test accuracy at the step of best validation accuracy.
 """
@@ -45,8 +47,8 @@ METHODS = {
     "IMP": Pruning(densities=geometric((0.2, 7), (0.05, 6), (0.02, 4))),
     "SynFlow": before_training("synflow"),
     "SNIP, iterated": before_training({"name": "snip", "batches": 10}),
-    "SNIP, one step": before_training({"name": "snip", "batches": 10}, steps=1),
-    "GraSP, one step": before_training({"name": "grasp", "batches": 10}, steps=1),
+    "SNIP, one step a density": before_training({"name": "snip", "batches": 10}, steps=1),
+    "GraSP, one step a density": before_training({"name": "grasp", "batches": 10}, steps=1),
     "GraSP, iterated": before_training({"name": "grasp", "batches": 10}),
     "magnitude at init": before_training("magnitude", steps=1, collapse="warn"),
     "random, ERK": before_training("random", steps=1, scope="erk"),

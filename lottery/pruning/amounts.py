@@ -40,7 +40,10 @@ class Amounts:
         object.__setattr__(self, "groups", dict(self.groups))
         object.__setattr__(self, "densities", _densities(self.densities))
         if self.amount is not None and self.densities is not None:
-            raise ValueError(f"amount={self.amount!r} and densities both say how much goes: give one of them")
+            raise ValueError(
+                f"amount={self.amount!r} and densities both say how much goes: give one of them. None takes an amount"
+                " back (null in a recipe and on the command line)."
+            )
         if self.amount is None:
             object.__setattr__(self, "amount", 0.2)
         check_fraction("amount", self.amount)

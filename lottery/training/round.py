@@ -193,13 +193,13 @@ class Round:
     def keep_gradients(self) -> None:
         """Keep the gradients that a move needs, before those of pruned weights are set to zero."""
         if self.mover is not None and self._enforcement is not None:
-            self.mover.keep_gradients(self.masks)
+            self.mover.keep_gradients(self.masks, self.run.fit.position())
 
     def move(self, optimizer: Any) -> bool:
         """Move the masks where it is time, before an optimizer steps; whether they moved."""
         if self.mover is None or self._enforcement is None:
             return False
-        masks = self.mover.step(self.masks, optimizer, self.run.fit.global_step)
+        masks = self.mover.step(self.masks, optimizer, self.run.fit.global_step, self.run.fit.position())
         if masks is None:
             return False
         if masks.kept < self.masks.kept:

@@ -147,7 +147,7 @@ def test_an_unfinished_round_is_named_with_the_finished_ones(
         (["--lottery.pruningg", "0.3"], "did you mean --lottery.pruning?"),
         (["--lottery.rounds", "many"], "lottery.rounds"),
         (["--lottery.pruning", "1.3"], "amount=1.3 must be a fraction"),
-        (["--lottery.pruning.densities", "[0.5]"], "densities and groups cannot"),
+        (["--lottery.pruning.densities", "[0.5]"], "amount=0.2 and densities both say how much goes"),
         (["--lottery.rewind", "soon"], "'soon' is not a step"),
         (["--lottery.rewind", "2ep"], "not before the end of a round"),
         (["--model.init_args.inputz", "5"], "inputz"),
@@ -286,8 +286,8 @@ PRUNINGS = {
     "0.3": Pruning(0.3),
     "{amount: 0.3, scope: layerwise, groups: {output.weight: 0.1}}": Pruning(0.3, "layerwise", {"output.weight": 0.1}),
     "[0.5, 0.2]": Pruning(densities=[0.5, 0.2]),
-    "{densities: [0.5, 0.2], scope: global, groups: {}, exclude: [output.*]}": Pruning(
-        densities=[0.5, 0.2], exclude=["output.*"]
+    "{densities: [0.5, 0.2], amount: null, scope: global, groups: {}, exclude: [output.*]}": Pruning(
+        densities=[0.5, 0.2], scope="global", exclude=["output.*"]
     ),
 }
 REWINDS = {

@@ -16,6 +16,7 @@ def command(dirpath: Path, *overrides: str) -> list[str]:
     short = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "3"]
     own = ["--lottery.rounds", "1", "--lottery.dirpath", str(dirpath / "run")]
     plain = ["--lottery.test_each_round", "false", "--lottery.pruning.groups", "{}"]
+    plain += ["--lottery.pruning.amount", "null"]
     return ["run", DIGITS, *short, *own, *plain, *overrides]
 
 

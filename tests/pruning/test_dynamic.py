@@ -551,3 +551,29 @@ def test_masks_begin_from_the_seed_of_the_run_alone(seed: int) -> None:
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(seed + 1)
     assert begin(RigL(0.4, every="1it"), dense(), seed, Training(9)) == found
+
+
+class Seldom(zoo.Net):
+    """Manual optimization that steps at some batches only, or often in each."""
+
+    def __init__(self, every: int = 2, times: int = 1) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.every, self.times = every, times
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        x, y = batch
+        self.manual_backward(nn.functional.cross_entropy(self(x), y))
+        if (batch_idx + 1) % self.every == 0:
+            for _ in range(self.times):
+                self.optimizers().step()
+            self.optimizers().zero_grad()
+
+
+@pytest.mark.parametrize(("every", "times"), [(1, 1), (2, 1), (3, 1), (1, 2)])
+@pytest.mark.parametrize("method", [Gradual(0.1, every="3it"), Gradual(0.1, every="7it", end=0.5)])
+def test_gradual_pruning_ends_at_its_density_however_often_an_optimizer_steps(
+    method: Gradual, every: int, times: int, tmp_path: Path
+) -> None:
+    zoo.fit(lambda: Seldom(every, times), LotteryTicket(0, dynamic=method, dirpath=tmp_path), max_epochs=4)
+    assert Run(tmp_path).ticket(0).masks.kept == 19 + 5  # a tenth of 192 and of 48

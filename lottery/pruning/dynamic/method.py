@@ -38,8 +38,8 @@ class Training:
     def of(cls, trainer: Trainer) -> Training:
         """The training that a Trainer's limits describe, once its data is known.
 
-        With manual optimization each optimizer counts its own steps and is taken to make one per batch; so `max_steps`,
-        which counts those of all, is shared out evenly.
+        With manual optimization a step is a batch, however often each optimizer steps; where `max_steps`, which counts
+        those of all optimizers, ends the training sooner, it is shared out evenly.
 
         Raises:
             ValueError: it has no end that can be told.
@@ -79,7 +79,7 @@ class MoveContext:
         module: the module, its pruned weights at zero.
         masks: the masks so far, of the parameters that the optimizer trains.
         gradients: dense gradients, also of pruned weights; a parameter that got none is missing.
-        step: steps that the optimizer has made.
+        step: steps that the training has made.
         training: how many it will make.
         generator: a random generator for this move alone, equal on all processes and when a run is resumed.
     """

@@ -96,30 +96,32 @@ class Mover:
         self._names = [{names[id(p)] for g in optimizer.param_groups for p in g["params"]} for optimizer in optimizers]
         self._index = {id(optimizer): i for i, optimizer in enumerate(optimizers)}
 
-    def keep_gradients(self, masks: Masks) -> None:
+    def keep_gradients(self, masks: Masks, position: int | None = None) -> None:
         """After a backward pass of manual optimization: keep dense gradients that a move is about to need.
 
         The gradients in the module are masked before the module clips them, which is before the optimizer steps.
+
+        Args:
+            masks: the masks so far.
+            position: as in `step`.
         """
         if not getattr(self._method, "needs_gradients", True):
             return
-        due = [
-            names
-            for index, names in enumerate(self._names)
-            if self._method.due(self._steps.get(index, 0), self._training)
-        ]
+        due = [names for index, names in enumerate(self._names) if self._is_due(index, position)]
         for name, gradient in self._dense(set().union(*due) & masks.keys()).items():
             # an older gradient was masked already
             if bool(gradient[~masks[name].to(gradient.device)].any()):
                 self._gradients[name] = gradient.clone()
 
-    def step(self, masks: Masks, optimizer: Optimizer, step: int) -> Masks | None:
+    def step(self, masks: Masks, optimizer: Optimizer, step: int, position: int | None = None) -> Masks | None:
         """Called before each step of an optimizer; the masks from then on, or None where they do not move.
 
         Args:
             masks: the masks so far.
             optimizer: the one that is about to step.
             step: steps of the fit, of all its optimizers. A second call with the same, as for LBFGS, moves nothing.
+            position: how far the training is, in the steps that `Training` counts; default: the optimizer's own steps.
+                With manual optimization an optimizer may make more or fewer. What was due in between is due now.
 
         Raises:
             ValueError: the method gave masks of other parameters, or cut the network.
@@ -128,10 +130,11 @@ class Mover:
         if self._last == (index, step):
             return None
         self._last = index, step
-        own = self._steps.get(index, 0)
-        self._steps[index] = own + 1
+        due = self._is_due(index, position)
+        now = self._now(index, position)
+        self._steps[index] = max(self._steps.get(index, 0), now + 1)
         names = self._names[index] & masks.keys()
-        if not names or not self._method.due(own, self._training):
+        if not names or not due:
             return None
         before = Masks({name: mask for name, mask in masks.items() if name in names})
         kept = {n: self._gradients.pop(n) for n in names if n in self._gradients}
@@ -140,7 +143,7 @@ class Mover:
             self._module,
             before,
             {**self._dense(names), **kept},
-            own,
+            now,
             self._training,
             torch.Generator().manual_seed(seed),
         )
@@ -151,6 +154,14 @@ class Mover:
             _check(cut(masks, following, self._follow), self._method)
         self.moves.append(Move(step, following.density, (before - after).kept, (after - before).kept))
         return following
+
+    def _now(self, index: int, position: int | None) -> int:
+        return self._steps.get(index, 0) if position is None else position
+
+    def _is_due(self, index: int, position: int | None) -> bool:
+        """Whether a move is due at any step that an optimizer has come to since it was last asked."""
+        steps = range(self._steps.get(index, 0), self._now(index, position) + 1)
+        return any(self._method.due(step, self._training) for step in steps)
 
     def state(self) -> dict[str, object]:
         """What a checkpoint holds of it: plain containers and tensors."""

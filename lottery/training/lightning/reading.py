@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from lottery.foundations.names import weights_of
+from lottery.pruning.dynamic import Training
 from lottery.runs.metric import Mode
 from lottery.training.lightning.described import settings_of
 from lottery.training.lightning.kinds import is_a
@@ -39,6 +40,19 @@ class Reading:
     @property
     def global_step(self) -> int:
         return self.trainer.global_step
+
+    def position(self) -> int | None:
+        """How far a manual optimization is, in the steps of `dynamic.Training`; None where steps can be counted."""
+        trainer = self.trainer
+        if trainer.lightning_module.automatic_optimization:
+            return None
+        steps = Training.of(trainer).steps
+        found = [trainer.global_step * steps // trainer.max_steps] if trainer.max_steps > 0 else []
+        batches = trainer.num_training_batches * (trainer.max_epochs or -1)
+        if 0 < batches < math.inf:
+            seen = trainer.fit_loop.epoch_loop.batch_progress.total.ready - 1
+            found.append(int(seen * steps // batches))
+        return max(found, default=None)
 
     @property
     def epoch(self) -> int:
