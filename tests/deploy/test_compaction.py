@@ -962,11 +962,13 @@ def test_lists_of_edges_are_taken_as_they_are():
     class Graph(nn.Module):
         def __init__(self):
             super().__init__()
-            self.a, self.b = nn.Linear(3, 8), nn.Linear(8, 2)
+            self.a, self.b, self.aux = nn.Linear(3, 8), nn.Linear(8, 2), nn.Linear(8, 2)
 
         def forward(self, x, edges):
             source, target = edges
             y = self.a(x).relu()
+            if self.training:
+                return self.aux(y)
             return self.b(y * (len(source) / len(target)))
 
     module, x, edges = rough(Graph()), torch.randn(5, 3, dtype=torch.float64), torch.tensor([[0, 1, 2], [4, 3, 2]])
@@ -975,6 +977,7 @@ def test_lists_of_edges_are_taken_as_they_are():
     small = compact(module, (x, edges))
     assert small.removed == {"a": 3}
     assert_same(module, small.module, x, edges)
+    assert small.module.train()(x, edges).shape == (5, 2)
 
 
 # a fresh module takes the shapes
