@@ -544,6 +544,25 @@ def test_a_constant_unit_goes_only_where_it_is_the_same_at_every_size(computes, 
     assert ("a" in small.stayed) == (bias and computes is not averaged)
 
 
+def test_what_takes_from_a_sum_of_constants_stays_too_though_it_is_zero_at_small_sizes():
+    class Set(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.c(self.b(self.a(x).sigmoid().sum(1)).relu())
+
+    module = rough(Set())
+    module.a.weight.data[:2] = 0
+    module.b.weight.data[0] = torch.tensor([1, 1, 0, 0])  # takes constants only
+    module.b.bias.data[0] = -20
+    small = compact(module, torch.randn(2, 5, 3))
+    assert not small.removed
+    for length in (1, 5, 100):
+        assert_same(module, small.module, torch.randn(2, length, 3, dtype=torch.float64))
+
+
 def test_a_size_that_only_trying_shows_is_named():
     module = rough(AnySize(scaled_by_size))
     module.a.weight.data[:4] = 0
@@ -959,11 +978,13 @@ def test_lists_of_edges_are_taken_as_they_are():
     class Graph(nn.Module):
         def __init__(self):
             super().__init__()
-            self.a, self.b = nn.Linear(3, 8), nn.Linear(8, 2)
+            self.a, self.b, self.aux = nn.Linear(3, 8), nn.Linear(8, 2), nn.Linear(8, 2)
 
         def forward(self, x, edges):
             source, target = edges
             y = self.a(x).relu()
+            if self.training:
+                return self.aux(y)
             return self.b(y * (len(source) / len(target)))
 
     module, x, edges = rough(Graph()), torch.randn(5, 3, dtype=torch.float64), torch.tensor([[0, 1, 2], [4, 3, 2]])
@@ -972,6 +993,7 @@ def test_lists_of_edges_are_taken_as_they_are():
     small = compact(module, (x, edges))
     assert small.removed == {"a": 3}
     assert_same(module, small.module, x, edges)
+    assert small.module.train()(x, edges).shape == (5, 2)
 
 
 # a fresh module takes the shapes

@@ -192,11 +192,13 @@ def _exact(inputs: Inputs) -> Inputs:
 def _and_in_training(follower: UnitTracer, module: nn.Module, inputs: Inputs) -> int:
     """Follow the forward in training too, as far as that can be; returns how many calls there were before."""
     before = len(follower.calls)
-    given = with_tensors(batch_of(inputs, 2), torch.clone)
-    assert isinstance(given, tuple)
-    with undisturbed(module, {}), suppress(ValueError):
-        module.train()
-        follower.run(module, given)
+    for given in (batch_of(inputs, 2), inputs):  # some norms take no single sample in training, and graphs no two
+        copies = with_tensors(given, torch.clone)
+        assert isinstance(copies, tuple)
+        with undisturbed(module, {}), suppress(ValueError):
+            module.train()
+            follower.run(module, copies)
+            break
     return before
 
 

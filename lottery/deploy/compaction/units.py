@@ -66,7 +66,7 @@ class Units:
         bundle: by label, the number of the bundle.
         driven, read, live: by label.
         sized: place of a function whose results depend on how many positions there are, to the labels that went into it
-            with values that are not zero, by label.
+            with values that are not zero, and those that take from them, by label.
     """
 
     def __init__(self, follower: UnitTracer, owned: Mapping[str, Tensor], evaluated: int | None = None) -> None:
@@ -81,7 +81,7 @@ class Units:
         node = follower.labels.components()
         self.driven, self.read = self._liveness(node)
         self.live = self.driven & self.read
-        self.sized = {place: torch.isin(node, node[labels]) for place, labels in follower.sized.items()}
+        self.sized = {place: self._reached(node, labels) for place, labels in follower.sized.items()}
 
     @property
     def uncalled(self) -> list[str]:
@@ -116,6 +116,20 @@ class Units:
         until_stable(drive, driven)
         until_stable(trace, read)
         return driven[node], read[node]
+
+    def _reached(self, node: Tensor, labels: Tensor) -> Tensor:
+        """Which labels these are, or take from them by weights that are not zero, over any number of layers."""
+        reached = torch.zeros(len(node), dtype=torch.bool)
+        reached[node[labels]] = True
+
+        def carry() -> None:
+            for layer in self.layers:
+                if layer.takes is not None:
+                    taken = layer.alive & reached[node[layer.takes]]
+                    reached[node[layer.made[taken.any(1)]]] = True
+
+        until_stable(carry, reached)
+        return reached[node]
 
 
 def layer_of(name: str) -> str:
