@@ -26,6 +26,7 @@ PER_CHANNEL = re.compile(r"batch_norm|instance_norm|group_norm|prelu")  # dimens
 MIXING = re.compile(r"layer_norm|group_norm|rms_norm")  # a unit's value needs the others
 POOLS = re.compile(r"(?:adaptive_)?(?:max|avg|lp)_pool([123])d|interpolate|upsample")
 REDUCTIONS = re.compile(r"mean|sum|amax|amin|max|min|std|var|logsumexp")
+ALONG = re.compile(r"softmax|softmin|log_softmax|normalize|cumsum|cumprod")  # a value needs the others of a dimension
 ATTENTION = re.compile(r"scaled_dot_product_attention")  # by heads
 IN_PLACE = re.compile(r"__setitem__|.*[^_]_")
 # what tells nothing of a tensor's values: functions, and the types of results; and what hands values to Python

@@ -13,6 +13,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from lottery.foundations.tensors_in import tensors_in
 from lottery.pruning.graph.functions import (
+    ALONG,
     ARGUMENTS,
     ATTENTION,
     ELEMENTWISE,
@@ -28,7 +29,7 @@ from lottery.pruning.graph.functions import (
     pads_with_constants,
 )
 from lottery.pruning.graph.labels import FIXED, NOTHING, Labels, ends, pairs
-from lottery.pruning.graph.positions import Positions
+from lottery.pruning.graph.positions import Positions, varies
 
 
 @dataclass(frozen=True, eq=False)
@@ -277,19 +278,38 @@ class Labelling:
         dims = [dim] if isinstance(dim, int) else dim
         return [self.labels.merge(self.of[x], dims).reshape(use.outputs[0].shape)]
 
+    def _together_along(self, use: Use) -> list[Tensor] | None:
+        """What a softmax or the like computes from each other goes together; where all units are, it mixes them."""
+        x = self._first_features(use)
+        place = 2 if use.name == "normalize" else 1
+        default = 1 if use.name == "normalize" else None
+        dim = use.kwargs.get("dim", use.args[place] if len(use.args) > place else default)
+        if x is None or not isinstance(dim, int):
+            return None
+        labels = self.of[x]
+        others = [d for d in range(labels.ndim) if d != dim % labels.ndim]
+        if varies(labels, dim) and not any(varies(labels, d) for d in others):
+            return None
+        return [self.labels.merge(labels, [dim])]
+
     def _heads(self, use: Use) -> list[Tensor] | None:
         """A head of attention is one feature: query, key, value and what comes out."""
         names = ("query", "key", "value")
         given = dict(zip(names, use.args, strict=False)) | use.kwargs
         three = [given[n] for n in names]
         alike = len({x.shape[:-2] for x in three}) == 1
-        if not alike or given.get("attn_mask") is not None:
+        mask: Any = use.kwargs.get("attn_mask", use.args[3] if len(use.args) > 3 else None)
+        if not alike or (mask is not None and self._tells_heads_apart(mask)):
             return None
         head = self.labels.merge(self._swap(three[0]), (-2, -1))
         for x in three[1:]:
             other = self.labels.merge(self._swap(x), (-2, -1))
             head = self.labels.meet(head, other)
         return [head.expand(use.outputs[0].shape)]
+
+    def _tells_heads_apart(self, mask: Tensor) -> bool:
+        """Whether a mask has units of its own, or one part for each head."""
+        return any(n > 1 for n in mask.shape[:-2]) or (self._features(mask) and bool((self.of[mask] > FIXED).any()))
 
     def _label_elements(self, use: Use) -> None:
         """Owned tensors that take part in the computation themselves."""
@@ -336,6 +356,7 @@ _FOLLOWED: tuple[tuple[re.Pattern[str], _Handler], ...] = (
     (MOVES, Labelling._moved),
     (ELEMENTWISE, Labelling._elementwise),
     (ATTENTION, Labelling._heads),
+    (ALONG, Labelling._together_along),
     (POOLS, Labelling._pooled),
     (REDUCTIONS, Labelling._reduced),
 )
