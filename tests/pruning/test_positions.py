@@ -157,6 +157,19 @@ class Inception(nn.Module):
         return self.merge(torch.cat((rest, self.square(part)), 1))
 
 
+class Products(nn.Module):
+    """Matrices of its own in place of layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = (nn.Parameter(torch.randn(16, 16)) for _ in range(2))
+        self.shift = nn.Parameter(torch.randn(16))
+
+    def forward(self, x):
+        x = (x.flatten(2).mT @ self.one + self.shift).tanh()
+        return torch.matmul(x, self.two).mT.unflatten(2, (8, 8))
+
+
 class Attention(nn.Module):
     """Heads of a size that the code writes, with a causal mask; q, k and v of one layer or of three."""
 
@@ -188,6 +201,7 @@ KINDS = {
     "DPN": (DualPath, 4 + 8 + 16),
     "gaps": (Gaps, 16 + 6 + 7 + 16),
     "InceptionNeXt": (Inception, 16),
+    "products": (Products, 16 + 16 + 16),
     "attention": (lambda: Attention(fused=False), 16 + 4 + 16),
     "attention, fused": (lambda: Attention(fused=True), 16 + 4 + 16),
 }
@@ -204,7 +218,7 @@ def rough(module):
 @pytest.mark.parametrize("kind", KINDS)
 def test_half_of_the_channels_go_as_the_masks_say_and_the_network_stays_the_same(kind):
     module = rough(Network(KINDS[kind][0](), out=20 if kind == "ReXNet" else 16))
-    parameters = prunable_parameters(module)
+    parameters = prunable_parameters(module, [n for n, p in module.named_parameters() if p.ndim > 1])
     assert resolve("channel").groups(Masks.ones(parameters), module, X).count == KINDS[kind][1]
     masks = Pruning(0.5, structure="channel", scope="layerwise", collapse="warn").next_masks(
         {n: p.detach().abs() for n, p in parameters.items()}, Masks.ones(parameters), 1, module=module, example_input=X

@@ -9,6 +9,7 @@ import torch
 
 # the functions whose features are followed, by the names that torch gives them; all others fix what they take
 LAYERS = re.compile(r"linear|embedding|conv(_transpose)?[123]d")
+PRODUCTS = re.compile(r"matmul|mm")  # a layer where the second factor is a weight
 MOVES = re.compile(
     r"__getitem__|view|view_as|reshape|flatten|ravel|unflatten|permute|transpose|swapaxes|swapdims|movedim|t|T|mT|data"
     r"|squeeze|unsqueeze|cat|concat|concatenate|stack|hstack|chunk|split|tensor_split|unbind|narrow|select|index_select"

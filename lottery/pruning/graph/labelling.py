@@ -23,6 +23,7 @@ from lottery.pruning.graph.functions import (
     MOVES,
     PER_CHANNEL,
     POOLS,
+    PRODUCTS,
     REDUCTIONS,
     is_padded,
     limits_norms,
@@ -124,6 +125,8 @@ class Labelling:
             return self._layer(use)
         if not self._concerns(use) or self._mixes(use):
             return None
+        if PRODUCTS.fullmatch(use.name):
+            return self._product(use)
         for names, labels in _FOLLOWED:
             if names.fullmatch(use.name):
                 return labels(self, use)
@@ -139,6 +142,12 @@ class Labelling:
         choices = [x for x in use.given if not x.is_floating_point()]
         return (self.exact and bool(MIXING.fullmatch(use.name))) or self._known(choices)
 
+    def _product(self, use: Use) -> list[Tensor] | None:
+        """A matrix of the module's own that features are multiplied with is a layer, its columns make units."""
+        x, *others = use.args
+        plain = len(others) == 1 and others[0].ndim == 2 and not self._owned([x]) and x not in self.parts
+        return self._layer(use) if plain and self._features(x) else None
+
     def _layer(self, use: Use) -> list[Tensor] | None:
         """Units that a layer takes, and fresh ones that it makes."""
         name, output = use.name, use.outputs[0]
@@ -147,7 +156,8 @@ class Labelling:
         bias = None if name == "embedding" else given.get("bias")
         if not self._can_follow_layer(use, weight, bias):
             return None
-        column = int(name == "embedding" or "transpose" in name)  # of what is made
+        # of what is made
+        column = int(name == "embedding" or "transpose" in name or bool(PRODUCTS.fullmatch(name)))
         spatial = 0 if name == "embedding" else weight.ndim - 2
         feature = output.ndim - 1 - spatial
         units = output.shape[feature]
@@ -184,7 +194,7 @@ class Labelling:
             axis = each.reshape(units, -1, *[1] * spatial)
         values = x.detach()
         low, high = values.movedim(feature, 0).flatten(1).aminmax(dim=1) if x.ndim > 1 else (values, values)
-        transposed = call.column == 1
+        transposed = call.column == 1 and weight.ndim > 2
         return replace(
             call,
             bias=None if bias is None else self.owned.get(id(bias)),
