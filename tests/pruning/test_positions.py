@@ -104,7 +104,7 @@ class Selective(nn.Module):
     def forward(self, x):
         made = torch.stack([branch(x) for branch in self.branches], 1)
         gate = self.select(F.relu(self.reduce(made.sum(1).mean((2, 3), keepdim=True))))
-        gate = gate.view(len(x), 2, made.shape[2], 1, 1).sigmoid()
+        gate = gate.view(len(x), 2, made.shape[2], 1, 1).softmax(1)
         return (made * gate).sum(1)
 
 
@@ -157,6 +157,38 @@ class Inception(nn.Module):
         return self.merge(torch.cat((rest, self.square(part)), 1))
 
 
+class Products(nn.Module):
+    """Matrices of its own in place of layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = (nn.Parameter(torch.randn(16, 16)) for _ in range(2))
+        self.shift = nn.Parameter(torch.randn(16))
+
+    def forward(self, x):
+        x = (x.flatten(2).mT @ self.one + self.shift).tanh()
+        return torch.matmul(x, self.two).mT.unflatten(2, (8, 8))
+
+
+class Attention(nn.Module):
+    """Heads of a size that the code writes, with a causal mask; q, k and v of one layer or of three."""
+
+    def __init__(self, fused):
+        super().__init__()
+        self.qkv = nn.ModuleList([nn.Linear(16, 48)] if fused else [nn.Linear(16, 16) for _ in range(3)])
+        self.out = nn.Linear(16, 16)
+        self.register_buffer("mask", torch.ones(64, 64, dtype=torch.bool).tril())
+
+    def forward(self, x):
+        x = x.flatten(2).mT
+        if len(self.qkv) == 1:
+            q, k, v = self.qkv[0](x).reshape(len(x), x.shape[1], 3, -1, 4).permute(2, 0, 3, 1, 4).unbind(0)
+        else:
+            q, k, v = (part(x).view(len(x), x.shape[1], -1, 4).transpose(1, 2) for part in self.qkv)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask)
+        return self.out(y.transpose(1, 2).flatten(2)).mT.unflatten(2, (8, 8))
+
+
 # each with how many channels, alone or together, it can lose
 KINDS = {
     "C2f": (C2f, 16 + 8 + 16),
@@ -169,6 +201,9 @@ KINDS = {
     "DPN": (DualPath, 4 + 8 + 16),
     "gaps": (Gaps, 16 + 6 + 7 + 16),
     "InceptionNeXt": (Inception, 16),
+    "products": (Products, 16 + 16 + 16),
+    "attention": (lambda: Attention(fused=False), 16 + 4 + 16),
+    "attention, fused": (lambda: Attention(fused=True), 16 + 4 + 16),
 }
 
 
@@ -183,7 +218,7 @@ def rough(module):
 @pytest.mark.parametrize("kind", KINDS)
 def test_half_of_the_channels_go_as_the_masks_say_and_the_network_stays_the_same(kind):
     module = rough(Network(KINDS[kind][0](), out=20 if kind == "ReXNet" else 16))
-    parameters = prunable_parameters(module)
+    parameters = prunable_parameters(module, [n for n, p in module.named_parameters() if p.ndim > 1])
     assert resolve("channel").groups(Masks.ones(parameters), module, X).count == KINDS[kind][1]
     masks = Pruning(0.5, structure="channel", scope="layerwise", collapse="warn").next_masks(
         {n: p.detach().abs() for n, p in parameters.items()}, Masks.ones(parameters), 1, module=module, example_input=X

@@ -13,6 +13,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from lottery.foundations.tensors_in import tensors_in
 from lottery.pruning.graph.functions import (
+    ALONG,
     ARGUMENTS,
     ATTENTION,
     ELEMENTWISE,
@@ -22,13 +23,14 @@ from lottery.pruning.graph.functions import (
     MOVES,
     PER_CHANNEL,
     POOLS,
+    PRODUCTS,
     REDUCTIONS,
     is_padded,
     limits_norms,
     pads_with_constants,
 )
 from lottery.pruning.graph.labels import FIXED, NOTHING, Labels, ends, pairs
-from lottery.pruning.graph.positions import Positions
+from lottery.pruning.graph.positions import Positions, varies
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +125,8 @@ class Labelling:
             return self._layer(use)
         if not self._concerns(use) or self._mixes(use):
             return None
+        if PRODUCTS.fullmatch(use.name):
+            return self._product(use)
         for names, labels in _FOLLOWED:
             if names.fullmatch(use.name):
                 return labels(self, use)
@@ -138,6 +142,12 @@ class Labelling:
         choices = [x for x in use.given if not x.is_floating_point()]
         return (self.exact and bool(MIXING.fullmatch(use.name))) or self._known(choices)
 
+    def _product(self, use: Use) -> list[Tensor] | None:
+        """A matrix of the module's own that features are multiplied with is a layer, its columns make units."""
+        x, *others = use.args
+        plain = len(others) == 1 and others[0].ndim == 2 and not self._owned([x]) and x not in self.parts
+        return self._layer(use) if plain and self._features(x) else None
+
     def _layer(self, use: Use) -> list[Tensor] | None:
         """Units that a layer takes, and fresh ones that it makes."""
         name, output = use.name, use.outputs[0]
@@ -146,7 +156,8 @@ class Labelling:
         bias = None if name == "embedding" else given.get("bias")
         if not self._can_follow_layer(use, weight, bias):
             return None
-        column = int(name == "embedding" or "transpose" in name)  # of what is made
+        # of what is made
+        column = int(name == "embedding" or "transpose" in name or bool(PRODUCTS.fullmatch(name)))
         spatial = 0 if name == "embedding" else weight.ndim - 2
         feature = output.ndim - 1 - spatial
         units = output.shape[feature]
@@ -183,7 +194,7 @@ class Labelling:
             axis = each.reshape(units, -1, *[1] * spatial)
         values = x.detach()
         low, high = values.movedim(feature, 0).flatten(1).aminmax(dim=1) if x.ndim > 1 else (values, values)
-        transposed = call.column == 1
+        transposed = call.column == 1 and weight.ndim > 2
         return replace(
             call,
             bias=None if bias is None else self.owned.get(id(bias)),
@@ -277,19 +288,38 @@ class Labelling:
         dims = [dim] if isinstance(dim, int) else dim
         return [self.labels.merge(self.of[x], dims).reshape(use.outputs[0].shape)]
 
+    def _together_along(self, use: Use) -> list[Tensor] | None:
+        """What a softmax or the like computes from each other goes together; where all units are, it mixes them."""
+        x = self._first_features(use)
+        place = 2 if use.name == "normalize" else 1
+        default = 1 if use.name == "normalize" else None
+        dim = use.kwargs.get("dim", use.args[place] if len(use.args) > place else default)
+        if x is None or not isinstance(dim, int):
+            return None
+        labels = self.of[x]
+        others = [d for d in range(labels.ndim) if d != dim % labels.ndim]
+        if varies(labels, dim) and not any(varies(labels, d) for d in others):
+            return None
+        return [self.labels.merge(labels, [dim])]
+
     def _heads(self, use: Use) -> list[Tensor] | None:
         """A head of attention is one feature: query, key, value and what comes out."""
         names = ("query", "key", "value")
         given = dict(zip(names, use.args, strict=False)) | use.kwargs
         three = [given[n] for n in names]
         alike = len({x.shape[:-2] for x in three}) == 1
-        if not alike or given.get("attn_mask") is not None:
+        mask: Any = use.kwargs.get("attn_mask", use.args[3] if len(use.args) > 3 else None)
+        if not alike or (mask is not None and self._tells_heads_apart(mask)):
             return None
         head = self.labels.merge(self._swap(three[0]), (-2, -1))
         for x in three[1:]:
             other = self.labels.merge(self._swap(x), (-2, -1))
             head = self.labels.meet(head, other)
         return [head.expand(use.outputs[0].shape)]
+
+    def _tells_heads_apart(self, mask: Tensor) -> bool:
+        """Whether a mask has units of its own, or one part for each head."""
+        return any(n > 1 for n in mask.shape[:-2]) or (self._features(mask) and bool((self.of[mask] > FIXED).any()))
 
     def _label_elements(self, use: Use) -> None:
         """Owned tensors that take part in the computation themselves."""
@@ -336,6 +366,7 @@ _FOLLOWED: tuple[tuple[re.Pattern[str], _Handler], ...] = (
     (MOVES, Labelling._moved),
     (ELEMENTWISE, Labelling._elementwise),
     (ATTENTION, Labelling._heads),
+    (ALONG, Labelling._together_along),
     (POOLS, Labelling._pooled),
     (REDUCTIONS, Labelling._reduced),
 )

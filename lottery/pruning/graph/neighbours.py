@@ -14,7 +14,6 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from lottery.foundations.names import buffers_of, parameters_of
 from lottery.foundations.tensors_in import arguments, with_tensors
 from lottery.foundations.undisturbed import plain_attention, undisturbed
-from lottery.pruning.graph.functions import LAYERS
 from lottery.pruning.graph.labelling import Call, Use
 from lottery.pruning.graph.labels import FIXED, NOTHING, Labels
 from lottery.pruning.graph.tracer import UnitTracer
@@ -167,10 +166,10 @@ class _Tracer(UnitTracer):
 
     def _label(self, use: Use) -> None:
         self._losing = next((self._lost[x] for x in use.given if x in self._lost), None)
-        if self._losing and LAYERS.fullmatch(use.name):
-            raise ValueError(f"{use.name} takes what comes from {self._losing}, which is not followed")
-        before = len(self.calls)
+        lost, before = self._losing, len(self.calls)
         super()._label(use)
+        if lost and len(self.calls) > before:
+            raise ValueError(f"{use.name} takes what comes from {lost}, which is not followed")
         for x in use.outputs if self._losing else ():
             self._lost[x] = self._losing
         if len(self.calls) > before:

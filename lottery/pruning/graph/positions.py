@@ -54,7 +54,7 @@ class Positions:
     def _tie(self, x: Tensor, dims: Iterable[int]) -> None:
         """What differs in positions along `dims` alone goes together; all of it stays where there is nothing else."""
         for dim in dims:
-            if any(_varies(x, d) for d in range(x.ndim) if d != dim % x.ndim):
+            if any(varies(x, d) for d in range(x.ndim) if d != dim % x.ndim):
                 self.labels.together(x.narrow(dim, 0, 1), x)
             else:
                 self._all(x, dim)
@@ -189,21 +189,21 @@ class Positions:
         written = [d for d in after if d not in follows]
         if len(follows) == 1 and not written:
             return
-        if len(follows) == 1 and before == 1 and _varies(moved, follows[0]):
+        if len(follows) == 1 and before == 1 and varies(moved, follows[0]):
             self._tie(moved, written)
         else:
             for dim in after:
                 self._all(moved, dim)
 
 
-def _varies(x: Tensor, dim: int) -> bool:
+def varies(x: Tensor, dim: int) -> bool:
     """Whether there are different labels along a dimension."""
     return x.shape[dim] > 1 and bool((x != x.narrow(dim, 0, 1)).any())
 
 
 def unit_sizes(labels: Tensor) -> list[int]:
     """The shape of features; each size along which there are different units is a `Size`."""
-    return [Size(n) if _varies(labels, dim) else n for dim, n in enumerate(labels.shape)]
+    return [Size(n) if varies(labels, dim) else n for dim, n in enumerate(labels.shape)]
 
 
 def _flat(sizes: Iterable[Any]) -> list[Any]:
