@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from typing import Any
+
+import torch
 
 # the functions whose features are followed, by the names that torch gives them; all others fix what they take
 LAYERS = re.compile(r"linear|embedding|conv(_transpose)?[123]d")
@@ -24,4 +27,35 @@ PER_CHANNEL = re.compile(r"batch_norm|instance_norm|group_norm|prelu")  # dimens
 MIXING = re.compile(r"layer_norm|group_norm|rms_norm")  # a unit's value needs the others
 POOLS = re.compile(r"(?:adaptive_)?(?:max|avg|lp)_pool([123])d|interpolate|upsample")
 REDUCTIONS = re.compile(r"mean|sum|amax|amin|max|min|std|var|logsumexp")
+COUNTS = re.compile(r"sum|logsumexp")  # adds up as many as there are
 ALONG = re.compile(r"softmax|softmin|log_softmax|normalize|cumsum|cumprod")  # a value needs the others of a dimension
+ATTENTION = re.compile(r"scaled_dot_product_attention")  # by heads
+IN_PLACE = re.compile(r"__setitem__|.*[^_]_")
+# what tells nothing of a tensor's values: functions, and the types of results; and what hands values to Python
+CONSTANTS = re.compile(r"(zeros|ones|empty|full|rand|randn)_like|new_(zeros|ones|empty|full)")
+QUERIES = (int, str, torch.Size, torch.dtype, torch.device, torch.layout)
+ARGUMENTS = ("input", "weight", "bias", "stride", "padding")  # of linear and conv
+VALUES = re.compile(r"__(bool|int|float|index|complex)__|item|tolist|numpy|equal")
+
+
+def pads_with_constants(name: str, args: Any, kwargs: Any) -> bool:
+    """Whether constants are put in that would look like labels."""
+    return name == "pad" and bool(kwargs.get("value", args[3] if len(args) > 3 else 0))
+
+
+def depends_on_size(name: str, args: Any, kwargs: Any) -> bool:
+    """Whether constants give another result where the input is of another size, by more places or zeros beside them."""
+    padded = name == "pad" and kwargs.get("mode", args[2] if len(args) > 2 else "constant") == "constant"
+    return padded or bool(COUNTS.fullmatch(name))
+
+
+def is_padded(padding: object) -> bool:
+    """Whether a convolution's argument puts zeros around its input."""
+    if isinstance(padding, (list, tuple)):
+        return any(padding)
+    return padding not in (None, 0, "valid")
+
+
+def limits_norms(args: Any, kwargs: Any) -> bool:
+    """Whether an embedding scales its rows down to a length."""
+    return kwargs.get("max_norm", args[3] if len(args) > 3 else None) is not None
