@@ -193,7 +193,6 @@ class Pruning:
         module: nn.Module | None = None,
         example_input: object = None,
         follow: Callable[[Masks], Connectivity] | None = None,
-        tell: Callable[[str], object] = warnings.warn,
     ) -> Masks:
         """The masks of `round`, nested in those of the round before.
 
@@ -205,7 +204,6 @@ class Pruning:
             module: the module, for structures that follow its graph, and to follow paths around an empty layer.
             example_input: an input of its `forward`, for the same.
             follow: what masks leave of the network; default: by module and example_input, where both are given.
-            tell: takes a line of text where scores say nothing of a good part of the mask, as all are equal there.
 
         Raises:
             ValueError: scores do not fit or are not finite, or the network would be cut, as `collapse` says.
@@ -237,10 +235,11 @@ class Pruning:
                 equal = max(equal, here, key=lambda shares: sum(shares.values()))
             current, planned = following, [after for _, after in pools]
         if (share := sum(equal.values())) > _WORTH_A_WORD:
-            tell(
+            warnings.warn(
                 f"the score {name!r} is equal for many weights: position alone decided {percent(share)} of the mask of"
                 f" round {number}, in {', '.join(equal)}. Weights that no gradient or path reaches score zero, as those"
-                " before a layer that starts at zero. Take another score, other weights to score, or exclude the layer."
+                " before a layer that starts at zero. Take another score, other weights to score, or exclude the layer.",
+                stacklevel=2,
             )
         if follow is None:
             follow = Connectivity if module is None or example_input is None else _follow(module, example_input)

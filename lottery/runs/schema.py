@@ -75,10 +75,18 @@ class Settings:
 
 
 _FORMER = {"moving": "dynamic", "instead_of": "branch"}  # names that earlier versions wrote
+# what a score or a structure did before there was a setting for it
+_UNRECORDED: Mapping[str, Mapping[str, object]] = {"channel": {"norms": "over survivors"}, "grasp": {"absolute": False}}
 
 
 def _with_itself(settings: Mapping[str, object]) -> dict[str, object]:
     named = {_FORMER.get(name, name): value for name, value in settings.items()}
+    pruning = named.get("pruning")
+    if isinstance(pruning, Mapping):
+        named["pruning"] = {
+            name: {**_UNRECORDED.get(piece.get("name", ""), {}), **piece} if isinstance(piece, Mapping) else piece
+            for name, piece in pruning.items()
+        }
     return {**named, "stored": named}
 
 

@@ -14,7 +14,6 @@ from lottery.masks.masks import Masks
 from lottery.pruning import scores
 from lottery.pruning.graph.paths import Connectivity, followed
 from lottery.pruning.scores import Context
-from lottery.text.terminal import show
 
 if TYPE_CHECKING:
     from lottery.pruning.pruning import Pruning
@@ -134,7 +133,6 @@ def next_masks(
             module=module,
             example_input=example,
             follow=lambda current: followed(module, current, lambda: fit.scoring.example_input(seed)),
-            tell=lambda line: show(f"warning: {line}"),
         )
 
 

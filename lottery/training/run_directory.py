@@ -41,19 +41,18 @@ def write_beginning(run: ActiveRun, info: RunInfo, masks: Masks, start: Mapping[
         start: the state that round 0 begins from; a branch takes that from the run that it branches off.
     """
     directory, options = run.directory, run.options
+    files = {
+        INITIAL: storage.encode_tensors(run.fit.weights()),
+        masks_file(0): encode_masks(MaskHistory.of([masks])),
+        RUN: storage.encode_json(info.plain()),
+    }
     if options.branch is None:
         directory.write_checkpoint(LAST, start)
         if run.rewind_step == Step():
             directory.write_checkpoint(REWIND, start)
         if Step() in options.snapshots:
             directory.write_checkpoint(snapshot_file(Step()), start)
-    directory.commit(
-        {
-            INITIAL: storage.encode_tensors(run.fit.weights()),
-            masks_file(0): encode_masks(MaskHistory.of([masks])),
-            RUN: storage.encode_json(info.plain()),
-        }
-    )
+    directory.commit(files)
 
 
 def write_round(current: Round, summary: RoundSummary) -> None:
