@@ -237,8 +237,8 @@ class Pruning:
         if (share := sum(equal.values())) > _WORTH_A_WORD:
             warnings.warn(
                 f"the score {name!r} is equal for many weights: position alone decided {percent(share)} of the mask of"
-                f" round {number}, in {', '.join(equal)}. Weights that no gradient or path reaches score zero, as those"
-                " before a layer that starts at zero. Take another score, other weights to score, or exclude the layer.",
+                f" round {number}, in {', '.join(equal)}. Weights that no gradient or path reaches score zero, as"
+                " those before a layer that starts at zero. Take another score or other weights, or exclude the layer.",
                 stacklevel=2,
             )
         if follow is None:
