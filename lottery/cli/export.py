@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lottery.cli import network, recipe_arguments
 from lottery.cli.outputs import check_new
@@ -119,7 +119,7 @@ def _check(known: argparse.Namespace) -> None:
     to.check(**options[to.name])
 
 
-def _options(known: argparse.Namespace) -> dict[str, dict[str, Any]]:
+def _options(known: argparse.Namespace) -> dict[str, dict[str, object]]:
     """For each format those of its options that were given."""
     return {
         name: {

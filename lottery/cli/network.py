@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from lottery.training.lightning import Fit
     from lottery.training.recipes import RecipeCLI
 
-Example: TypeAlias = Tensor | tuple[Any, ...]
+Example: TypeAlias = Tensor | tuple[object, ...]
 
 WHICH = """\
 Model and data are the recipe's. The weights are those that a round of a run ended

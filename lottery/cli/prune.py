@@ -115,7 +115,7 @@ def _start(cli: RecipeCLI) -> Source:
     return Source("the weights of the ticket", ticket.weights, ticket.masks)
 
 
-def _provenance(once: PruneOnce, recipe: str, overrides: list[str]) -> dict[str, Any]:
+def _provenance(once: PruneOnce, recipe: str, overrides: list[str]) -> dict[str, object]:
     pruning = once.pruning.described()
     told = ("scope", "steps", "include", "exclude")
     pieces = {name: _brief(pruning[name]) for name in ("score", "structure")}
@@ -137,7 +137,7 @@ def _provenance(once: PruneOnce, recipe: str, overrides: list[str]) -> dict[str,
     }
 
 
-def _brief(piece: Any) -> str:
+def _brief(piece: object) -> str:
     """A score or structure in words: its name, then its settings."""
     if not isinstance(piece, Mapping):
         return str(piece)

@@ -132,7 +132,7 @@ def _sequence(value: tuple[object, ...] | list[object], parts: list[Any]) -> obj
     return kind(*parts) if hasattr(value, "_fields") else kind(parts)
 
 
-def _mapping(value: Mapping[Any, object], parts: list[Any]) -> object:
+def _mapping(value: Mapping[object, object], parts: list[Any]) -> object:
     """A mapping of other parts, of the same class if that can be changed."""
     items = dict(zip(value, parts, strict=True))
     if type(value) is dict or not isinstance(value, MutableMapping):

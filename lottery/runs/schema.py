@@ -229,9 +229,9 @@ class RoundState:
     gathered: Mapping[str, Tensor]
     moving: Mapping[str, Any]
     epoch_starts: list[int]
-    metrics: Mapping[str, Any]
+    metrics: Mapping[str, Tensor]
     fresh: list[str]
-    streams: Mapping[str, Any]
+    streams: Mapping[str, object]
     unmoved: list[str] | None = None
 
     @classmethod

@@ -32,7 +32,9 @@ class Positions:
         self.labels = labels
         self.reason = reason
 
-    def expect(self, func: Any, name: str, args: Sequence[Any], kwargs: dict[str, Any], moved: Tensor | None) -> None:
+    def expect(
+        self, func: object, name: str, args: Sequence[Any], kwargs: dict[str, Any], moved: Tensor | None
+    ) -> None:
         """Of a function that moves features: the labels of its first argument among `args`, and `moved`, its result."""
         if name in ("view", "reshape", "unflatten"):
             self._reshape(name, args, kwargs, moved)
@@ -131,11 +133,11 @@ class Positions:
     def _index_select(self, x: Tensor, dim: int, index: Tensor) -> None:
         self._all(x, dim)
 
-    def _roll(self, x: Tensor, shifts: Any, dims: Any = None) -> None:
+    def _roll(self, x: Tensor, shifts: object, dims: Any = None) -> None:
         for dim in range(x.ndim) if dims in (None, ()) else [dims] if isinstance(dims, int) else dims:
             self._all(x, dim)
 
-    def _expand(self, x: Tensor, *size: Any, **kwargs: Any) -> None:
+    def _expand(self, x: Tensor, *size: Any, **kwargs: object) -> None:
         sizes = _flat(size or tuple(kwargs.values()))
         for dim, given in enumerate(sizes[len(sizes) - x.ndim :]):
             if given != -1 and not isinstance(given, Size):
@@ -148,7 +150,7 @@ class Positions:
     def _channel_shuffle(self, x: Tensor, groups: int) -> None:
         self._chunk(x, groups, 1)
 
-    def _pad(self, x: Tensor, pad: Sequence[int], *_: Any, **__: Any) -> None:
+    def _pad(self, x: Tensor, pad: Sequence[int], *_: object, **__: object) -> None:
         for i, length in enumerate(pad):
             if length < 0:
                 self._all(x, x.ndim - 1 - i // 2)

@@ -71,7 +71,7 @@ class UnitTracer(TorchFunctionMode, Labelling):
         """A hook for the beginning of the forward of the module at `path`."""
         return lambda *_: self.path.append(path or self.path[0])
 
-    def _leave(self, *_: Any) -> None:
+    def _leave(self, *_: object) -> None:
         """A hook for the end of a forward."""
         self.path.pop()
 
