@@ -89,7 +89,7 @@ class UnitTracer(TorchFunctionMode, Labelling):
         self._check(name, given)
         result = func(*args, **kwargs)
         if isinstance(result, QUERIES):
-            return self._sized(name, args, kwargs, result)
+            return self._sizes_of_units(name, args, kwargs, result)
         if CONSTANTS.fullmatch(name):
             self.of[result] = None
             return result
@@ -97,7 +97,7 @@ class UnitTracer(TorchFunctionMode, Labelling):
         self._label(Use(func, name, args, kwargs, given, outputs))
         return result
 
-    def _sized(self, name: str, args: Any, kwargs: Any, result: Any) -> Any:
+    def _sizes_of_units(self, name: str, args: Any, kwargs: Any, result: Any) -> Any:
         """Sizes that shrink with units are told apart from numbers that are written into the code."""
         if name not in ("shape", "size") or not self._features(args[0]):
             return result
