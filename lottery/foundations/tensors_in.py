@@ -7,11 +7,13 @@ import copyreg
 import inspect
 from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, MutableMapping, ValuesView
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
+
+T = TypeVar("T")
 
 Parts = tuple[list[object], Callable[[list[Any]], object]]  # what a value holds, and the same value of other parts
 
@@ -41,20 +43,23 @@ def _found(value: object, seen: set[int]) -> Iterator[Tensor]:
             yield from _found(part, inside)
 
 
-def with_tensors(value: object, change: Callable[[Tensor], Tensor]) -> object:
+def with_tensors(value: T, change: Callable[[Tensor], Tensor]) -> T:
     """The same value with every tensor changed: a copy, of the same types, where it holds any.
 
     Example:
         >>> with_tensors({"x": (torch.tensor(1), "as it is")}, lambda x: x + 1)
         {'x': (tensor(2), 'as it is')}
     """
+    changed: Any  # what `together` makes is of the type that was taken apart
     if isinstance(value, Tensor):
-        return change(value)
+        changed = change(value)
+        return changed
     apart = _taken_apart(value)
     if apart is None or not any(True for _ in tensors_in(value)):
         return value
     parts, together = apart
-    return together([with_tensors(part, change) for part in parts])
+    changed = together([with_tensors(part, change) for part in parts])
+    return changed
 
 
 def read(value: object) -> object:

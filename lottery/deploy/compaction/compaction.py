@@ -184,20 +184,16 @@ def compact(module: nn.Module, example_input: object, *, keep: Sequence[str] = (
 
 def _exact(inputs: Inputs) -> Inputs:
     """The inputs, on the CPU and in double precision."""
-    exact = with_tensors(inputs, lambda x: x.detach().to("cpu", torch.float64 if x.is_floating_point() else x.dtype))
-    assert isinstance(exact, tuple)
-    return exact
+    return with_tensors(inputs, lambda x: x.detach().to("cpu", torch.float64 if x.is_floating_point() else x.dtype))
 
 
 def _and_in_training(follower: UnitTracer, module: nn.Module, inputs: Inputs) -> int:
     """Follow the forward in training too, as far as that can be; returns how many calls there were before."""
     before = len(follower.calls)
     for given in (batch_of(inputs, 2), inputs):  # some norms take no single sample in training, and graphs no two
-        copies = with_tensors(given, torch.clone)
-        assert isinstance(copies, tuple)
         with undisturbed(module, {}), suppress(ValueError):
             module.train()
-            follower.run(module, copies)
+            follower.run(module, with_tensors(given, torch.clone))
             break
     return before
 

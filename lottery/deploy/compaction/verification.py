@@ -49,10 +49,7 @@ def verified(module: nn.Module, units: Units, keep: Collection[str], inputs: Inp
         names = list(removal.removed())
         if not names:
             raise ValueError(f"{type(module).__name__} and its copy do not compute the same, with all units: {why}")
-        good, bad = (
-            0,
-            len(names),
-        )  # it does without the units of names[:good], and does not without those of names[:bad]
+        good, bad = 0, len(names)  # it does without the units of names[:good], and not without those of names[:bad]
         while bad > good + 1:
             middle = (good + bad) // 2
             fewer = Removal(units, keep, {**because, **dict.fromkeys(names[middle:], "")})
@@ -180,9 +177,7 @@ def _repeated(inputs: Inputs, sizes: Sizes) -> Inputs:
                 x = x.index_select(dim, torch.arange(size) % x.shape[dim])
         return x
 
-    changed = with_tensors(inputs, sized)
-    assert isinstance(changed, tuple)
-    return changed
+    return with_tensors(inputs, sized)
 
 
 def _random(inputs: Inputs) -> Inputs:
@@ -195,16 +190,13 @@ def _random(inputs: Inputs) -> Inputs:
             return x
         return torch.randint_like(x, int(x.min()), int(x.max()) + 1)
 
-    changed = with_tensors(inputs, drawn)
-    assert isinstance(changed, tuple)
-    return changed
+    return with_tensors(inputs, drawn)
 
 
 def _run(module: nn.Module, inputs: Inputs) -> list[Tensor]:
     """What it gives; what works in place finds the inputs as they were."""
     torch.manual_seed(0)
     given = with_tensors(inputs, torch.clone)
-    assert isinstance(given, tuple)
     with torch.no_grad():
         return outputs_in(module(*given), type(module).__name__)
 

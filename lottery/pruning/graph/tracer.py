@@ -183,18 +183,14 @@ def traced(
     def first(x: Tensor) -> Tensor:
         return x[:1].clone() if x.ndim else x
 
+    given = tuple(inputs), dict(named or {})
     tracer = UnitTracer(module, owned, exact)
     try:
-        tracer.run(module, *_both(inputs, named, first))
+        tracer.run(module, *with_tensors(given, first))
     except ValueError:
         tracer = UnitTracer(module, owned, exact)
-        tracer.run(module, *_both(inputs, named, torch.clone))
+        tracer.run(module, *with_tensors(given, torch.clone))
     return tracer
-
-
-def _both(inputs: Sequence[object], named: Mapping[str, object] | None, change: Callable[[Tensor], Tensor]) -> Any:
-    """Arguments by position and by name with their tensors changed."""
-    return with_tensors(tuple(inputs), change), with_tensors(dict(named or {}), change)
 
 
 def _name_of(func: Any) -> str:
