@@ -10,6 +10,9 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+# one thread for each worker and each process that a test starts: on a shared machine, threads wait for each other
+os.environ["OMP_NUM_THREADS"] = "1"
+
 # a shell without job control starts background jobs with Ctrl+C ignored, which their children inherit; not ours
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

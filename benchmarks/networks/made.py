@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
+from architectures import ARCHITECTURES
 from torch import Tensor, nn
 
 from lottery.foundations.tensors_in import with_tensors
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
-
-from architectures import ARCHITECTURES
 
 Made = tuple[nn.Module, Callable[[int, int], Any]]
 """The network, and what gives inputs of a batch size and another size."""

@@ -1,4 +1,4 @@
-"""What becomes of a network of which half of the units are pruned: by lottery, and by Torch-Pruning."""
+"""What becomes of a network of which half of the units are pruned: how small it gets, and whether it gives the same."""
 
 from __future__ import annotations
 
@@ -8,17 +8,24 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from architectures.made import Inputs
 from lottery import Masks, Pruning
 from lottery.deploy import bake, compact
 from lottery.foundations.tensors_in import tensors_in
 from lottery.masks.prunable import prunable_parameters
 
-from .made import make
 
+def halved(module: nn.Module, inputs: Inputs) -> dict[str, Any]:
+    """Half of the units of each layer go, as the structure allows; at two sizes and three batch sizes it is compared.
 
-def ours(name: str) -> dict[str, Any]:
-    """What becomes of a network: how far it shrinks, and whether it gives the same."""
-    module, inputs = make(name)
+    Args:
+        module: in eval mode and double precision.
+
+    Returns:
+        "outcome": "fully" (as many parameters as the masks promise, to 2 %), "partly", "nothing", "refused before
+        training", "refused later" (by `compact`) or "WRONG" (other outputs); with the numbers of parameters "before",
+        "promised" and "after", the share of "FLOPs" left, whether it "trains" a step further, and "why".
+    """
     parameters = prunable_parameters(module, (), ())
     masks = Masks.ones(parameters)
     scores = {n: p.detach().abs() for n, p in parameters.items()}
@@ -39,7 +46,7 @@ def ours(name: str) -> dict[str, Any]:
     wrong = [f"batch {b}, size {s}" for b, s in ((2, 0), (3, 0), (2, 1), (1, 2)) if apart(module, small, inputs(b, s))]
     after = count(small)
     gone, asked = before - after, before - promised
-    outcome = "fully" if gone >= 0.98 * asked else "partly" if gone > 0 else "nothing"
+    outcome = "nothing" if gone <= 0 else "fully" if gone >= 0.98 * asked else "partly"
     if wrong:
         outcome = "WRONG"
     return {
@@ -51,47 +58,6 @@ def ours(name: str) -> dict[str, Any]:
         "FLOPs": flops(small, example) / max(1, flops(module, example)),
         "trains": trains(small, inputs(4, 0)),
     }
-
-
-def theirs(name: str) -> dict[str, Any]:
-    """The parameters that Torch-Pruning leaves at the same share and the share of FLOPs, or its error."""
-    import torch_pruning as tp
-
-    module, inputs = make(name)
-    try:
-        example = inputs(2, 0)
-        head, before = last_layers(module, example), flops(module, example)
-        named = (
-            {"input_ids": example} if name.startswith("transformers") and not example.is_floating_point() else example
-        )
-        pruner = tp.pruner.MagnitudePruner(
-            module, named, importance=tp.importance.MagnitudeImportance(), pruning_ratio=0.5, ignored_layers=head,
-            output_transform=lambda y: sum(t.sum() for t in tensors(y)),
-        )  # fmt: skip
-        pruner.step()
-        call(module, example)
-    except Exception as error:  # noqa: BLE001
-        return {"torch-pruning": said(error)}
-    return {"torch-pruning": count(module), "its FLOPs": flops(module, example) / max(1, before)}
-
-
-def last_layers(module: nn.Module, example: object) -> list[nn.Module]:
-    """The layers whose outputs the network gives: Torch-Pruning would prune classes, too, unless told otherwise."""
-    gave: dict[int, nn.Module] = {}
-    kept: list[Tensor] = []  # alive, so that no two outputs share an id
-
-    def remember(layer: nn.Module, _: object, output: object) -> None:
-        if isinstance(output, Tensor):
-            gave[id(output)] = layer
-            kept.append(output)
-
-    hooks = [m.register_forward_hook(remember) for m in module.modules() if not list(m.children())]
-    with torch.no_grad():
-        outputs = tensors(call(module, example))
-    for hook in hooks:
-        hook.remove()
-    heads = [m for m in module.modules() if isinstance(m, nn.Linear) and m.out_features == 10]
-    return [gave[id(t)] for t in outputs if id(t) in gave] or heads
 
 
 def call(module: nn.Module, example: Any) -> object:
