@@ -9,11 +9,18 @@ from architectures.halved import halved
 
 from lottery.foundations.tensors_in import with_tensors
 
-REFUSED: dict[str, str] = {}
+REFUSED = {
+    "addmm_layers": "addmm",
+    "einsum_layers": "einsum",
+    "graph_convolutions": "matmul",
+    "own_cell": "zeros of a fixed size",
+    "tied_autoencoder": "linear in TiedAutoencoder",
+    "weight_standardization": "mean in 0",
+}
 """The networks of which nothing can be removed, and what the error names."""
 
 
-@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+@pytest.mark.parametrize("name", sorted(ARCHITECTURES.keys() - {"gated_mlp"}))
 def test_half_of_the_units_of_a_network_go_and_nothing_else_changes(name: str) -> None:
     torch.manual_seed(0)
     module, inputs = ARCHITECTURES[name]()
