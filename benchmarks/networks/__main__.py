@@ -33,10 +33,13 @@ Found = dict[str, Any]
 COLUMNS = ("name", "outcome", "before", "promised", "after", "torch-pruning", "FLOPs", "its FLOPs", "trains", "why")
 
 
-def one(name: str) -> Found:
+def one(name: str) -> None:
+    """Prints what is found of a network; first without what Torch-Pruning makes of it, which may never end."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    return {"name": name, **halved(*make(name)), **theirs(name)}
+    found = {"name": name, **halved(*make(name))}
+    print(json.dumps(found), flush=True)
+    print(json.dumps({**found, **theirs(name)}))
 
 
 def in_a_process(name: str, seconds: float) -> Found:
@@ -44,7 +47,9 @@ def in_a_process(name: str, seconds: float) -> Found:
     try:
         ended = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
         return json.loads(ended.stdout.splitlines()[-1])
-    except subprocess.TimeoutExpired:
+    except subprocess.TimeoutExpired as late:
+        if lines := (late.stdout or b"").splitlines():
+            return {**json.loads(lines[-1]), "torch-pruning": f"over {seconds:g} s"}
         return {"name": name, "outcome": "too slow", "why": f"over {seconds:g} s"}
     except (ValueError, IndexError):
         why = ended.stderr.strip().splitlines()[-1][:160] if ended.stderr else f"exit status {ended.returncode}"
@@ -73,7 +78,7 @@ def main() -> None:
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        print(json.dumps(one(arguments.one)))
+        one(arguments.one)
         return
     chosen = [name for name in names() if fnmatch.fnmatch(name, arguments.only)]
     kept = arguments.kept.read_text().splitlines() if arguments.kept and arguments.kept.exists() else []

@@ -15,6 +15,14 @@ from lottery.foundations.tensors_in import tensors_in
 from lottery.masks.prunable import prunable_parameters
 
 
+def half(module: nn.Module, example: object) -> Masks:
+    """Masks of half of the units of each layer, by magnitude."""
+    parameters = prunable_parameters(module, (), ())
+    scores = {name: p.detach().abs() for name, p in parameters.items()}
+    pruning = Pruning(0.5, structure="channel", scope="layerwise", collapse="warn")
+    return pruning.next_masks(scores, Masks.ones(parameters), 1, module=module, example_input=example)
+
+
 def halved(module: nn.Module, inputs: Inputs) -> dict[str, Any]:
     """Half of the units of each layer go, as the structure allows; at two sizes and three batch sizes it is compared.
 
@@ -26,13 +34,9 @@ def halved(module: nn.Module, inputs: Inputs) -> dict[str, Any]:
         training", "refused later" (by `compact`) or "WRONG" (other outputs); with the numbers of parameters "before",
         "promised" and "after", the share of "FLOPs" left, whether it "trains" a step further, and "why".
     """
-    parameters = prunable_parameters(module, (), ())
-    masks = Masks.ones(parameters)
-    scores = {n: p.detach().abs() for n, p in parameters.items()}
-    pruning = Pruning(0.5, structure="channel", scope="layerwise", collapse="warn")
     example = inputs(2, 0)
     try:
-        masks = pruning.next_masks(scores, masks, 1, module=module, example_input=example)
+        masks = half(module, example)
     except Exception as error:  # noqa: BLE001 (what is refused, and how, is what is measured)
         return {"outcome": "refused before training", "why": said(error)}
     bake(module, masks)
@@ -61,6 +65,8 @@ def halved(module: nn.Module, inputs: Inputs) -> dict[str, Any]:
 
 
 def call(module: nn.Module, example: Any) -> object:
+    if isinstance(example, dict):
+        return module(**example)
     return module(*example) if isinstance(example, tuple) else module(example)
 
 
