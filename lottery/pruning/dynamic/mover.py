@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from lottery.foundations import streams
 from lottery.foundations.names import parameters_of
 from lottery.masks.masks import Masks
+from lottery.pruning import ties
 from lottery.pruning.dynamic.method import Method, MoveContext, Training
 from lottery.pruning.dynamic.registry import name_of
 from lottery.pruning.graph.paths import Connectivity, cut
@@ -88,6 +89,7 @@ class Mover:
         self._steps: dict[int, int] = {}
         self._gradients: dict[str, Tensor] = {}
         self._last: tuple[int, int] | None = None
+        self._told = False
 
     def start(self, module: nn.Module, optimizers: Iterable[Optimizer], training: Training) -> None:
         """The training begins, or goes on."""
@@ -147,9 +149,13 @@ class Mover:
             self._training,
             torch.Generator().manual_seed(seed),
         )
-        after = self._method.move(context)
+        with ties.counted() as counts:
+            after = self._method.move(context)
         before.check_same(after)
         following = Masks({**masks, **after})
+        if not self._told:
+            what = f"what dynamic={name_of(self._method)!r} goes by"
+            self._told = ties.Tied.of(counts, following).say(what, f"step {step}")
         if not self._allow_empty:
             _check(cut(masks, following, self._follow), self._method)
         self.moves.append(Move(step, following.density, (before - after).kept, (after - before).kept))
