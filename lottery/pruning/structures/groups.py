@@ -132,7 +132,7 @@ def prune_groups(
         chosen = smallest([worth], count, [candidates])[0]
         gone |= chosen
         if count:
-            equal[:-1] |= candidates & ~chosen & (worth == worth[chosen].max())
+            equal[:-1] |= pool & alive & ~chosen & (worth == worth[chosen].max())
     stays = torch.cat([~gone, gone.new_ones(1)])
     following = dict(masks)
     for name, own in groups.ids.items():
