@@ -213,21 +213,23 @@ class Pruning:
             found = scoring.check_scores(found, current, name)
             found = maskable.kept_norms(found, current, norms)
             pools, rows = self._left(masks, number, step / self.steps)
+            before = current
             with ties.counted() as counts:
                 found.update({name: within_rows(name, found[name], current[name], left) for name, left in rows.items()})
                 current = structure.next_masks(
                     found,
                     current,
                     [
-                        (names, 1 - after / before if before else 0.0)
-                        for (names, after), before in zip(pools, planned, strict=True)
+                        (names, 1 - left / had if had else 0.0)
+                        for (names, left), had in zip(pools, planned, strict=True)
                     ],
                     allow_empty=self.collapse == "warn",
                     module=module,
                     example_input=example_input,
                 )
-            planned = [after for _, after in pools]
+            planned = [left for _, left in pools]
             tied = max(tied, ties.Tied.of(counts, current))
+            ties.say_gone(f"the score {name!r}", found, before, current, f"round {number}")
         tied.say(f"the score {name!r}", f"round {number}")
         if follow is None:
             follow = Connectivity if module is None or example_input is None else _follow(module, example_input)

@@ -58,6 +58,27 @@ def note_choices(name: str, scores: Tensor, before: Tensor, after: Tensor, dim: 
     note({name: int(((scores == worst) & after).sum())})
 
 
+def say_gone(what: str, scores: Mapping[str, Tensor], before: Masks, after: Masks, of: str) -> None:
+    """Warn of parameters that lose all they had, all of it at one score: what is scored does not see them.
+
+    Args:
+        what: whose scores these are.
+        scores: by parameter.
+        before: what there was.
+        after: what stays.
+        of: what the masks are of.
+    """
+    gone = [name for name, mask in before.items() if mask.any() and not after[name].any()]
+    unseen = [name for name in gone if len(scores[name].cpu()[before[name]].unique()) == 1 < before[name].sum()]
+    if unseen:
+        warnings.warn(
+            f"{what} is equal for all weights of {', '.join(unseen)}, and the mask of {of} keeps none of them. A score"
+            " does not see layers that take no part in what it looks at, as those that only the training step uses, or"
+            " only training mode. Exclude them to keep them.",
+            stacklevel=3,
+        )
+
+
 @dataclass(frozen=True, order=True)
 class Tied:
     """How much of a mask position alone decided.

@@ -91,3 +91,10 @@ def test_a_move_that_position_decides_is_told_once(method: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         mover.step(following, optimizer, 2, position=2)
+
+
+def test_a_layer_that_a_score_does_not_see_is_named_where_it_goes_whole() -> None:
+    scores = {"seen": torch.arange(1.0, 9), "unseen": torch.zeros(4), "single": torch.zeros(1)}
+    said = r"'snip' is equal for all weights of unseen, and the mask of round 1 keeps none of them"
+    with pytest.warns(UserWarning, match=said):
+        Pruning(0.5, score="snip", collapse="warn").next_masks(scores, Masks.ones(scores), 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import pytorch_lightning as pl
@@ -13,10 +13,12 @@ import torch.nn.functional as F
 import zoo
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, TensorDataset
 
 from lottery import LotteryTicket, Masks, Pruning
 from lottery.masks.prunable import prunable_parameters
+from lottery.pruning.scores import Context, compute
 from lottery.training import decision
 
 BATCHES, BLOCK, DAMPING = 3, 8, 1e-3
@@ -233,3 +235,97 @@ def test_masks_are_those_of_a_loop_over_the_modules_own_loss(make: Callable[[], 
     for name, (masks, expected) in compare.found.items():
         for mask, own in zip(masks.values(), expected, strict=True):
             assert torch.equal(mask, own), name
+
+
+class Checkpointed(Small):
+    """Computes its first part once more in the backward pass."""
+
+    reentrant: ClassVar[bool] = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = checkpoint(self.net[:2], x.clone().requires_grad_(), use_reentrant=self.reentrant)
+        return self.net[2](hidden)
+
+
+class Reentrant(Checkpointed):
+    reentrant = True
+
+
+@pytest.mark.parametrize("name", ["snip", "grasp", "obd", "fisher", "synflow"])
+def test_checkpoints_change_no_score_or_are_refused_by_name(name: str) -> None:
+    torch.manual_seed(0)
+    plain, twin, other = Small(), Checkpointed(), Reentrant()
+    x, y = zoo.data(8)
+
+    def scores(module: Small) -> dict[str, Tensor]:
+        module.load_state_dict(plain.state_dict())
+        masks = Masks.ones(prunable_parameters(module))
+        return compute(name, Context(module, masks, batches=lambda: [(x.double(), y)], example_input=x.double()))
+
+    torch.testing.assert_close(scores(twin), scores(plain))
+    with pytest.raises(ValueError, match="use_reentrant=True gives gradients to backward"):
+        scores(other)
+
+
+class Attending(Small):
+    """Attention of torch, whose fast forms have no second derivative."""
+
+    def __init__(self, own: bool = False) -> None:
+        super().__init__()
+        self.own = own
+        self.q, self.k, self.v = (nn.Linear(3, 4).double() for _ in range(3))
+        self.net = nn.Linear(16, 3).double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.view(len(x), 1, 4, 3)
+        q, k, v = self.q(x), self.k(x), self.v(x)
+        weights = (q @ k.mT / 2).softmax(-1) if self.own else None
+        mixed = F.scaled_dot_product_attention(q, k, v) if weights is None else weights @ v
+        return self.net(mixed.flatten(1))
+
+
+@pytest.mark.parametrize("name", ["grasp", "obd"])
+def test_second_derivatives_of_attention_are_those_of_its_formula(name: str) -> None:
+    x, y = zoo.data(8)
+    torch.manual_seed(0)
+    fused, formula = Attending(), Attending(own=True)
+    formula.load_state_dict(fused.state_dict())
+    found, expected = (
+        compute(name, Context(m, Masks.ones(prunable_parameters(m)), batches=lambda: [(x.double(), y)]))
+        for m in (fused, formula)
+    )
+    torch.testing.assert_close(found, expected)
+
+
+class Penalised(Small):
+    """Its step takes a gradient of its own, and a head of its own that no loss of evaluation sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spare = nn.Linear(4, 3).double()
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        x = batch[0].clone().requires_grad_()
+        hidden = self.net[:2](x)
+        out = self.net[2](hidden)
+        (slope,) = torch.autograd.grad(out.sum(), x, create_graph=True)
+        loss = F.cross_entropy(out, batch[1]) + slope.square().mean()
+        return loss + F.cross_entropy(self.spare(hidden), batch[1]) if self.training else loss
+
+
+@pytest.mark.parametrize("name", ["snip", "obd"])
+def test_a_head_of_training_mode_alone_scores_zero_and_is_named(name: str, tmp_path: Path) -> None:
+    loader = DataLoader(TensorDataset(zoo.data(24)[0].double(), zoo.data(24)[1]), batch_size=8)
+    ticket = LotteryTicket(1, Pruning(densities=[0.5], score=name), dirpath=tmp_path)
+    with pytest.warns(UserWarning, match=f"'{name}' is equal for all weights of spare.weight, and the mask of round 1"):
+        zoo.fit(Penalised, ticket, loader=loader, max_epochs=1, limit_val_batches=0, limit_train_batches=1)
+
+
+def test_wanda_goes_through_a_step_that_takes_gradients() -> None:
+    net, (x, y) = Penalised(), zoo.data(8)
+    masks = Masks.ones({n: p for n, p in prunable_parameters(net).items() if n != "spare.weight"})
+    scored = Context(
+        net, masks, batches=lambda: [(x.double(), y)], loss=lambda module, batch: module.training_step(batch, 0)
+    )
+    expected = net.net[0].weight.detach().abs() * x.double().norm(dim=0)
+    torch.testing.assert_close(compute("wanda", scored)["net.0.weight"], expected)

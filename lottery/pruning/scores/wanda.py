@@ -61,10 +61,10 @@ def _layers(module: nn.Module, weight: nn.Parameter) -> list[nn.Module]:
 def _input_squares(layers: dict[str, list[nn.Module]], batch: object, context: Context) -> dict[str, Tensor]:
     """Σ x² over all inputs that each weight multiplies in one batch."""
     calls: list[tuple[str, nn.Module, Tensor]] = []
-    with ExitStack() as stack, torch.no_grad():
+    with ExitStack() as stack:  # with gradients, which a training step may ask for
         for name, layer in ((name, layer) for name, tied in layers.items() for layer in tied):
             handle = layer.register_forward_pre_hook(
-                lambda layer, inputs, name=name: calls.append((name, layer, inputs[0]))
+                lambda layer, inputs, name=name: calls.append((name, layer, inputs[0].detach()))
             )
             stack.callback(handle.remove)
         context.loss(context.module, batch)
@@ -79,5 +79,5 @@ def _met(layer: nn.Module, x: Tensor) -> Tensor:
     own = {name: p.detach().double() for name, p in parameters_of(layer).items()}
     weight = own["weight"].requires_grad_()
     with substituted(layer, own):
-        output = layer(x.detach().double().square())
+        output = layer(x.double().square())
     return torch.autograd.grad(output.sum(), weight)[0]
