@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -13,15 +12,11 @@ from torch import Tensor, nn
 
 from lottery.foundations.registry import described
 from lottery.masks.masks import Masks
-from lottery.masks.selection import by_position
-from lottery.pruning import maskable, structures
+from lottery.pruning import maskable, structures, ties
 from lottery.pruning import scores as scoring
 from lottery.pruning.amounts import Amounts, Scope, check_choice
 from lottery.pruning.graph.paths import Connectivity, cut, followed
 from lottery.pruning.scopes import within_rows
-from lottery.text.numbers import percent
-
-_WORTH_A_WORD = 0.01  # of the mask: a few equal scores are chance
 
 ScoreOf = Callable[[Masks], Mapping[str, Tensor]]
 
@@ -211,36 +206,31 @@ class Pruning:
         structure = structures.resolve(self.structure)
         name = scoring.name_of(scoring.resolve(self.score))
         current, planned = masks, [_kept(masks, names) for names, _ in self.amounts.pools(masks, number)]
+        tied = ties.Tied()
         norms = {} if module is None else maskable.norms_of(module, masks)
-        equal: dict[str, float] = {}
         for step in range(1, self.steps + 1):
             found = scores(current) if callable(scores) else scores
             found = scoring.check_scores(found, current, name)
             found = maskable.kept_norms(found, current, norms)
             pools, rows = self._left(masks, number, step / self.steps)
-            found.update({name: within_rows(found[name], current[name], left) for name, left in rows.items()})
-            following = structure.next_masks(
-                found,
-                current,
-                [
-                    (names, 1 - after / before if before else 0.0)
-                    for (names, after), before in zip(pools, planned, strict=True)
-                ],
-                allow_empty=self.collapse == "warn",
-                module=module,
-                example_input=example_input,
-            )
-            if isinstance(structure, structures.Element):
-                here = _by_position(found, current, following, [names for names, _ in pools])
-                equal = max(equal, here, key=lambda shares: sum(shares.values()))
-            current, planned = following, [after for _, after in pools]
-        if (share := sum(equal.values())) > _WORTH_A_WORD:
-            warnings.warn(
-                f"the score {name!r} is equal for many weights: position alone decided {percent(share)} of the mask of"
-                f" round {number}, in {', '.join(equal)}. Weights that no gradient or path reaches score zero, as"
-                " those before a layer that starts at zero. Take another score or other weights, or exclude the layer.",
-                stacklevel=2,
-            )
+            before = current
+            with ties.counted() as counts:
+                found.update({name: within_rows(name, found[name], current[name], left) for name, left in rows.items()})
+                current = structure.next_masks(
+                    found,
+                    current,
+                    [
+                        (names, 1 - left / had if had else 0.0)
+                        for (names, left), had in zip(pools, planned, strict=True)
+                    ],
+                    allow_empty=self.collapse == "warn",
+                    module=module,
+                    example_input=example_input,
+                )
+            planned = [left for _, left in pools]
+            tied = max(tied, ties.Tied.of(counts, current))
+            ties.say_gone(f"the score {name!r}", found, before, current, f"round {number}")
+        tied.say(f"the score {name!r}", f"round {number}")
         if follow is None:
             follow = Connectivity if module is None or example_input is None else _follow(module, example_input)
         if self.collapse == "stop" and (empty := cut(masks, current, follow)):
@@ -272,18 +262,6 @@ def _kept(masks: Masks, names: Sequence[str]) -> int:
 
 def _follow(module: nn.Module, example_input: object) -> Callable[[Masks], Connectivity]:
     return lambda masks: followed(module, masks, lambda: example_input)
-
-
-def _by_position(
-    scores: Mapping[str, Tensor], before: Masks, after: Masks, pools: Sequence[Sequence[str]]
-) -> dict[str, float]:
-    """The parameters in which equal scores left the choice to position: which share of the mask that was in each."""
-    found: dict[str, float] = {}
-    for names in pools:
-        tensors = [[given[name] for name in names] for given in (scores, before, after)]
-        counts = zip(names, by_position(*tensors), strict=True)
-        found.update({name: count / after.kept for name, count in counts if count})
-    return found
 
 
 def _on_the_way(start: Tensor, end: Tensor, share: float) -> Tensor:

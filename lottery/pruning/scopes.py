@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from lottery.pruning.ties import note_choices
+
 
 def erdos_renyi(shapes: Mapping[str, Sequence[int]], density: float, kernel: bool = True) -> dict[str, float]:
     """Densities that grow with a layer's units and not with its weights: ERK, or plain Erdős–Rényi.
@@ -57,12 +59,13 @@ def erdos_renyi(shapes: Mapping[str, Sequence[int]], density: float, kernel: boo
         dense |= full
 
 
-def within_rows(scores: Tensor, mask: Tensor, left: Tensor) -> Tensor:
+def within_rows(name: str, scores: Tensor, mask: Tensor, left: Tensor) -> Tensor:
     """Scores that are at least 0 for the best weights of each output row, as many as it keeps, and below for others.
 
-    Equal scores are in the order of their positions.
+    Equal scores are in the order of their positions, which is noted.
 
     Args:
+        name: the parameter's.
         scores: shape (out, in, *kernel); high = keep.
         mask: boolean, of the same shape.
         left: how many weights of each row are to stay, shape (out,).
@@ -71,11 +74,13 @@ def within_rows(scores: Tensor, mask: Tensor, left: Tensor) -> Tensor:
 
     Example:
         >>> scores = torch.tensor([[1.0, 2.0, 3.0], [7.0, 9.0, 8.0]])
-        >>> within_rows(scores, scores > 0, torch.tensor([1, 2]))
+        >>> within_rows("w", scores, scores > 0, torch.tensor([1, 2]))
         tensor([[-2., -1.,  0.],
                 [-1.,  1.,  0.]])
     """
     rows = scores.detach().cpu().double().masked_fill(~mask.cpu(), -torch.inf).flatten(1)
     ranks = torch.arange(rows.shape[1] - 1, -1, -1, dtype=torch.float32).expand(rows.shape)
     places = torch.empty(rows.shape).scatter_(1, rows.argsort(stable=True), ranks)
-    return (left.cpu()[:, None] - 1 - places).reshape(scores.shape)
+    found = left.cpu()[:, None] - 1 - places
+    note_choices(name, rows, mask.cpu().flatten(1), found >= 0, dim=1)
+    return found.reshape(scores.shape)

@@ -12,6 +12,7 @@ from lottery.foundations.names import parameters_of
 from lottery.foundations.steps import Step
 from lottery.masks.masks import Masks
 from lottery.pruning.dynamic import Mover, Training
+from lottery.pruning.graph.paths import Connectivity
 from lottery.pruning.scores.movement import MovementAccumulator
 from lottery.runs.layout import LAST, REWIND, STATE, snapshot_file
 from lottery.runs.metric import Mode
@@ -68,6 +69,10 @@ class ActiveRun:
         """Seed of a round's random streams."""
         return streams.derive(self.seed, "round", number)
 
+    def follow(self, masks: Masks) -> Connectivity:
+        """What masks leave of the network, as far as its paths can be followed."""
+        return decision.connectivity(self.fit, masks, self.seed)
+
     def write_checkpoint(self, name: str, checkpoint: dict[str, Any]) -> None:
         if self.fit.is_writer:
             self.directory.write_checkpoint(name, checkpoint)
@@ -101,7 +106,7 @@ class Round:
                 options.dynamic,
                 run.seed,
                 allow_empty=options.pruning.collapse == "warn",
-                follow=lambda masks: decision.connectivity(run.fit, masks, run.seed),
+                follow=run.follow,
             )
             if options.dynamic is not None
             else None

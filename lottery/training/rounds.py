@@ -12,7 +12,6 @@ from lottery.foundations.names import load_weights, shape_buffers
 from lottery.masks.masks import Masks
 from lottery.masks.prunable import prunable_parameters
 from lottery.pruning import dynamic
-from lottery.pruning.graph.paths import Connectivity
 from lottery.pruning.maskable import check_maskable, check_norms, norms_of
 from lottery.pruning.scores import name_of, resolve
 from lottery.runs.branch import Branch
@@ -110,6 +109,7 @@ class Rounds:
         masks = Masks.ones(parameters)
         if options.ticket is not None:
             masks = masks.with_masks(options.ticket.masks)
+        self._before = masks
         if options.test_each_round:
             fit.aside.check_testing()
         plan = decision.check(options.pruning, fit, masks, options.rounds) if options.rounds else {}
@@ -181,7 +181,7 @@ class Rounds:
             epochs=fit.epoch,
             test_last=test,
             logged_steps=fit.logged_steps,
-            connectivity=self._connectivity(current).summary(),
+            connectivity=self.active.follow(current.masks).summary(),
             moves=() if current.mover is None else current.mover.moves,
             metric=Run(self.directory.path).summary(0).metric if number else None,
         )
@@ -221,13 +221,9 @@ class Rounds:
         if self.resume is not None:
             resumed_state(self.active, self.resume, new=True)
         if options.dynamic is not None:
-            masks = dynamic.begin(
-                options.dynamic,
-                masks,
-                seed,
-                dynamic.Training.of(fit.trainer),
-                allow_empty=options.pruning.collapse == "warn",
-            )
+            masks = dynamic.begin(options.dynamic, masks, seed, dynamic.Training.of(fit.trainer))
+            if fit.module.example_input_array is not None:  # else the first step shows what forward takes
+                self._check_moving(masks)
         self.round = Round(self.active, 0, masks)
         start = fit.states.capture("start")
         self.round = None
@@ -292,14 +288,10 @@ class Rounds:
         self.fit.barrier()
         return history[number]
 
-    def _connectivity(self, current: Round) -> Connectivity:
-        """What the masks of a round leave of the network as it is now."""
-        return decision.connectivity(self.fit, current.masks, self.active.seed)
-
     def _check_paths(self, current: Round) -> None:
         """Stop, or warn, where no path is left from input to output."""
         try:
-            self._connectivity(current).check()
+            self.active.follow(current.masks).check()
         except ValueError as error:
             found = f"the masks of round {current.number}: {error}"
             if self.options.pruning.collapse == "stop":
@@ -365,11 +357,19 @@ class Rounds:
 
     def before_first_step(self) -> None:
         """What can be refused once there is a batch is refused before anything is learned from it."""
-        if self.options.rounds and self.round is not None and self.round.number == 0:
-            options = self.options
+        if self.round is None or self.round.number > 0:
+            return
+        options, masks = self.options, self.round.masks
+        self._check_moving(masks)
+        if options.rounds:
             seed = streams.derive(self.active.seed, "score", 0)
-            masks = self.round.masks
             messages.units(decision.try_out(options.pruning, self.fit, masks, options.rounds, seed))
+
+    def _check_moving(self, masks: Masks) -> None:
+        """Make sure that the masks which are going to move leave a path to begin with."""
+        options = self.options
+        if options.dynamic is not None and options.pruning.collapse == "stop":
+            dynamic.check_begin(options.dynamic, self._before, masks, self.active.follow)
 
     def after_batch(self) -> None:
         if self.round is not None:

@@ -498,22 +498,61 @@ def test_masks_that_move_train_once() -> None:
         LotteryTicket(rounds=0, dynamic=7)  # type: ignore[arg-type]
 
 
+class Known(zoo.Net):
+    """What its forward takes is known before the first step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.example_input_array = torch.zeros(1, zoo.INPUTS)
+
+
+class Around(zoo.Net):
+    """A layer that a sum leads around."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(zoo.INPUTS, zoo.INPUTS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x + self.inner(x).relu())
+
+
 @pytest.mark.parametrize(
     ("dynamic", "settings", "message"),
     [
         (RigL(every="1000it"), {"max_epochs": 2}, "never moves in a training of 16"),
         (SET(every="2ep"), {"max_epochs": 2}, "never moves"),
-        (RigL(0.001), {"max_epochs": 20}, "no weight of net.0.weight, net.4.weight"),
+        (RigL(0.001), {"max_epochs": 20, "make": Known}, "no weight of net.0.weight, net.4.weight"),
     ],
 )
 def test_a_training_that_cannot_be_is_refused_before_anything_is_stored(
     dynamic: Method, settings: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     ticket = LotteryTicket(rounds=0, dynamic=dynamic, dirpath=tmp_path / "run")
+    make = settings.pop("make", zoo.Net)
     with pytest.raises(ValueError, match=message):
-        zoo.fit(zoo.Net, ticket, **settings)
+        zoo.fit(make, ticket, **settings)
     with pytest.raises(StorageError, match="holds no run"):
         Run(tmp_path / "run")
+
+
+class Without(SET):
+    """Starts with an empty layer."""
+
+    empty = ""
+
+    def begin(self, masks: Masks, draw: torch.Generator) -> Masks:
+        return Masks({**masks, self.empty: torch.zeros_like(masks[self.empty])})
+
+
+def test_masks_begin_with_an_empty_layer_only_where_paths_lead_around(tmp_path: Path) -> None:
+    """Found in the first step, which shows what forward takes."""
+    around, through = (type(name, (Without,), {"empty": f"{name}.weight"})(every="2it") for name in ("inner", "net.0"))
+    zoo.fit(Around, LotteryTicket(0, dynamic=around, dirpath=tmp_path / "around"), max_epochs=1)
+    assert Run(tmp_path / "around").summary(0).connectivity.empty == ("inner.weight",)
+    with pytest.raises(ValueError, match=r"would leave no weight of net.0.weight, which cuts the network there"):
+        zoo.fit(Around, LotteryTicket(0, dynamic=through, dirpath=tmp_path / "through"), max_epochs=1)
+    assert Run(tmp_path / "through").rounds == []
 
 
 def test_a_training_without_an_end_is_refused(tmp_path: Path) -> None:
@@ -556,24 +595,33 @@ def test_masks_begin_from_the_seed_of_the_run_alone(seed: int) -> None:
 class Seldom(zoo.Net):
     """Manual optimization that steps at some batches only, or often in each."""
 
-    def __init__(self, every: int = 2, times: int = 1) -> None:
+    def __init__(self, every: int = 2, times: int = 1, first: int | None = None) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.every, self.times = every, times
+        self.first = every - 1 if first is None else first
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         x, y = batch
         self.manual_backward(nn.functional.cross_entropy(self(x), y))
-        if (batch_idx + 1) % self.every == 0:
+        if batch_idx % self.every == self.first:
             for _ in range(self.times):
                 self.optimizers().step()
             self.optimizers().zero_grad()
 
 
-@pytest.mark.parametrize(("every", "times"), [(1, 1), (2, 1), (3, 1), (1, 2)])
-@pytest.mark.parametrize("method", [Gradual(0.1, every="3it"), Gradual(0.1, every="7it", end=0.5)])
+@pytest.mark.parametrize(
+    ("method", "steps"),
+    [
+        (Gradual(0.1, every="3it"), (3, 1)),
+        (Gradual(0.1, every="7it", end=0.5), (2, 1)),
+        (Gradual(0.1, every="7it", end=0.5), (1, 2)),
+        (Gradual(0.1, every="1ep", end=1.0), (2, 1, 0)),  # no step after the last that is due
+        (Gradual(0.1, every="1ep", end=1.0), (3, 1)),
+    ],
+)
 def test_gradual_pruning_ends_at_its_density_however_often_an_optimizer_steps(
-    method: Gradual, every: int, times: int, tmp_path: Path
+    method: Gradual, steps: tuple[int, ...], tmp_path: Path
 ) -> None:
-    zoo.fit(lambda: Seldom(every, times), LotteryTicket(0, dynamic=method, dirpath=tmp_path), max_epochs=4)
+    zoo.fit(lambda: Seldom(*steps), LotteryTicket(0, dynamic=method, dirpath=tmp_path), max_epochs=4)
     assert Run(tmp_path).ticket(0).masks.kept == 19 + 5  # a tenth of 192 and of 48

@@ -210,6 +210,31 @@ def test_half_precision_is_scored_as_the_same_weights_in_float32(name, dtype):
         assert score.dtype.itemsize >= 4
 
 
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+@pytest.mark.parametrize("name", ["grasp", "fisher", "synflow"])
+def test_recurrent_layers_in_half_precision_are_scored_in_float32(name, kind):
+    """They keep their weights in a list, too."""
+    torch.manual_seed(0)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.head = kind(4, 6, bidirectional=True, batch_first=True), nn.Linear(12, 3)
+
+        def forward(self, x):
+            return self.head(self.rnn(x)[0][:, -1])
+
+    net, x = Net().bfloat16(), torch.randn(6, 3, 4).bfloat16()
+    wide = Net()
+    wide.load_state_dict(net.state_dict())
+    y, masks = torch.arange(6) % 3, Masks.ones(prunable_parameters(net))
+    expected = compute(name, Context(wide, masks, batches=lambda: [(x.float(), y)], example_input=x.float()))
+    before = net(x)
+    for n, score in compute(name, Context(net, masks, batches=lambda: [(x, y)], example_input=x)).items():
+        assert torch.equal(score, expected[n])
+    assert torch.equal(net(x), before)
+
+
 def test_half_precision_that_cannot_be_scored_in_float32_is_refused_by_name():
     class Narrow(nn.Linear):
         def forward(self, x):

@@ -12,7 +12,7 @@ from pkgutil import iter_modules
 
 from lottery.pruning.dynamic.gradual import Gradual
 from lottery.pruning.dynamic.method import Method, MoveContext, Training
-from lottery.pruning.dynamic.mover import Move, Mover, begin
+from lottery.pruning.dynamic.mover import Move, Mover, begin, check_begin
 from lottery.pruning.dynamic.registry import available, described, name_of, register, resolve
 from lottery.pruning.dynamic.regrowth import SET, RigL, drop_and_grow
 
@@ -30,6 +30,7 @@ __all__ = [
     "Training",
     "available",
     "begin",
+    "check_begin",
     "described",
     "drop_and_grow",
     "name_of",

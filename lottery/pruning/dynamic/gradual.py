@@ -14,6 +14,7 @@ from lottery.pruning.amounts import Amounts, LayerScope, check_choice, check_fra
 from lottery.pruning.dynamic.method import MoveContext, Training, check_every, check_share
 from lottery.pruning.dynamic.registry import register
 from lottery.pruning.scores.context import NEEDS
+from lottery.pruning.ties import note_choice
 
 
 @register("gradual")
@@ -103,6 +104,7 @@ class Gradual:
             count = sum(int(mask.sum()) for mask in masks) - left
             gone = smallest([found[name] for name in names], count, masks)
             following.update({n: m & ~g for n, m, g in zip(names, masks, gone, strict=True)})
+            note_choice(found, {name: context.masks[name] for name in names}, following)
         return Masks(following)
 
     def _span(self, training: Training) -> tuple[int, int]:

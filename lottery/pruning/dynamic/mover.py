@@ -13,23 +13,23 @@ from torch.optim import Optimizer
 from lottery.foundations import streams
 from lottery.foundations.names import parameters_of
 from lottery.masks.masks import Masks
+from lottery.pruning import ties
 from lottery.pruning.dynamic.method import Method, MoveContext, Training
 from lottery.pruning.dynamic.registry import name_of
 from lottery.pruning.graph.paths import Connectivity, cut
 
 
-def begin(method: Method, masks: Masks, seed: int, training: Training, *, allow_empty: bool = False) -> Masks:
-    """The masks that a training starts under.
+def begin(method: Method, masks: Masks, seed: int, training: Training) -> Masks:
+    """The masks that a training starts under; `check_begin` says whether they leave a network.
 
     Args:
         method: the method.
         masks: all weights, or those of a ticket.
         seed: that of the run.
         training: how long it will be.
-        allow_empty: a layer may start empty.
 
     Raises:
-        ValueError: a layer would be empty, or nothing would ever move.
+        ValueError: nothing would ever move.
     """
     if not any(method.due(step, training) for step in range(training.steps)):
         raise ValueError(
@@ -38,9 +38,22 @@ def begin(method: Method, masks: Masks, seed: int, training: Training, *, allow_
     generator = torch.Generator().manual_seed(streams.derive(seed, "move", "begin"))
     following = method.begin(masks, generator)
     masks.check_same(following)
-    if not allow_empty:
-        _check(cut(masks, following, Connectivity), method)
     return following
+
+
+def check_begin(method: Method, before: Masks, after: Masks, follow: Callable[[Masks], Connectivity]) -> None:
+    """Make sure that the masks of `begin` leave a path.
+
+    Args:
+        method: the method.
+        before: what `begin` was given.
+        after: what it gave.
+        follow: what masks leave of the network.
+
+    Raises:
+        ValueError: a layer is empty, and no path is known around it.
+    """
+    _check(cut(before, after, follow), method)
 
 
 @dataclass(frozen=True)
@@ -88,6 +101,7 @@ class Mover:
         self._steps: dict[int, int] = {}
         self._gradients: dict[str, Tensor] = {}
         self._last: tuple[int, int] | None = None
+        self._told = False
 
     def start(self, module: nn.Module, optimizers: Iterable[Optimizer], training: Training) -> None:
         """The training begins, or goes on."""
@@ -121,7 +135,8 @@ class Mover:
             optimizer: the one that is about to step.
             step: steps of the fit, of all its optimizers. A second call with the same, as for LBFGS, moves nothing.
             position: how far the training is, in the steps that `Training` counts; default: the optimizer's own steps.
-                With manual optimization an optimizer may make more or fewer. What was due in between is due now.
+                With manual optimization an optimizer may make more or fewer. What was due in between is due now, and at
+                the last step that can be expected what is due after it.
 
         Raises:
             ValueError: the method gave masks of other parameters, or cut the network.
@@ -147,16 +162,27 @@ class Mover:
             self._training,
             torch.Generator().manual_seed(seed),
         )
-        after = self._method.move(context)
+        with ties.counted() as counts:
+            after = self._method.move(context)
         before.check_same(after)
         following = Masks({**masks, **after})
+        if not self._told:
+            what = f"what dynamic={name_of(self._method)!r} goes by"
+            self._told = ties.Tied.of(counts, following).say(what, f"step {step}")
         if not self._allow_empty:
             _check(cut(masks, following, self._follow), self._method)
         self.moves.append(Move(step, following.density, (before - after).kept, (after - before).kept))
         return following
 
     def _now(self, index: int, position: int | None) -> int:
-        return self._steps.get(index, 0) if position is None else position
+        """How far the training is; at its end where an optimizer that goes on as it did makes no further step."""
+        counted = self._steps.get(index, 0)
+        if position is None:
+            return counted
+        if not counted:
+            return position
+        since, last = position + 1 - counted, self._training.steps - 1
+        return last if position + since > last else position
 
     def _is_due(self, index: int, position: int | None) -> bool:
         """Whether a move is due at any step that an optimizer has come to since it was last asked."""

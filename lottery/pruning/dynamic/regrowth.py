@@ -15,9 +15,10 @@ from lottery.masks.selection import smallest
 from lottery.pruning.amounts import Amounts, LayerScope, check_choice, check_fraction
 from lottery.pruning.dynamic.method import MoveContext, Training, check_every, check_share
 from lottery.pruning.dynamic.registry import register
+from lottery.pruning.ties import note_choice
 
 
-def drop_and_grow(mask: Tensor, weights: Tensor, worth: Tensor, fraction: float) -> Tensor:
+def drop_and_grow(mask: Tensor, weights: Tensor, worth: Tensor, fraction: float, name: str = "") -> Tensor:
     """Drop the kept weights of smallest magnitude and grow as many where `worth` is largest, ties by position.
 
     Exactly ``round(fraction * kept)`` go and as many come. They come from all positions that are not kept after the
@@ -29,6 +30,7 @@ def drop_and_grow(mask: Tensor, weights: Tensor, worth: Tensor, fraction: float)
         weights: of its shape.
         worth: of its shape, without NaN.
         fraction: of the kept weights to drop, from 0 to 1.
+        name: the parameter's, under which ties are noted.
 
     Returns:
         A mask with as many kept.
@@ -41,7 +43,10 @@ def drop_and_grow(mask: Tensor, weights: Tensor, worth: Tensor, fraction: float)
     count = round(fraction * int(mask.sum()))
     dropped = smallest([weights.abs()], count, [mask])[0]
     remaining = mask & ~dropped
-    return remaining | smallest([-worth], count, [~remaining])[0]
+    grown = smallest([-worth], count, [~remaining])[0]
+    note_choice({name: weights.abs()}, {name: mask}, {name: remaining})
+    note_choice({name: worth}, {name: ~remaining}, {name: grown})
+    return remaining | grown
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,7 @@ class Regrowing(ABC):
         for name, mask in context.masks.items():
             worth = self._worth(name, context)
             if worth is not None:
-                following[name] = drop_and_grow(mask, weights[name], worth, fraction)
+                following[name] = drop_and_grow(mask, weights[name], worth, fraction, name)
         return Masks(following)
 
     @abstractmethod

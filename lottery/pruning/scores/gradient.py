@@ -14,16 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lottery.pruning.scores.context import Context, cross_entropy, supervised_logits
+from lottery.pruning.scores.derivatives import derivatives, differentiable_twice
 from lottery.pruning.scores.registry import register
 
 
 def gradients(loss: Tensor, context: Context, graph: bool = False) -> dict[str, Tensor]:
     """∂loss/∂θ of each prunable parameter, dense; zeros where it plays no part."""
     parameters = context.parameters
-    found = torch.autograd.grad(
-        loss, list(parameters.values()), create_graph=graph, allow_unused=True, materialize_grads=True
-    )
-    return {name: g.to_dense() if g.is_sparse else g for name, g in zip(parameters, found, strict=True)}
+    return dict(zip(parameters, derivatives(loss, list(parameters.values()), graph), strict=True))
 
 
 def summed(terms: Iterable[dict[str, Tensor]], context: Context) -> dict[str, Tensor]:
@@ -94,7 +92,10 @@ class GraSP:
 
     def __call__(self, context: Context) -> dict[str, Tensor]:
         """The score of each weight."""
-        taken = list(context.take(self.batches))
+        with differentiable_twice():
+            return self._scores(list(context.take(self.batches)), context)
+
+    def _scores(self, taken: list[object], context: Context) -> dict[str, Tensor]:
         loss = self._loss(taken[0], context)
         total = summed((gradients(loss(b), context) for b in taken), context)
         total = {name: g.detach() * context.masks[name].to(g.device) for name, g in total.items()}

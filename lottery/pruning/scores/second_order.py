@@ -16,6 +16,7 @@ from torch.func import grad, vmap
 
 from lottery.foundations.substitution import substituted
 from lottery.pruning.scores.context import Context
+from lottery.pruning.scores.derivatives import differentiable_twice
 from lottery.pruning.scores.gradient import gradients, summed
 from lottery.pruning.scores.registry import register
 
@@ -50,7 +51,8 @@ class OBD:
                 " Take 'fisher', or raise the limit."
             )
         taken = context.take(self.batches)
-        diagonal = _mean(((1, _hessian_diagonal(b, context)) for b in taken), context)
+        with differentiable_twice():
+            diagonal = _mean(((1, _hessian_diagonal(b, context)) for b in taken), context)
         return {n: w.square() * diagonal[n] / 2 for n, w in context.weights.items()}
 
 
@@ -192,15 +194,16 @@ def _hessian_diagonal(batch: object, context: Context) -> dict[str, Tensor]:
         mask = context.masks[name].to(gradient.device)
         for chunk in mask.flatten().nonzero().squeeze(1).split(_CHUNK):
             rows = F.one_hot(chunk, gradient.numel()).to(gradient)
-            products = torch.autograd.grad(
+            (products,) = torch.autograd.grad(
                 gradient,
                 parameters[name],
                 rows.reshape(-1, *gradient.shape),
                 retain_graph=True,
                 is_grads_batched=True,
                 allow_unused=True,
-                materialize_grads=True,
-            )[0]
+            )
+            if products is None:
+                break  # as above
             entries = products.flatten(1).gather(1, chunk[:, None]).squeeze(1)
             diagonals[name].view(-1)[chunk] = entries
     return diagonals

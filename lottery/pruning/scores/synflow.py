@@ -12,6 +12,7 @@ from lottery.foundations.names import buffers_of, parameters_of
 from lottery.foundations.substitution import substituted
 from lottery.foundations.tensors_in import arguments, tensors_in, with_tensors
 from lottery.pruning.scores.context import Context
+from lottery.pruning.scores.derivatives import derivatives
 from lottery.pruning.scores.registry import register
 
 _SHIFT = re.compile(r"(.+_)?bias(_.+)?|running_mean")
@@ -51,12 +52,12 @@ class SynFlow:
         with substituted(module, flow):
             inputs, named = arguments(_ones(context.example_input))
             output = module(*inputs, **named)
-        if not isinstance(output, Tensor):
-            raise TypeError(
-                f"synflow needs a module whose forward gives a tensor; that of {type(module).__name__} gives a"
-                f" {type(output).__name__}"
-            )
-        gradients = torch.autograd.grad(output.sum(), weights, allow_unused=True, materialize_grads=True)
+            if not isinstance(output, Tensor):
+                raise TypeError(
+                    f"synflow needs a module whose forward gives a tensor; that of {type(module).__name__} gives a"
+                    f" {type(output).__name__}"
+                )
+            gradients = derivatives(output.sum(), weights)  # a checkpoint computes forward once more here
         return {
             name: (weight * gradient).abs()
             for name, weight, gradient in zip(context.masks, weights, gradients, strict=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lottery.foundations.names import owner_of, parameters_of
+from lottery.foundations.names import parameters_of
 from lottery.foundations.substitution import substituted
 from lottery.pruning.scores.context import Context
 from lottery.pruning.scores.gradient import summed
@@ -41,9 +41,9 @@ class Wanda:
         Raises:
             ValueError: a parameter is not the weight of a linear layer or convolution that forward calls as a module.
         """
-        owners = {name: owner_of(context.module, name) for name in context.masks}
-        squares = summed((_input_squares(owners, b, context) for b in context.take(self.batches)), context)
-        if missing := [name for name in owners if name not in squares]:
+        layers = {name: _layers(context.module, weight) for name, weight in context.parameters.items()}
+        squares = summed((_input_squares(layers, b, context) for b in context.take(self.batches)), context)
+        if missing := [name for name in layers if name not in squares]:
             raise ValueError(
                 "wanda scores the weights of Linear and Conv layers that forward calls, which these are not:"
                 f" {missing}. Exclude them or choose another score."
@@ -51,18 +51,26 @@ class Wanda:
         return {n: w.abs() * squares[n].sqrt() for n, w in context.weights.items()}
 
 
-def _input_squares(owners: dict[str, nn.Module], batch: object, context: Context) -> dict[str, Tensor]:
+def _layers(module: nn.Module, weight: nn.Parameter) -> list[nn.Module]:
+    """All layers that have a weight, which may be tied; none where a part of another kind has it too."""
+    parts = [(part, key) for part in module.modules() for key, own in part._parameters.items() if own is weight]
+    served = all(isinstance(part, LAYERS) and key == "weight" for part, key in parts)
+    return [part for part, _ in parts] if served else []
+
+
+def _input_squares(layers: dict[str, list[nn.Module]], batch: object, context: Context) -> dict[str, Tensor]:
     """Σ x² over all inputs that each weight multiplies in one batch."""
-    calls: list[tuple[str, Tensor]] = []
-    with ExitStack() as stack, torch.no_grad():
-        for name, layer in owners.items():
-            if isinstance(layer, LAYERS) and name.rpartition(".")[2] == "weight":
-                handle = layer.register_forward_pre_hook(lambda _, inputs, name=name: calls.append((name, inputs[0])))
-                stack.callback(handle.remove)
+    calls: list[tuple[str, nn.Module, Tensor]] = []
+    with ExitStack() as stack:  # with gradients, which a training step may ask for
+        for name, layer in ((name, layer) for name, tied in layers.items() for layer in tied):
+            handle = layer.register_forward_pre_hook(
+                lambda layer, inputs, name=name: calls.append((name, layer, inputs[0].detach()))
+            )
+            stack.callback(handle.remove)
         context.loss(context.module, batch)
     totals: dict[str, Tensor] = {}
-    for name, x in calls:
-        totals[name] = totals.get(name, 0) + _met(owners[name], x)
+    for name, layer, x in calls:
+        totals[name] = totals.get(name, 0) + _met(layer, x)
     return totals
 
 
@@ -71,5 +79,5 @@ def _met(layer: nn.Module, x: Tensor) -> Tensor:
     own = {name: p.detach().double() for name, p in parameters_of(layer).items()}
     weight = own["weight"].requires_grad_()
     with substituted(layer, own):
-        output = layer(x.detach().double().square())
+        output = layer(x.double().square())
     return torch.autograd.grad(output.sum(), weight)[0]

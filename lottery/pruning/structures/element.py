@@ -11,6 +11,7 @@ from lottery.masks.masks import Masks
 from lottery.masks.selection import smallest
 from lottery.pruning.structures.groups import Pool
 from lottery.pruning.structures.registry import register
+from lottery.pruning.ties import note_choice
 
 
 @register("element")
@@ -44,6 +45,6 @@ class Element:
             surviving = sum(int(mask.sum()) for mask in pool)
             count = round(amount * surviving)
             gone = smallest([scores[name] for name in names], count, pool)
-            for name, marks in zip(names, gone, strict=True):
-                following[name] = masks[name] & ~marks
+            following.update({name: masks[name] & ~marks for name, marks in zip(names, gone, strict=True)})
+            note_choice(scores, {name: masks[name] for name in names}, following)
         return Masks(following)

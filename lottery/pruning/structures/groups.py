@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lottery.masks.masks import Masks
 from lottery.masks.selection import smallest
+from lottery.pruning.ties import note
 
 Reduce = Literal["sum", "mean", "l2"]
 Pool = tuple[Sequence[str], float]
@@ -116,6 +117,7 @@ def prune_groups(
     homes = groups.homes()
     position = {name: i for i, name in enumerate(groups.ids)}
     gone = torch.zeros(len(worth), dtype=torch.bool)
+    equal = torch.zeros(len(worth) + 1, dtype=torch.bool)  # number -1 finds the last entry
     for names, amount in pools:
         here = torch.tensor([position[n] for n in names if n in position], dtype=torch.int64)
         pool = torch.isin(homes, here)
@@ -127,12 +129,17 @@ def prune_groups(
                 f"{count} of {surviving} groups of {', '.join(names)} are to go, but only {int(candidates.sum())} can"
                 " without emptying a layer. Prune less, exclude the smallest layers, or set allow_empty=True."
             )
-        gone |= smallest([worth], count, [candidates])[0]
-    stays = torch.cat([~gone, gone.new_ones(1)])  # number -1 finds the last entry
+        chosen = smallest([worth], count, [candidates])[0]
+        gone |= chosen
+        if count:
+            equal[:-1] |= pool & alive & ~chosen & (worth == worth[chosen].max())
+    stays = torch.cat([~gone, gone.new_ones(1)])
     following = dict(masks)
     for name, own in groups.ids.items():
         for ids in own:
             following[name] = following[name] & stays[ids]
+        by_position = [equal[ids].expand(masks[name].shape) for ids in own]
+        note({name: int((following[name] & torch.stack(by_position).any(0)).sum())})
     return Masks(following)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lottery.masks.masks import Masks
 from lottery.pruning.structures.groups import Pool
 from lottery.pruning.structures.registry import register
+from lottery.pruning.ties import note_choices
 
 
 @register("n:m")
@@ -74,4 +75,5 @@ class NofM:
         ranked = scores.masked_fill(~mask, -torch.inf).reshape(blocks)
         lowest = ranked.argsort(dim=2, stable=True)[:, :, : self.m - self.n]
         stays = mask.reshape(blocks).clone().scatter_(2, lowest, False)
+        note_choices(name, ranked, mask.reshape(blocks), stays, dim=2)
         return stays.reshape(mask.shape)
