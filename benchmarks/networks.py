@@ -243,10 +243,13 @@ def said(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:160]
 
 
-def one(name: str) -> dict[str, Any]:
+def one(name: str) -> None:
+    """Prints what is found of a network, first without what Torch-Pruning makes of it, which may take forever."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    return {"name": name, **ours(name), "torch-pruning": theirs(name)}
+    found = {"name": name, **ours(name)}
+    print(json.dumps(found), flush=True)
+    print(json.dumps({**found, "torch-pruning": theirs(name)}))
 
 
 def in_a_process(name: str, seconds: float) -> dict[str, Any]:
@@ -255,7 +258,9 @@ def in_a_process(name: str, seconds: float) -> dict[str, Any]:
             [sys.executable, __file__, "--one", name], capture_output=True, text=True, timeout=seconds, check=False
         )
         return json.loads(ended.stdout.splitlines()[-1])
-    except subprocess.TimeoutExpired:
+    except subprocess.TimeoutExpired as late:
+        if lines := (late.stdout or b"").splitlines():
+            return {**json.loads(lines[-1]), "torch-pruning": f"over {seconds:g} s"}
         return {"name": name, "outcome": "too slow", "why": f"over {seconds:g} s"}
     except (ValueError, IndexError):
         return {
@@ -273,7 +278,7 @@ def main() -> None:
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        print(json.dumps(one(arguments.one)))
+        one(arguments.one)
         return
     chosen = [name for name in names() if fnmatch.fnmatch(name, arguments.only)]
     outcomes: dict[str, int] = {}
