@@ -41,6 +41,7 @@ class Compaction:
         stayed: layer to why units that are not live stay all the same, in words; where units went, also the layers that
             no followed forward calls, and that keep their size.
         kept: name of a parameter or buffer that shrank to a boolean tensor for each of its dimensions, True = stays.
+        sizes: place of an attribute that notes a size, such as "blocks.0.attention.heads", to its new value.
     """
 
     module: nn.Module
@@ -48,6 +49,7 @@ class Compaction:
     removed: Mapping[str, int]
     stayed: Mapping[str, str]
     kept: Mapping[str, Sequence[Tensor]] = field(repr=False)
+    sizes: Mapping[str, int] = field(repr=False, default_factory=dict)
 
     @property
     def parameters_before(self) -> int:
@@ -173,9 +175,9 @@ def compact(module: nn.Module, example_input: object, *, keep: Sequence[str] = (
             ) from error
         units = Units(follower, owned, _and_in_training(follower, exact, inputs))
         removal = verified(untouched, units, names, inputs)
-        kept, added = removal.kept(), removal.added()
-    small = refreshed(cut(_copied(plain), kept, added))
-    done = Compaction(small, plain, removal.removed(), removal.stayed(), kept)
+        kept, added, sizes = removal.kept(), removal.added(), removal.sizes()
+    small = refreshed(cut(_copied(plain), kept, added, sizes))
+    done = Compaction(small, plain, removal.removed(), removal.stayed(), kept, sizes)
     if _in_groups(small) != _in_groups(plain):
         # with one group left, or one unit in each, a convolution ties others than before
         return _joined(done, compact(small, example_input, keep=keep))
@@ -213,7 +215,7 @@ def _joined(one: Compaction, other: Compaction) -> Compaction:
         for stays, then in zip(dims, other.kept[name], strict=True):
             stays[stays.clone()] = then
         kept[name] = dims
-    return Compaction(other.module, one.source, removed, other.stayed, kept)
+    return Compaction(other.module, one.source, removed, other.stayed, kept, {**one.sizes, **other.sizes})
 
 
 def _check_plain(module: nn.Module) -> None:

@@ -67,6 +67,15 @@ class Removal:
                 found[name] = tuple(dims)
         return found
 
+    def sizes(self) -> dict[str, int]:
+        """Place of an attribute that is the number of some units to how many stay, where it changes."""
+        found = {}
+        for place, rows in self.units.follower.labels.sizes.items():
+            left = int(self.stays[rows.long()].any(1).sum())
+            if left < len(rows):
+                found[place] = left
+        return found
+
     def added(self) -> dict[str, Tensor]:
         """Bias to what constant units that go are worth to it, float64."""
         found: dict[str, Tensor] = {}

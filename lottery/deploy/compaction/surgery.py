@@ -8,12 +8,18 @@ from typing import TypeVar
 from torch import Tensor, nn
 
 from lottery.foundations.names import buffers_of, canonical, parameters_of, renamed, uncompiled
+from lottery.pruning.graph.attributes import renoted
 from lottery.pruning.graph.bundles import by_whole_groups
 
 M = TypeVar("M", bound=nn.Module)
 
 
-def cut(module: M, kept: Mapping[str, Sequence[Tensor]], added: Mapping[str, Tensor] | None = None) -> M:
+def cut(
+    module: M,
+    kept: Mapping[str, Sequence[Tensor]],
+    added: Mapping[str, Tensor] | None = None,
+    sizes: Mapping[str, int] | None = None,
+) -> M:
     """Leave out parts of the tensors that a module owns, in place.
 
     The tensors stay the same objects, so that tied ones stay tied and each keeps its class and `requires_grad`;
@@ -23,6 +29,7 @@ def cut(module: M, kept: Mapping[str, Sequence[Tensor]], added: Mapping[str, Ten
         module: the module; a copy of a trained one, as a rule.
         kept: name of a parameter or buffer to a boolean tensor for each of its dimensions, True = stays.
         added: name of a parameter to what is added to it before it is cut.
+        sizes: place of an attribute, such as "blocks.0.attention.heads", to the size that it notes then.
 
     Returns:
         The module.
@@ -43,6 +50,7 @@ def cut(module: M, kept: Mapping[str, Sequence[Tensor]], added: Mapping[str, Ten
         data = tensors[name].data
         smaller[name] = sliced(data, dims) if not all(map(_whole, dims)) else data
     _replace(module, smaller)
+    renoted(module, sizes or {})
     return module
 
 
@@ -55,18 +63,20 @@ def sliced(tensor: Tensor, kept: Sequence[Tensor]) -> Tensor:
     return tensor
 
 
-def resize(module: M, state_dict: Mapping[str, Tensor]) -> M:
+def resize(module: M, state_dict: Mapping[str, Tensor], sizes: Mapping[str, int] | None = None) -> M:
     """Load the state dict of a compacted module into a module of the architecture that it had before, in place.
 
     Args:
         module: a module of the first, larger architecture, such as a freshly built one.
         state_dict: the state dict of the smaller module.
+        sizes: those of its attributes that changed, as `Compaction.sizes` has them.
 
     Returns:
         The module, with the sizes and the values of the state dict.
 
     Raises:
-        ValueError: a name is unknown or missing, or a tensor is larger than the module's or has other dimensions.
+        ValueError: a name, also of `sizes`, is unknown or missing, or a tensor is larger than the module's or has other
+            dimensions.
 
     Example:
         >>> small = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
@@ -89,6 +99,7 @@ def resize(module: M, state_dict: Mapping[str, Tensor]) -> M:
     ]
     if wrong:
         raise ValueError(f"the state dict is not that of a smaller {type(plain).__name__}:\n  " + "\n  ".join(wrong))
+    renoted(plain, sizes or {})
     tensors = owned_tensors(plain)
     names = {id(tensor): name for name, tensor in tensors.items()}
     _replace(

@@ -114,7 +114,7 @@ def _first_failed(module: nn.Module, removal: Removal, trials: Collection[Trial]
 
 def _smaller(module: nn.Module, removal: Removal) -> nn.Module:
     """A copy without what goes, and without what the module keeps in eval mode."""
-    return refreshed(cut(copy.deepcopy(module), removal.kept(), removal.added()))
+    return refreshed(cut(copy.deepcopy(module), removal.kept(), removal.added(), removal.sizes()))
 
 
 def _trials(module: nn.Module, inputs: Inputs) -> Iterator[Trial]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lottery.deploy.inputs import Inputs, as_inputs
 from lottery.foundations.registry import Registry
 from lottery.masks.masks import Masks
+from lottery.pruning.graph.attributes import other_sizes
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +39,11 @@ class Exportable:
     def built(self) -> nn.Module:
         """The module in the shapes that its class gives it, into which what was written is loaded."""
         return self.module if self.before is None else self.before
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The attributes of modules that note sizes and that compaction changed, by place, with their values."""
+        return {} if self.before is None else other_sizes(self.before, self.module)
 
     @property
     def inputs(self) -> Inputs:

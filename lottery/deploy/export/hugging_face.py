@@ -18,11 +18,14 @@ from lottery.tickets.baking import baked_masks
 
 M = TypeVar("M", bound=nn.Module)
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
-HASH = "lottery_sha256"  # in the metadata
+HASH, SIZES = "lottery_sha256", "lottery_sizes"  # in the metadata
 
 
 def save_safetensors(
-    module: nn.Module, path: str | os.PathLike[str], config: Mapping[str, object] | None = None
+    module: nn.Module,
+    path: str | os.PathLike[str],
+    config: Mapping[str, object] | None = None,
+    sizes: Mapping[str, int] | None = None,
 ) -> Path:
     """Write `model.safetensors` and `config.json` into a directory; returns the path of the weights.
 
@@ -38,6 +41,7 @@ def save_safetensors(
         module: any module; what is not a tensor in its state dict is refused.
         path: a directory, or a file \\*.safetensors, beside which config.json goes.
         config: more for "lottery", such as where the weights came from. Plain data.
+        sizes: `Compaction.sizes` of a compacted module, for the metadata.
 
     Raises:
         ValueError: the state dict holds something else than tensors, or tensors that overlap.
@@ -50,7 +54,7 @@ def save_safetensors(
             f" {', '.join(odd)}: use torch.save"
         )
     described = json.dumps(_described(plain, config or {}), indent=2) + "\n"  # fails before anything is written
-    data = _encoded(plain)
+    data = _encoded(plain, sizes or {})
     storage.write(file, data)
     storage.write(file.with_name(CONFIG), described.encode())
     return file
@@ -71,7 +75,7 @@ def load_safetensors(module: M, path: str | os.PathLike[str]) -> M:
         StorageError: the file is missing or damaged.
     """
     file, plain = weights_file(path), uncompiled(module)
-    state = storage.read_as(file, _decoded, "a safetensors file")
+    state, sizes = storage.read_as(file, _decoded, "a safetensors file")
     extra, missing, reshaped = differences(state, plain)
     if extra or missing:
         wrong = [f"{name}: only in the file" for name in extra] + [f"{name}: only in the module" for name in missing]
@@ -79,7 +83,7 @@ def load_safetensors(module: M, path: str | os.PathLike[str]) -> M:
     if reshaped:
         from lottery.deploy.compaction.surgery import resize
 
-        return resize(module, state)
+        return resize(module, state, sizes)
     load_weights(plain, state, f"the weights in {file}")
     return module
 
@@ -100,7 +104,7 @@ class _Named:
         return weights_of(self._module)
 
 
-def _encoded(module: nn.Module) -> bytes:
+def _encoded(module: nn.Module, sizes: Mapping[str, int]) -> bytes:
     from safetensors.torch import save_model
 
     with tempfile.TemporaryDirectory() as folder:
@@ -113,11 +117,12 @@ def _encoded(module: nn.Module) -> bytes:
             ) from error
         data = file.read_bytes()
     tensors = storage.decode_tensors(data)
-    return storage.encode_tensors(tensors, {**storage.decode_metadata(data), HASH: digest(tensors)})
+    metadata = {**storage.decode_metadata(data), HASH: digest(tensors)}
+    return storage.encode_tensors(tensors, metadata | ({SIZES: json.dumps(dict(sizes))} if sizes else {}))
 
 
-def _decoded(data: bytes) -> dict[str, Tensor]:
-    """The tensors in a file, shared ones under each of their names, which `save_model` leaves to the metadata.
+def _decoded(data: bytes) -> tuple[dict[str, Tensor], dict[str, int]]:
+    """The tensors in a file, shared ones under each of their names, which `save_model` leaves to the metadata; sizes.
 
     Raises:
         ValueError: they have not the hash that stands there; files from elsewhere have none.
@@ -125,7 +130,8 @@ def _decoded(data: bytes) -> dict[str, Tensor]:
     state, metadata = storage.decode_tensors(data), storage.decode_metadata(data)
     if metadata.get(HASH, digest(state)) != digest(state):
         raise ValueError("its tensors are not those that were written")
-    return state | {name: state[kept] for name, kept in metadata.items() if kept in state}
+    tensors = state | {name: state[kept] for name, kept in metadata.items() if kept in state}
+    return tensors, json.loads(metadata.get(SIZES, "{}"))
 
 
 def _described(module: nn.Module, more: Mapping[str, object]) -> dict[str, object]:

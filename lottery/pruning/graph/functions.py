@@ -9,7 +9,8 @@ import torch
 
 # the functions whose features are followed, by the names that torch gives them; all others fix what they take
 LAYERS = re.compile(r"linear|embedding|conv(_transpose)?[123]d")
-PRODUCTS = re.compile(r"matmul|mm")  # a layer where the second factor is a weight
+PRODUCTS = re.compile(r"matmul|mm|addmm")  # a layer where the second factor is a weight
+SIZED = re.compile(r"view|reshape|unflatten|expand|broadcast_to|split|split_with_sizes")  # may be given units' sizes
 MOVES = re.compile(
     r"__getitem__|view|view_as|reshape|flatten|ravel|unflatten|permute|transpose|swapaxes|swapdims|movedim|t|T|mT|data"
     r"|squeeze|unsqueeze|cat|concat|concatenate|stack|hstack|chunk|split|tensor_split|unbind|narrow|select|index_select"
@@ -35,6 +36,11 @@ IN_PLACE = re.compile(r"__setitem__|.*[^_]_")
 CONSTANTS = re.compile(r"(zeros|ones|empty|full|rand|randn)_like|new_(zeros|ones|empty|full)")
 QUERIES = (int, str, torch.Size, torch.dtype, torch.device, torch.layout)
 ARGUMENTS = ("input", "weight", "bias", "stride", "padding")  # of linear and conv
+PRODUCT_ARGUMENTS = {  # as those of layers are called
+    "matmul": {"input": "input", "other": "weight"},
+    "mm": {"input": "input", "mat2": "weight"},
+    "addmm": {"input": "bias", "mat1": "input", "mat2": "weight"},
+}
 VALUES = re.compile(r"__(bool|int|float|index|complex)__|item|tolist|numpy|equal")
 
 

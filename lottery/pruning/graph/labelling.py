@@ -23,6 +23,7 @@ from lottery.pruning.graph.functions import (
     MOVES,
     PER_CHANNEL,
     POOLS,
+    PRODUCT_ARGUMENTS,
     PRODUCTS,
     REDUCTIONS,
     is_padded,
@@ -144,14 +145,14 @@ class Labelling:
 
     def _product(self, use: Use) -> list[Tensor] | None:
         """A matrix of the module's own that features are multiplied with is a layer, its columns make units."""
-        x, *others = use.args
-        plain = len(others) == 1 and others[0].ndim == 2 and not self._owned([x]) and x not in self.parts
-        return self._layer(use) if plain and self._features(x) else None
+        x, weight = _arguments(use)["input"], _arguments(use)["weight"]
+        plain = weight.ndim == 2 and not self._owned([x]) and x not in self.parts
+        return self._layer(use) if plain and self._features(x) and not use.kwargs.keys() & {"beta", "alpha"} else None
 
     def _layer(self, use: Use) -> list[Tensor] | None:
         """Units that a layer takes, and fresh ones that it makes."""
         name, output = use.name, use.outputs[0]
-        given = dict(zip(ARGUMENTS, use.args, strict=False)) | use.kwargs
+        given = _arguments(use)
         weight = given["weight"]
         bias = None if name == "embedding" else given.get("bias")
         if not self._can_follow_layer(use, weight, bias):
@@ -370,6 +371,13 @@ _FOLLOWED: tuple[tuple[re.Pattern[str], _Handler], ...] = (
     (POOLS, Labelling._pooled),
     (REDUCTIONS, Labelling._reduced),
 )
+
+
+def _arguments(use: Use) -> dict[str, Any]:
+    """What a layer or a product is given, by the names that layers have for it."""
+    own = PRODUCT_ARGUMENTS.get(use.name, {name: name for name in ARGUMENTS})
+    by_name = {own.get(name, name): value for name, value in use.kwargs.items()}
+    return dict(zip(own.values(), use.args, strict=False)) | by_name
 
 
 def fixed(x: Tensor) -> Tensor:

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from lottery.pruning.graph.attributes import Uses
+
 NOTHING, FIXED = (0, 1)  # no unit, as zeros and constants; features that come from outside
 
 
@@ -18,11 +20,15 @@ class Labels:
     Attributes:
         count: how many labels there are.
         fixed: labels that must stay, each tensor with the reason in words.
+        uses: where attributes of modules are sizes of features.
+        sizes: after `settle`, place of such an attribute that follows to the labels of which it is the number.
     """
 
     def __init__(self) -> None:
         self.count = 2
         self.fixed: list[tuple[Tensor, str]] = []
+        self.uses = Uses()
+        self.sizes: dict[str, Tensor] = {}
         self._pinned: list[tuple[Tensor, tuple[int, int], str]] = []
         self._joined: list[Tensor] = []
         self._tied: list[Tensor] = []
@@ -64,6 +70,7 @@ class Labels:
 
     def settle(self) -> None:
         """Fix what is pinned, by all that is joined and tied."""
+        self.sizes = self.uses.settle(self)
         found = self.components(tied=True)
         for rows, (start, stop), reason in self._pinned:
             own = found[rows.long()]

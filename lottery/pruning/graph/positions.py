@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lottery.pruning.graph.attributes import Noted
 from lottery.pruning.graph.labels import Labels
 from lottery.pruning.graph.sizes import Size, share_of
 
@@ -49,6 +50,11 @@ class Positions:
     def _all(self, x: Tensor, dim: int) -> None:
         """No position along a dimension may go."""
         self._pin(x, dim, 0, x.shape[dim])
+
+    def _note(self, size: int, x: Tensor, dim: int) -> None:
+        """A size that is an attribute follows what it is the size of."""
+        if isinstance(size, Noted):
+            self.labels.uses.note(size, x, dim)
 
     def _pin(self, x: Tensor, dim: int, start: int, stop: int) -> None:
         self.labels.pin(x, dim, (start, stop), self.reason)
@@ -108,16 +114,27 @@ class Positions:
         sizes = kwargs.get("split_size", kwargs.get("split_sizes", split_size_or_sections))
         n = x.shape[dim]
         if isinstance(sizes, int):
-            if share_of(sizes) * n == sizes:
+            if isinstance(sizes, Noted) or share_of(sizes) * n == sizes:
                 self._parts(x, dim, int(sizes))
+                self._note(sizes, x.split(int(sizes), dim)[0], dim)
             elif sizes < n:
                 self._all(x, dim)
-            return
-        *bounds, total = accumulate(sizes)
-        if share_of(total) == 1:
-            self._cut(x, dim, bounds)
+        elif any(isinstance(size, Noted) for size in sizes):
+            self._segments(x, dim, sizes)
         else:
-            self._all(x, dim)
+            *bounds, total = accumulate(sizes)
+            if share_of(total) == 1:
+                self._cut(x, dim, bounds)
+            else:
+                self._all(x, dim)
+
+    def _segments(self, x: Tensor, dim: int, sizes: Sequence[int]) -> None:
+        """Parts of which each has a size of its own."""
+        for size, part in zip(sizes, x.split([int(size) for size in sizes], dim), strict=True):
+            if isinstance(size, Noted):
+                self._note(size, part, dim)
+            else:
+                self._all(part, dim)
 
     def _unbind(self, x: Tensor, dim: int = 0) -> None:
         self._tie(x, [dim])
@@ -140,7 +157,9 @@ class Positions:
     def _expand(self, x: Tensor, *size: Any, **kwargs: object) -> None:
         sizes = _flat(size or tuple(kwargs.values()))
         for dim, given in enumerate(sizes[len(sizes) - x.ndim :]):
-            if given != -1 and not isinstance(given, Size):
+            if isinstance(given, Noted) and x.shape[dim] > 1:
+                self._note(given, x, dim)
+            elif given != -1 and not isinstance(given, Size):
                 self._all(x, dim)
 
     def _pixel_shuffle(self, x: Tensor, upscale_factor: int) -> None:
@@ -185,17 +204,35 @@ class Positions:
         for before, after in _blocks(x.shape, moved.shape):
             self._block(moved, len(before), after, sizes)
 
-    def _block(self, moved: Tensor, before: int, after: Sequence[int], sizes: Sequence[int]) -> None:
+    def _block(self, moved: Tensor, before: int, after: Sequence[int], sizes: Sequence[Any]) -> None:
         """Dimensions that come from `before` dimensions of as many elements."""
-        follows = [d for d in after if isinstance(sizes[d], Size)] or [d for d in after if sizes[d] == -1]
+        from_x = [d for d in after if isinstance(sizes[d], Size) and not isinstance(sizes[d], Noted)]
+        noted = [d for d in after if isinstance(sizes[d], Noted)]
+        follows = from_x or [d for d in after if sizes[d] == -1] or noted[:1]
         written = [d for d in after if d not in follows]
-        if len(follows) == 1 and not written:
-            return
-        if len(follows) == 1 and before == 1 and varies(moved, follows[0]):
-            self._tie(moved, written)
-        else:
-            for dim in after:
-                self._all(moved, dim)
+        for dim in {*written} & {*noted}:
+            sizes[dim].stay()
+        if len(follows) == 1 and self._fits(moved, follows[0], sizes[follows[0]]):
+            if not written:
+                return
+            if before == 1 and varies(moved, follows[0]):
+                self._tie(moved, written)
+                return
+        for dim in after:
+            self._all(moved, dim)
+
+    def _fits(self, moved: Tensor, dim: int, size: int) -> bool:
+        """Whether a size follows the units along a dimension; it may be that of other units, which it is tied to."""
+        self._note(size, moved, dim)
+        if not isinstance(size, Size) or size.rows is None:
+            return True
+        if torch.equal(size.rows.unique(), moved.unique()):
+            return True
+        if size.share != 1 or len(size.rows) != moved.shape[dim]:
+            return False
+        rows = moved.movedim(dim, 0).flatten(1)
+        self.labels.together(size.rows[:, :1], rows)
+        return True
 
 
 def varies(x: Tensor, dim: int) -> bool:
@@ -205,7 +242,10 @@ def varies(x: Tensor, dim: int) -> bool:
 
 def unit_sizes(labels: Tensor) -> list[int]:
     """The shape of features; each size along which there are different units is a `Size`."""
-    return [Size(n) if varies(labels, dim) else n for dim, n in enumerate(labels.shape)]
+    return [
+        Size(n, rows=labels.movedim(dim, 0).flatten(1)) if varies(labels, dim) else n
+        for dim, n in enumerate(labels.shape)
+    ]
 
 
 def _flat(sizes: Iterable[Any]) -> list[Any]:

@@ -6,6 +6,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from typing_extensions import Self
 
 
@@ -18,6 +19,7 @@ class Size(int):
     Args:
         value: how large it is.
         share: how many times the size that it came from, apart from constants that are added.
+        rows: the labels along the dimension that it came from, one row for each place; None where it has several.
 
     Example:
         >>> (Size(8) // 2).share, (8 - Size(8) // 2).share, type(Size(9) // 2)
@@ -25,19 +27,24 @@ class Size(int):
     """
 
     share: Fraction
+    rows: Tensor | None
 
-    def __new__(cls, value: int, share: Fraction | int = 1) -> Self:
+    def __new__(cls, value: int, share: Fraction | int = 1, rows: Tensor | None = None) -> Self:
         size = super().__new__(cls, value)
         size.share = Fraction(share)
+        size.rows = rows
         return size
 
     def __add__(self, other: int) -> int:
-        return _sized(int(self) + int(other), self.share + share_of(other)) if _whole(other) else NotImplemented
+        if not _whole(other):
+            return NotImplemented
+        rows = None if isinstance(other, Size) and other.rows is not self.rows else self.rows
+        return _sized(int(self) + int(other), self.share + share_of(other), rows)
 
     __radd__ = __add__
 
     def __neg__(self) -> int:
-        return _sized(-int(self), -self.share)
+        return _sized(-int(self), -self.share, self.rows)
 
     def __sub__(self, other: int) -> int:
         return self + -other if _whole(other) else NotImplemented
@@ -48,14 +55,14 @@ class Size(int):
     def __mul__(self, other: int) -> int:
         if not _whole(other) or isinstance(other, Size):
             return int(self) * other
-        return _sized(int(self) * other, self.share * other)
+        return _sized(int(self) * other, self.share * other, self.rows)
 
     __rmul__ = __mul__
 
     def __floordiv__(self, other: int) -> int:
         if not _whole(other) or isinstance(other, Size) or other == 0 or int(self) % other:
             return int(self) // other
-        return _sized(int(self) // other, self.share / other)
+        return _sized(int(self) // other, self.share / other, self.rows)
 
     def __reduce__(self) -> tuple[type[int], tuple[int]]:
         return int, (int(self),)  # none outlives the forward pass that it was made in
@@ -70,5 +77,5 @@ def _whole(value: object) -> bool:
     return isinstance(value, int)
 
 
-def _sized(value: int, share: Fraction) -> int:
-    return Size(value, share) if share else value
+def _sized(value: int, share: Fraction, rows: Tensor | None) -> int:
+    return Size(value, share, rows) if share else value

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from lottery.foundations.tensors_in import outputs_in, read, tensors_in, with_tensors
-from lottery.pruning.graph.functions import CONSTANTS, LAYERS, MIXING, QUERIES, VALUES, depends_on_size
+from lottery.pruning.graph.attributes import noted, noted_in
+from lottery.pruning.graph.functions import CONSTANTS, LAYERS, MIXING, QUERIES, SIZED, VALUES, depends_on_size
 from lottery.pruning.graph.labelling import Labelling, Use, fixed
 from lottery.pruning.graph.labels import FIXED
 from lottery.pruning.graph.positions import unit_sizes
@@ -54,6 +55,7 @@ class UnitTracer(TorchFunctionMode, Labelling):
         for x in tensors_in([inputs, named or {}]):
             self.of[x] = fixed(x)
         with ExitStack() as stack:
+            stack.enter_context(noted(module, self.labels.uses))
             for path, part in module.named_modules():
                 stack.callback(part.register_forward_pre_hook(self._enter(path)).remove)
                 stack.callback(part.register_forward_hook(self._leave).remove)
@@ -93,6 +95,9 @@ class UnitTracer(TorchFunctionMode, Labelling):
         if CONSTANTS.fullmatch(name):
             self.of[result] = None
             return result
+        if not (SIZED.fullmatch(name) and self._features(args[0])):
+            for size in noted_in((args, kwargs)):
+                size.stay()
         outputs = list(tensors_in(result))
         self._label(Use(func, name, args, kwargs, given, outputs))
         return result

@@ -18,7 +18,7 @@ def _files(path: Path) -> list[Path]:
 @register("safetensors", files=_files)
 def write(network: Exportable, path: Path) -> Written:
     """model.safetensors and config.json in a directory, as at Hugging Face"""
-    file = save_safetensors(network.module, path, _described(network))
+    file = save_safetensors(network.module, path, _described(network), network.sizes)
     loaded = load_safetensors(copy.deepcopy(network.built), path)
     load = ["# compacted: from_pretrained cannot load these shapes"] if network.before is not None else []
     load += ["from lottery.deploy import load_safetensors", f'load_safetensors(module, "{path}")']

@@ -34,5 +34,6 @@ def into_module(network: Exportable, what: str, *names: str) -> list[str]:
     """
     load = f"module.load_state_dict({what})"
     if network.before is not None:
-        names, load = (*names, "resize"), f"resize(module, {what})"
+        sizes = f", {network.sizes}" if network.sizes else ""
+        names, load = (*names, "resize"), f"resize(module, {what}{sizes})"
     return [*([f"from lottery.deploy import {', '.join(names)}"] if names else []), load]
