@@ -10,7 +10,6 @@ from architectures.halved import halved
 from lottery.foundations.tensors_in import with_tensors
 
 REFUSED = {
-    "addmm_layers": "addmm",
     "einsum_layers": "einsum",
     "graph_convolutions": "matmul",
     "own_cell": "zeros of a fixed size",
