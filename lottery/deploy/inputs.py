@@ -24,6 +24,17 @@ def batch_of(inputs: Inputs, size: int) -> Inputs:
     return tuple(sized(x) if isinstance(x, Tensor) and x.ndim and len(x) else x for x in inputs)
 
 
+def sample_of(module: nn.Module, inputs: Inputs) -> Inputs:
+    """The first sample; of inputs that are no batch, such as the nodes and edges of a graph, all there is."""
+    one = batch_of(inputs, 1)
+    try:
+        with torch.no_grad():
+            module(*one)
+    except Exception:  # noqa: BLE001 (whatever forward makes of half a graph)
+        return inputs
+    return one
+
+
 def moved(inputs: Inputs, device: str | torch.device) -> Inputs:
     """Inputs on a device."""
     return tuple(x.to(device) if isinstance(x, Tensor) else x for x in inputs)

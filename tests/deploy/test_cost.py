@@ -13,6 +13,8 @@ import pandas
 import pytest
 import torch
 import zoo
+from architectures import ARCHITECTURES
+from architectures.halved import half
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -463,3 +465,13 @@ class Said(nn.Linear):
 def test_a_network_that_gives_no_tensor_has_no_cost():
     with pytest.raises(ValueError, match="Said.forward gives a str, in which no tensor is found"):
         cost(Said(2, 2), {"weight": torch.eye(2) > 0}, torch.zeros(1, 2), measured=False)
+
+
+def test_what_is_no_batch_counts_as_one_sample() -> None:
+    network, inputs = ARCHITECTURES["message_passing"]()
+    nodes, edges = example = inputs(2, 0)
+    found = cost(network.eval(), half(network, example), example, batch_sizes=(1, 64), seconds=0.01)
+    layers = {"enter": len(nodes), "message": edges.shape[1], "update": len(nodes), "output": len(nodes)}
+    assert found.flops.dense == sum(2 * rows * getattr(network, name).weight.numel() for name, rows in layers.items())
+    assert found.batch_sizes == (1,) and not found.refused
+    assert found.variants["compacted"].parameters < found.variants["dense"].parameters

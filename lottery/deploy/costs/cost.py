@@ -15,7 +15,7 @@ from lottery.deploy.compaction.compaction import compact
 from lottery.deploy.costs.flops import count
 from lottery.deploy.costs.measure import latencies, peak_memory
 from lottery.deploy.costs.variants import BOTH, COMPACTED, DENSE, MASKED, SPARSE, Cost, Variant
-from lottery.deploy.inputs import Inputs, as_inputs, batch_of, device_of, has_samples, moved
+from lottery.deploy.inputs import Inputs, as_inputs, batch_of, device_of, has_samples, moved, sample_of
 from lottery.deploy.sparse import file as sparse_file
 from lottery.deploy.sparse.compute import sparsify
 from lottery.foundations.names import canonical, owner_of, parameters_of, uncompiled, weights_of
@@ -48,7 +48,8 @@ def cost(
         module: the network, with or without zeros in place of pruned weights.
         masks: parameter name to boolean tensor, True = kept.
         example_input: a tensor, or a tuple of them, that `forward` takes; the first dimension is the batch. Larger
-            batches repeat its samples.
+            batches repeat its samples. What is no batch, such as the nodes and edges of a graph, counts as one sample,
+            and is measured as such alone.
         batch_sizes: at which latency and memory are measured.
         keep: patterns of layers that are not compacted; see `lottery.deploy.compact`.
         measured: whether latency and memory are measured, and sparse kernels tried for that.
@@ -76,6 +77,9 @@ def cost(
     _check_forward(module, inputs)
     _check_keep(module, keep)
     zeros = bake(copy.deepcopy(module), masks)
+    whole = sample_of(module, inputs) is inputs
+    if whole and batch_sizes:
+        batch_sizes = (1,)
     flops = count(zeros, masks, inputs)
     modules = {DENSE: _filled(module, masks), MASKED: zeros}
     variants = {name: _stored(module, flops.dense) for name, module in modules.items()}
@@ -103,7 +107,7 @@ def cost(
     inputs = moved(inputs, where)
     kernels: dict[str, dict[int, dict[str, str]]] = {SPARSE: {}, BOTH: {}}
     for size in batch_sizes:
-        batch = batch_of(inputs, size)
+        batch = inputs if whole else batch_of(inputs, size)
         timed = {**modules, **_sparse(modules, batch, size, kernels, refused, say)}
         say(f"batch size {size}: timing")
         found = latencies(timed, batch, seconds=seconds, say=say)

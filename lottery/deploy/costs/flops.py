@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from lottery.deploy.inputs import as_inputs, batch_of
+from lottery.deploy.inputs import as_inputs, sample_of
 from lottery.foundations.names import parameters_of
 from lottery.foundations.undisturbed import plain_attention
 from lottery.masks.masks import Masks
@@ -46,9 +46,10 @@ def count(module: nn.Module, masks: Mapping[str, Tensor], example_input: object)
     chunk. The module's values are not looked at, so that dense and masked modules count alike.
 
     Args:
-        module: the module; it runs once as it is, on its device, without gradients.
+        module: the module; it runs as it is, on its device, without gradients.
         masks: parameter name to boolean tensor, True = kept; may be empty.
-        example_input: a tensor, or a tuple of them, that `forward` takes; the first dimension is the batch.
+        example_input: a tensor, or a tuple of them, that `forward` takes; the first dimension is the batch. What is no
+            batch, such as the nodes and edges of a graph, counts as one sample.
 
     Raises:
         ValueError: the masks do not fit.
@@ -63,8 +64,9 @@ def count(module: nn.Module, masks: Mapping[str, Tensor], example_input: object)
     masks.check(parameters)
     counter = FlopCounterMode(display=False)
     owners = _Owners(counter, parameters, masks)
+    sample = sample_of(module, as_inputs(example_input))
     with _in_plain_functions(), counter, owners:
-        module(*batch_of(as_inputs(example_input), 1))
+        module(*sample)
     dense = counter.get_total_flops()
     sparse = dense - owners.of_weights + owners.of_kept
     uncounted = tuple(name for name in masks if name not in owners.seen)
