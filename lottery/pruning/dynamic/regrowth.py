@@ -44,7 +44,7 @@ def drop_and_grow(mask: Tensor, weights: Tensor, worth: Tensor, fraction: float,
     dropped = smallest([weights.abs()], count, [mask])[0]
     remaining = mask & ~dropped
     grown = smallest([-worth], count, [~remaining])[0]
-    trained = mask & weights.ne(0)  # which zeros go makes no difference
+    trained = mask & weights.ne(0).cpu()  # which zeros go makes no difference
     note_choice({name: weights.abs()}, {name: trained}, {name: remaining})
     note_choice({name: worth}, {name: ~remaining}, {name: grown})
     return remaining | grown
