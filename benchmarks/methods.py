@@ -17,6 +17,7 @@ accuracy.
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -143,11 +144,17 @@ def train_control(control: str, run: Run, number: int, seed: int, task: Task) ->
     return Run(dirpath)
 
 
+@functools.cache
+def first_batches(seed: int, task: Task) -> list[tuple[Tensor, Tensor]]:
+    data = task.data(seed)
+    data.setup("fit")
+    return list(itertools.islice(data.train_dataloader(), 10))
+
+
 def gradient_norm(ticket: Ticket, seed: int, task: Task) -> float:
     """The norm of the loss's gradient by the kept weights, where training starts; over ten batches."""
-    module, data = ticket.apply(task.module()), task.data(seed)
-    data.setup("fit")
-    for x, y in itertools.islice(data.train_dataloader(), 10):
+    module = ticket.apply(task.module())
+    for x, y in first_batches(seed, task):
         (F.cross_entropy(module(x), y) / 10).backward()
     parameters = dict(module.named_parameters())
     kept = [parameters[name].grad[mask] for name, mask in ticket.masks.items()]
@@ -181,14 +188,15 @@ def main() -> None:
             name = f"{method.lower().replace(',', '').replace(' ', '-')}-{seed}"
             run = train(method, seed, arguments.dirpath / name, task)
             rounds = [round_at(run, density) for density in DENSITIES]
-            dense.append((run, 0))
+            if method == arguments.methods[0]:
+                dense.append((run, 0))  # the same in each
             arms.setdefault(method, []).append([(run, number) for number in rounds])
             for control in arguments.controls:
                 made = [(train_control(control, run, number, seed, task), 0) for number in rounds]
                 arms.setdefault(f"{method}: {control}", []).append(made)
     print_table(dense, arms)
     if arguments.gradients:
-        print_gradients(arms, task)
+        print_gradients(dense, arms, task)
     if arguments.plot is not None:
         arguments.plot.parent.mkdir(parents=True, exist_ok=True)
         runs = {method: [trainings[0][0] for trainings in arms[method]] for method in arguments.methods}
@@ -207,14 +215,15 @@ def print_table(dense: list[Trained], arms: Arms) -> None:
         print(f"| {name} |{cells}")
 
 
-def print_gradients(arms: Arms, task: Task) -> None:
+def print_gradients(dense: list[Trained], arms: Arms, task: Task) -> None:
     """Norms of the gradient where training starts, as multiples of the dense network's."""
     head = "".join(f" {100 * d:g} % |" for d in DENSITIES)
     print(f"\n| gradient norm, dense = 1 |{head}\n|---|{'--:|' * len(DENSITIES)}")
     for name, seeds in arms.items():
         ratios = []
         for seed, trained in enumerate(seeds):
-            whole = gradient_norm(next(iter(arms.values()))[seed][0][0].ticket(0), seed, task)
+            run, number = dense[seed]
+            whole = gradient_norm(run.ticket(number), seed, task)
             ratios.append([gradient_norm(run.ticket(number), seed, task) / whole for run, number in trained])
         print(f"| {name} |{''.join(f' {cell(column)} |' for column in zip(*ratios, strict=True))}")
 

@@ -18,6 +18,11 @@ from lottery.text.numbers import percent
 
 _WORTH_A_WORD = 0.01  # of the mask: a few equal scores are chance
 
+_OTHER_SCORE = (
+    "Weights that no gradient or path reaches score zero, as those before a layer that starts at zero. Take another"
+    " score or other weights, or exclude the layer."
+)
+
 _counts: ContextVar[Counter[str] | None] = ContextVar("counts", default=None)
 
 
@@ -97,19 +102,19 @@ class Tied:
         names = tuple(name for name in masks if counts.get(name))
         return cls(sum(counts[name] for name in names) / max(1, masks.kept), names)
 
-    def say(self, what: str, of: str) -> bool:
+    def say(self, what: str, of: str, advice: str = _OTHER_SCORE) -> bool:
         """Warn where that is more than chance would leave to it; whether it is.
 
         Args:
             what: whose values were equal.
             of: what the mask is of.
+            advice: why that may be, and what can be done.
         """
         if self.share <= _WORTH_A_WORD:
             return False
         warnings.warn(
             f"{what} is equal for many weights: position alone decided {percent(self.share)} of the mask of {of}, in"
-            f" {', '.join(self.names)}. Weights that no gradient or path reaches score zero, as those before a layer"
-            " that starts at zero. Take another score or other weights, or exclude the layer.",
+            f" {', '.join(self.names)}. {advice}",
             stacklevel=3,
         )
         return True

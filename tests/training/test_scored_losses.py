@@ -29,6 +29,12 @@ SCORES = {
 }
 
 
+def loader() -> DataLoader:
+    """Three batches, in their order."""
+    x, y = zoo.data(24)
+    return DataLoader(TensorDataset(x.double(), y), batch_size=8)
+
+
 class Small(zoo.Net):
     """In double precision, so that nothing hangs on rounding."""
 
@@ -226,11 +232,9 @@ class Compare(pl.Callback):
 @pytest.mark.filterwarnings("ignore:.*is equal for many weights")  # a contrastive loss of one sample is zero
 @pytest.mark.parametrize("make", LOSSES)
 def test_masks_are_those_of_a_loop_over_the_modules_own_loss(make: Callable[[], Small], tmp_path: Path) -> None:
-    x, y = zoo.data(24)
-    loader = DataLoader(TensorDataset(x.double(), y), batch_size=8)
     ticket = LotteryTicket(0, dirpath=tmp_path)
-    compare = Compare(ticket, list(loader))
-    zoo.fit(make, ticket, compare, loader=loader, max_epochs=1, limit_val_batches=0)
+    compare = Compare(ticket, list(loader()))
+    zoo.fit(make, ticket, compare, loader=loader(), max_epochs=1, limit_val_batches=0)
     assert len(compare.found) >= 7
     for name, (masks, expected) in compare.found.items():
         for mask, own in zip(masks.values(), expected, strict=True):
@@ -313,12 +317,29 @@ class Penalised(Small):
         return loss + F.cross_entropy(self.spare(hidden), batch[1]) if self.training else loss
 
 
+class LeavesOut(Small):
+    """Gives no loss for some batches, which Lightning then does not train on."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor | None:  # type: ignore[override]
+        return None if len(batch[1]) > 1 and batch[1][0] == 0 else super().training_step(batch, batch_idx)
+
+
+def test_a_batch_that_the_step_leaves_out_adds_nothing(tmp_path: Path) -> None:
+    ticket, batches = LotteryTicket(0, dirpath=tmp_path), list(loader())
+    taken = [batch for batch in batches if batch[1][0] != 0]
+    assert 0 < len(taken) < len(batches)
+    compare = Compare(ticket, taken)
+    zoo.fit(LeavesOut, ticket, compare, loader=loader(), max_epochs=1, limit_val_batches=0)
+    for name in ("snip", "taylor", "taylor_channel"):
+        masks, expected = compare.found[name]
+        assert all(torch.equal(mask, own) for mask, own in zip(masks.values(), expected, strict=True)), name
+
+
 @pytest.mark.parametrize("name", ["snip", "obd"])
 def test_a_head_of_training_mode_alone_scores_zero_and_is_named(name: str, tmp_path: Path) -> None:
-    loader = DataLoader(TensorDataset(zoo.data(24)[0].double(), zoo.data(24)[1]), batch_size=8)
     ticket = LotteryTicket(1, Pruning(densities=[0.5], score=name), dirpath=tmp_path)
     with pytest.warns(UserWarning, match=f"'{name}' is equal for all weights of spare.weight, and the mask of round 1"):
-        zoo.fit(Penalised, ticket, loader=loader, max_epochs=1, limit_val_batches=0, limit_train_batches=1)
+        zoo.fit(Penalised, ticket, loader=loader(), max_epochs=1, limit_val_batches=0, limit_train_batches=1)
 
 
 def test_wanda_goes_through_a_step_that_takes_gradients() -> None:

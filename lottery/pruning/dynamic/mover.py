@@ -18,6 +18,11 @@ from lottery.pruning.dynamic.method import Method, MoveContext, Training
 from lottery.pruning.dynamic.registry import name_of
 from lottery.pruning.graph.paths import Connectivity, cut
 
+_EQUAL = (
+    "Gradients are zero where a unit is dead, or where a layer that comes after starts at zero. Move more seldom, start"
+    " from other weights, or exclude the layer. This is said once."
+)
+
 
 def begin(method: Method, masks: Masks, seed: int, training: Training) -> Masks:
     """The masks that a training starts under; `check_begin` says whether they leave a network.
@@ -168,7 +173,7 @@ class Mover:
         following = Masks({**masks, **after})
         if not self._told:
             what = f"what dynamic={name_of(self._method)!r} goes by"
-            self._told = ties.Tied.of(counts, following).say(what, f"step {step}")
+            self._told = ties.Tied.of(counts, following).say(what, f"step {step}", _EQUAL)
         if not self._allow_empty:
             _check(cut(masks, following, self._follow), self._method)
         self.moves.append(Move(step, following.density, (before - after).kept, (after - before).kept))

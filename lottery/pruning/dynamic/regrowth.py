@@ -44,7 +44,8 @@ def drop_and_grow(mask: Tensor, weights: Tensor, worth: Tensor, fraction: float,
     dropped = smallest([weights.abs()], count, [mask])[0]
     remaining = mask & ~dropped
     grown = smallest([-worth], count, [~remaining])[0]
-    note_choice({name: weights.abs()}, {name: mask}, {name: remaining})
+    trained = mask & weights.ne(0).cpu()  # which zeros go makes no difference
+    note_choice({name: weights.abs()}, {name: trained}, {name: remaining})
     note_choice({name: worth}, {name: ~remaining}, {name: grown})
     return remaining | grown
 

@@ -203,7 +203,7 @@ def _hessian_diagonal(batch: object, context: Context) -> dict[str, Tensor]:
                 allow_unused=True,
             )
             if products is None:
-                break  # as above
+                break  # it is linear in it, too
             entries = products.flatten(1).gather(1, chunk[:, None]).squeeze(1)
             diagonals[name].view(-1)[chunk] = entries
     return diagonals

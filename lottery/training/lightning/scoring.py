@@ -69,12 +69,16 @@ class Scoring:
     def training_loss(self, module: nn.Module, batch: object) -> Tensor:
         """The loss that `training_step` gives for a batch; what it logs goes nowhere.
 
+        A batch that the step leaves out, by giving None, adds nothing.
+
         Raises:
             ValueError: the module does its own optimization.
             TypeError: it gives no loss.
         """
         self.check_loss()
         found = self._training_step(module, batch)
+        if found is None:
+            return torch.stack([0 * p.sum() for p in module.parameters() if p.requires_grad]).sum()
         loss = found.get("loss") if isinstance(found, Mapping) else found
         if not isinstance(loss, Tensor):
             raise TypeError(
