@@ -167,9 +167,12 @@ def _of_torch(part: nn.Module) -> frozenset[str]:
     """The attributes that torch's own layers have, not its containers."""
     kinds = [kind for kind in type(part).__mro__ if kind.__module__.startswith("torch.nn.modules")]
     layers = [kind for kind in kinds if kind.__module__.rpartition(".")[2] not in ("module", "container")]
-    if layers and layers[0] is type(part):
-        return frozenset(vars(part))
-    return frozenset(name for kind in layers for name in getattr(kind, "__constants__", ()))
+    names = (
+        vars(part)
+        if layers and layers[0] is type(part)
+        else (name for kind in layers for name in getattr(kind, "__constants__", ()))
+    )
+    return frozenset(names) - ({"hidden_size"} if isinstance(part, (nn.RNNBase, nn.RNNCellBase)) else set())
 
 
 class Uses:

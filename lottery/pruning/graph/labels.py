@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from lottery.pruning.graph.attributes import Uses
+from lottery.pruning.graph.attributes import Noted, Uses
+from lottery.pruning.graph.sizes import Size
 
 NOTHING, FIXED = (0, 1)  # no unit, as zeros and constants; features that come from outside
 
@@ -21,6 +22,7 @@ class Labels:
         count: how many labels there are.
         fixed: labels that must stay, each tensor with the reason in words.
         uses: where attributes of modules are sizes of features.
+        choices: features of which one of two dimensions follows their units, of which the second has a noted size.
         sizes: after `settle`, place of such an attribute that follows to the labels of which it is the number.
     """
 
@@ -28,6 +30,7 @@ class Labels:
         self.count = 2
         self.fixed: list[tuple[Tensor, str]] = []
         self.uses = Uses()
+        self.choices: list[tuple[Tensor, int, int, Noted]] = []
         self.sizes: dict[str, Tensor] = {}
         self._pinned: list[tuple[Tensor, tuple[int, int], str]] = []
         self._joined: list[Tensor] = []
@@ -68,15 +71,47 @@ class Labels:
         if places[0] < places[1] and (rows != rows[:1]).any():
             self._pinned.append((rows, places, reason))
 
-    def settle(self) -> None:
-        """Fix what is pinned, by all that is joined and tied."""
+    def size(self, size: Size, labels: Tensor, dim: int) -> None:
+        """Constants were made that have the size of units along a dimension."""
+        if isinstance(size, Noted):
+            self.uses.note(size, labels, dim)
+            return
+        rows = labels.movedim(dim, 0).flatten(1)
+        if size.rows is not None and size.share == 1 and len(size.rows) == len(rows):
+            self.together(size.rows[:, :1], rows)
+        else:
+            self.pin(labels, dim, (0, len(rows)), "a tensor has a size that is computed from theirs")
+
+    def settle(self, made: Tensor) -> None:
+        """Fix what is pinned, by all that is joined and tied, and what has no unit of those that layers have made."""
+        self._choose()
         self.sizes = self.uses.settle(self)
         found = self.components(tied=True)
+        for rows in self.sizes.values():
+            own = rows[~torch.isin(found[rows.long()], found[made])]
+            self.fix(own, "no layer makes them")
         for rows, (start, stop), reason in self._pinned:
             own = found[rows.long()]
             if (own != own[:1]).any():
                 self.fix(rows[start:stop], reason)
         self._pinned.clear()
+
+    def _choose(self) -> None:
+        """The first of two dimensions follows the units, unless they are all one then, as the places of a head."""
+        noted = len(self._tied), len(self.fixed)
+        for x, _, other, _ in self.choices:
+            self.together(x.narrow(other, 0, 1), x)
+        found = self.components(tied=True)
+        del self._tied[noted[0] :], self.fixed[noted[1] :]
+        for x, dim, other, size in self.choices:
+            own = found[x.long()]
+            if (own != own.flatten()[0]).any():
+                size.stay()
+                self.together(x.narrow(other, 0, 1), x)
+            else:
+                self.uses.note(size, x, other)
+                self.together(x.narrow(dim, 0, 1), x)
+        self.choices.clear()
 
     def merge(self, labels: Tensor, dims: Iterable[int]) -> Tensor:
         """Join along dimensions, which stay with length 1."""

@@ -207,8 +207,13 @@ class Positions:
     def _block(self, moved: Tensor, before: int, after: Sequence[int], sizes: Sequence[Any]) -> None:
         """Dimensions that come from `before` dimensions of as many elements."""
         from_x = [d for d in after if isinstance(sizes[d], Size) and not isinstance(sizes[d], Noted)]
+        free = [d for d in after if sizes[d] == -1]
         noted = [d for d in after if isinstance(sizes[d], Noted)]
-        follows = from_x or [d for d in after if sizes[d] == -1] or noted[:1]
+        if free and noted and before == 1 and not from_x and varies(moved, free[0]):
+            self._tie(moved, [d for d in after if d not in (free[0], noted[0])])
+            self.labels.choices.append((moved, free[0], noted[0], sizes[noted[0]]))
+            return
+        follows = from_x or free or noted[:1]
         written = [d for d in after if d not in follows]
         for dim in {*written} & {*noted}:
             sizes[dim].stay()
