@@ -198,9 +198,8 @@ class Uses:
             return type(value)(self.as_noted(n, f"{place}.{i}") or n for i, n in enumerate(value))
         return None
 
-    def note(self, size: Noted, labels: Tensor, dim: int) -> None:
-        """That features have this size along a dimension."""
-        rows = labels.movedim(dim, 0).flatten(1) if labels.ndim > 1 else labels[:, None]
+    def note(self, size: Noted, rows: Tensor) -> None:
+        """That features have this size along a dimension, at whose places these labels are, shape (size, number)."""
         if bool((rows == rows[:, :1]).all()):
             rows = rows[:, :1]
         self.found.append((size.places, rows))

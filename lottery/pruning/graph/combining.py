@@ -11,9 +11,9 @@ from torch import Tensor
 from lottery.foundations.tensors_in import tensors_in
 from lottery.pruning.graph.calls import Use
 from lottery.pruning.graph.functions import CHOICES, FACTORS, PER_CHANNEL, POOLS, pads_with_constants
-from lottery.pruning.graph.labelling import Labelling, along
-from lottery.pruning.graph.labels import FIXED, NOTHING, ends, pairs
-from lottery.pruning.graph.positions import Positions, varies
+from lottery.pruning.graph.labelling import Labelling, along, nothing
+from lottery.pruning.graph.labels import FIXED, NOTHING, bare, ends, lean, pairs, varies
+from lottery.pruning.graph.positions import Positions
 
 
 def moved(seen: Labelling, use: Use) -> list[Tensor] | None:
@@ -22,13 +22,13 @@ def moved(seen: Labelling, use: Use) -> list[Tensor] | None:
     if pads_with_constants(use.name, use.args, use.kwargs):
         return None
     args, kwargs = seen.swap(use.args), seen.swap(use.kwargs)
-    found = list(tensors_in(use.func(*args, **kwargs)))
+    found = [lean(labels) for labels in tensors_in(use.func(*args, **kwargs)) if labels.is_floating_point()]
     if (x := seen.first_features(use)) is not None:
         positions = Positions(
             seen.labels, f"{use.name.strip('_')} in {seen.path[-1]} has sizes or positions written into the code"
         )
         positions.expect(use.func, use.name, (seen.of[x], *use.args[1:]), use.kwargs, found[0] if found else None)
-    return found[: len(use.outputs)]
+    return found
 
 
 def elementwise(seen: Labelling, use: Use) -> list[Tensor] | None:
@@ -43,11 +43,12 @@ def elementwise(seen: Labelling, use: Use) -> list[Tensor] | None:
             return None  # they are of a fixed size
         seen.note_sized(use, zeros=bool(CHOICES.fullmatch(use.name)))
     units = _without_factors(seen, use, units)
-    joined = torch.zeros(output.shape, dtype=torch.float64)
+    joined = nothing(output)
     for labels in units:
         joined = seen.labels.meet(joined, labels)
-    if not units or joined.shape != output.shape:
+    if not units or joined.ndim != output.ndim:
         return None
+    joined = joined.expand(output.shape)
     for labels in parts:
         meet_elements(seen, labels, joined)
     _fix_beside_blanks(seen, units, joined)
@@ -110,10 +111,10 @@ def gathered(seen: Labelling, use: Use) -> list[Tensor] | None:
     if any(x in seen.parts or varies(seen.of[x], dim) for x in given):
         return None
     seen.note_sized(use)
-    joined = torch.zeros(use.outputs[0].shape, dtype=torch.float64)
+    joined = nothing(use.outputs[0])
     for x in given:
         joined = seen.labels.meet(joined, seen.labels.merge(seen.of[x], [dim]))
-    return [joined] if joined.shape == use.outputs[0].shape else None
+    return [joined]
 
 
 def packed(seen: Labelling, use: Use) -> list[Tensor] | None:
@@ -151,10 +152,10 @@ def _without_factors(seen: Labelling, use: Use, units: list[Tensor]) -> list[Ten
     """Units without what all of them are multiplied with alike, as with a mask: it may come from outside."""
     if not FACTORS.fullmatch(use.name):
         return units
-    mine = [labels for labels in units if (labels > FIXED).any()]
+    mine = [labels for labels in units if (bare(labels) > FIXED).any()]
     if not mine or "div" in use.name and mine[0] is not units[0]:
         return units
-    factors = [labels for labels in units if not (labels > FIXED).any()]
+    factors = [labels for labels in units if not (bare(labels) > FIXED).any()]
     alike = [labels for labels in factors if _spans_no_units(labels.shape, mine)]
     if alike:
         seen.note_sized(use)
@@ -179,5 +180,6 @@ def meet_elements(seen: Labelling, labels: Tensor, joined: Tensor) -> None:
 def _fix_beside_blanks(seen: Labelling, units: Iterable[Tensor], joined: Tensor) -> None:
     """What zeros of a fixed size are put beside has to stay."""
     for labels in units:
-        if (blank := (labels == NOTHING) & (joined != NOTHING)).any():
-            seen.labels.fix(joined[blank], f"{seen.path[-1]} puts zeros of a fixed size beside them")
+        here, there = torch.broadcast_tensors(bare(labels), bare(joined))
+        if (blank := (here == NOTHING) & (there != NOTHING)).any():
+            seen.labels.fix(there[blank], f"{seen.path[-1]} puts zeros of a fixed size beside them")

@@ -12,7 +12,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from lottery.foundations.tensors_in import tensors_in
 from lottery.pruning.graph.calls import Call, Use
 from lottery.pruning.graph.functions import IN_PLACE
-from lottery.pruning.graph.labels import FIXED, NOTHING, Labels
+from lottery.pruning.graph.labels import FIXED, NOTHING, Labels, bare
 
 
 class Labelling:
@@ -76,13 +76,13 @@ class Labelling:
 
     def is_outside(self, x: Tensor) -> bool:
         """Whether no element is of a unit."""
-        return bool((self.of[x] <= FIXED).all())
+        return bool((bare(self.of[x]) <= FIXED).all())
 
     def writes_into_constants(self, use: Use) -> bool:
         """Whether a function writes into a view of what others may read, and that is not all units."""
         x = use.outputs[0]
         within = bool(IN_PLACE.fullmatch(use.name)) and x._is_view()
-        return within and not (self.features(x) and bool((self.of[x] != NOTHING).all()))
+        return within and not (self.features(x) and bool((bare(self.of[x]) != NOTHING).all()))
 
     def label_elements(self, use: Use) -> None:
         """Owned tensors that take part in the computation themselves."""
@@ -100,8 +100,16 @@ class Labelling:
         """What it makes of constants, that are not zero or of all, may be another thing with other inputs."""
         if self.exact:
             place = f"{use.name} in {self.path[-1]}"
-            found = [self.of[x].expand(x.shape)[(x != 0) | zeros] for x in use.given if self.features(x)]
+            found = [self._with_values(x, zeros) for x in use.given if self.features(x)]
             self.sized[place] = torch.cat([self.sized.get(place, torch.zeros(0)), *found]).unique().long()
+
+    def _with_values(self, x: Tensor, zeros: bool) -> Tensor:
+        """The labels of what is not zero, or of all."""
+        labels = bare(self.of[x])
+        if zeros:
+            return labels.flatten()
+        same = [d for d, n in enumerate(labels.shape) if n < x.shape[d]]
+        return labels[(x != 0).amax(same, keepdim=True) if same else x != 0]
 
     def swap(self, value: object) -> Any:
         """Arguments with labels in place of features."""
@@ -129,7 +137,12 @@ class Labelling:
 
 def fixed(x: Tensor) -> Tensor:
     """Labels of units that must stay."""
-    return torch.full(x.shape, FIXED, dtype=torch.float64)
+    return torch.tensor(FIXED, dtype=torch.float64).expand(x.shape)
+
+
+def nothing(x: Tensor) -> Tensor:
+    """Labels of no unit."""
+    return torch.zeros((), dtype=torch.float64).expand(x.shape)
 
 
 def along(vector: Tensor, dim: int, ndim: int) -> Tensor:

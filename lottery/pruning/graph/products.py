@@ -9,9 +9,8 @@ from torch import Tensor, nn
 
 from lottery.pruning.graph.calls import Use
 from lottery.pruning.graph.labelling import Labelling, fixed
-from lottery.pruning.graph.labels import FIXED
+from lottery.pruning.graph.labels import FIXED, varies
 from lottery.pruning.graph.layers import arguments_of, layer, product
-from lottery.pruning.graph.positions import varies
 
 _NAMES = "abcdefghijklmnopqrstuvw"
 

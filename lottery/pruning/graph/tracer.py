@@ -24,7 +24,7 @@ from lottery.pruning.graph.functions import (
     depends_on_size,
 )
 from lottery.pruning.graph.labelling import Labelling, fixed
-from lottery.pruning.graph.labels import FIXED
+from lottery.pruning.graph.labels import FIXED, bare, lean
 from lottery.pruning.graph.positions import unit_sizes
 from lottery.pruning.graph.rules import follow
 from lottery.pruning.graph.sizes import Size
@@ -144,7 +144,7 @@ class UnitTracer(TorchFunctionMode, Labelling):
         part = self._is_part(use)
         for x in use.outputs:
             if labels and x.is_floating_point():
-                self.of[x] = labels.pop(0).expand(x.shape)
+                self.of[x] = lean(labels.pop(0).expand(x.shape))
                 if part:
                     self.parts[x] = True
             else:
@@ -189,7 +189,7 @@ class UnitTracer(TorchFunctionMode, Labelling):
         """A function that is not followed took these."""
         place = f"{name} in {self.path[-1]}"
         self.fix(given, f"{place} {'needs all of them' if MIXING.fullmatch(name) else 'is not followed'}")
-        if any((self.of[x] > FIXED).any() for x in given if self.features(x)):
+        if any((bare(self.of[x]) > FIXED).any() for x in given if self.features(x)):
             self.unknown.add(place)
         for x in self.own(given):
             self.unfollowed[self.name_of(x)] = place
