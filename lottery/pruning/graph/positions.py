@@ -242,10 +242,7 @@ class Positions:
 
 def unit_sizes(labels: Tensor) -> list[int]:
     """The shape of features; each size along which there are different units is a `Size`."""
-    return [
-        Size(n, rows=rows_of(labels, dim)) if varies(labels, dim) else n
-        for dim, n in enumerate(labels.shape)
-    ]
+    return [Size(n, rows=rows_of(labels, dim)) if varies(labels, dim) else n for dim, n in enumerate(labels.shape)]
 
 
 def _flat(sizes: Iterable[Any]) -> list[Any]:
