@@ -133,7 +133,7 @@ class Pruning:
         found["structure"] = described(structures.name_of(structure), structure)
         return found
 
-    def check(self, masks: Masks, rounds: int, module: nn.Module, example_input: object = None) -> None:
+    def check(self, masks: Masks, rounds: int, module: nn.Module, example_input: object = None) -> dict[str, str]:
         """Make sure that rounds can be pruned, as far as this is known before there are scores.
 
         Args:
@@ -141,6 +141,10 @@ class Pruning:
             rounds: how many rounds there will be after it.
             module: the module.
             example_input: an input of its `forward`, or None where it is not known yet.
+
+        Returns:
+            Parameter name to what a structure that follows the module's graph can take of it, in words; empty for other
+            structures, and without an example input.
 
         Raises:
             ValueError: a pattern matches nothing or is missing, the structure or scope does not fit a parameter, or
@@ -159,25 +163,19 @@ class Pruning:
                         f" {', '.join(alive)}: less than one to each parameter. Give a higher one, exclude"
                         " small parameters, or set collapse='warn'."
                     )
-        follows = getattr(structure, "needs_example_input", False)
-        if not elements and not (follows and example_input is None):
-            structure.next_masks(
-                {name: mask.float() for name, mask in masks.items()},
-                masks,
-                [(names, 0.0) for names, _ in pools],
-                allow_empty=True,
-                module=module,
-                example_input=example_input,
-            )
-
-    def plan(self, masks: Masks, module: nn.Module, example_input: object) -> dict[str, str]:
-        """What a structure that follows the module's graph can take of each parameter, in words; empty for others.
-
-        Raises:
-            ValueError: the module cannot be followed.
-        """
-        plan = getattr(structures.resolve(self.structure), "plan", None)
-        return {} if plan is None else plan(masks, module, example_input)
+        if elements or (getattr(structure, "needs_example_input", False) and example_input is None):
+            return {}
+        if (plan := getattr(structure, "plan", None)) is not None:
+            return dict(plan(masks, module, example_input))
+        structure.next_masks(
+            {name: mask.float() for name, mask in masks.items()},
+            masks,
+            [(names, 0.0) for names, _ in pools],
+            allow_empty=True,
+            module=module,
+            example_input=example_input,
+        )
+        return {}
 
     def next_masks(
         self,

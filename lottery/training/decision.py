@@ -27,7 +27,7 @@ def check(pruning: Pruning, fit: Fit, masks: Masks, rounds: int) -> dict[str, st
     """Make sure, before anything is trained, that the masks of so many rounds can be made.
 
     Returns:
-        As `Pruning.plan`; empty where the first training step must show it.
+        As `Pruning.check`; empty where the first training step must show it.
 
     Raises:
         ValueError: as `Pruning.check`, or the score needs data and the module optimizes manually.
@@ -35,10 +35,10 @@ def check(pruning: Pruning, fit: Fit, masks: Masks, rounds: int) -> dict[str, st
     # training data must not be touched before the user's own first epoch
     known = fit.module.example_input_array is not None
     example = fit.scoring.example_input(seed=0) if known else None
-    pruning.check(masks, rounds, fit.module, example)
+    plan = pruning.check(masks, rounds, fit.module, example)
     if "batches" in pruning.needs:
         fit.scoring.check_loss()
-    return pruning.plan(masks, fit.module, example) if known else {}
+    return plan
 
 
 def try_out(pruning: Pruning, fit: Fit, masks: Masks, rounds: int, seed: int) -> dict[str, str]:
@@ -47,7 +47,7 @@ def try_out(pruning: Pruning, fit: Fit, masks: Masks, rounds: int, seed: int) ->
     A score that needs what only training gives is not tried.
 
     Returns:
-        As `Pruning.plan`; empty where `check` gave it.
+        As `Pruning.check`; empty where `check` gave it.
 
     Raises:
         ValueError: they cannot; the message says why.
@@ -60,7 +60,7 @@ def try_out(pruning: Pruning, fit: Fit, masks: Masks, rounds: int, seed: int) ->
     with streams.isolated(), fit.states.undisturbed(), scores.undisturbed(module, masks):
         example = fit.scoring.example_input(seed) if "example_input" in needs else None
         try:
-            pruning.check(masks, rounds, module, example)
+            plan = {} if known else pruning.check(masks, rounds, module, example)
             needed = set(scores.needs_of(scores.resolve(pruning.score)))
             if needed and needed <= _TRIED:
                 context = Context(
@@ -71,7 +71,7 @@ def try_out(pruning: Pruning, fit: Fit, masks: Masks, rounds: int, seed: int) ->
                     example_input=example,
                 )
                 scores.compute(pruning.score, context)
-            return {} if example is None or known else pruning.plan(masks, module, example)
+            return plan
         except (TypeError, ValueError, RuntimeError) as error:
             name = scores.name_of(scores.resolve(pruning.score))
             what = f"the score {name!r} cannot be had: " if isinstance(error, RuntimeError) else ""

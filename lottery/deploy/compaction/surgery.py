@@ -144,18 +144,30 @@ def _note_sizes(part: nn.Module) -> None:
     elif isinstance(part, nn.Embedding):
         part.num_embeddings, part.embedding_dim = part.weight.shape
     elif isinstance(part, nn.modules.conv._ConvNd):
-        made, taken = part.weight.shape[:2]
-        if part.transposed:
-            made, taken = taken, made
-        outputs, inputs = part.out_channels // part.groups, part.in_channels // part.groups
-        if part.groups > 1 and by_whole_groups(outputs, inputs):
-            part.groups = made // outputs
-        elif made % part.groups:
-            part.groups = made  # first the same positions of each went, up to the last, and then whole groups
-        part.out_channels, part.in_channels = made, taken * part.groups
+        _note_sizes_of_convolution(part)
     elif isinstance(part, nn.modules.batchnorm._NormBase):
         part.num_features = next(len(t) for t in (weight, part.running_mean) if t is not None)
     elif isinstance(part, nn.PReLU):
         part.num_parameters = len(part.weight)
     elif isinstance(part, nn.LayerNorm) and weight is not None:
         part.normalized_shape = tuple(weight.shape)
+    elif isinstance(part, nn.RNNBase):
+        part.input_size, part.hidden_size = (getattr(part, f"weight_{x}_l0").shape[1] for x in ("ih", "hh"))
+    elif isinstance(part, nn.RNNCellBase):
+        part.input_size, part.hidden_size = part.weight_ih.shape[1], part.weight_hh.shape[1]
+    elif isinstance(part, nn.Bilinear):
+        part.out_features = len(part.weight)
+    elif isinstance(part, nn.EmbeddingBag):
+        part.num_embeddings, part.embedding_dim = part.weight.shape
+
+
+def _note_sizes_of_convolution(part: nn.modules.conv._ConvNd) -> None:
+    first, second = part.weight.shape[:2]
+    outputs, inputs = part.out_channels // part.groups, part.in_channels // part.groups
+    each = inputs if part.transposed else outputs
+    if part.groups > 1 and by_whole_groups(outputs, inputs):
+        part.groups = first // each
+    elif first % part.groups:
+        part.groups = first  # first the same positions of each went, up to the last, and then whole groups
+    sizes = first, second * part.groups
+    part.in_channels, part.out_channels = sizes if part.transposed else sizes[::-1]

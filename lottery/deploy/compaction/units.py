@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lottery.pruning.graph.bundles import bundle
-from lottery.pruning.graph.labelling import Call
+from lottery.pruning.graph.calls import Call
 from lottery.pruning.graph.labels import FIXED
 from lottery.pruning.graph.tracer import UnitTracer
 

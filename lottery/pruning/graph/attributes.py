@@ -167,9 +167,12 @@ def _of_torch(part: nn.Module) -> frozenset[str]:
     """The attributes that torch's own layers have, not its containers."""
     kinds = [kind for kind in type(part).__mro__ if kind.__module__.startswith("torch.nn.modules")]
     layers = [kind for kind in kinds if kind.__module__.rpartition(".")[2] not in ("module", "container")]
-    if layers and layers[0] is type(part):
-        return frozenset(vars(part))
-    return frozenset(name for kind in layers for name in getattr(kind, "__constants__", ()))
+    names = (
+        vars(part)
+        if layers and layers[0] is type(part)
+        else (name for kind in layers for name in getattr(kind, "__constants__", ()))
+    )
+    return frozenset(names) - ({"hidden_size"} if isinstance(part, (nn.RNNBase, nn.RNNCellBase)) else set())
 
 
 class Uses:
@@ -195,9 +198,8 @@ class Uses:
             return type(value)(self.as_noted(n, f"{place}.{i}") or n for i, n in enumerate(value))
         return None
 
-    def note(self, size: Noted, labels: Tensor, dim: int) -> None:
-        """That features have this size along a dimension."""
-        rows = labels.movedim(dim, 0).flatten(1) if labels.ndim > 1 else labels[:, None]
+    def note(self, size: Noted, rows: Tensor) -> None:
+        """That features have this size along a dimension, at whose places these labels are, shape (size, number)."""
         if bool((rows == rows[:, :1]).all()):
             rows = rows[:, :1]
         self.found.append((size.places, rows))

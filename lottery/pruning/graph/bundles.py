@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lottery.pruning.graph.labelling import Call
+from lottery.pruning.graph.calls import Call
 from lottery.pruning.graph.labels import Labels
 from lottery.pruning.graph.tracer import UnitTracer
 
@@ -32,7 +32,9 @@ def bundle(tracer: UnitTracer) -> dict[tuple[str, int], Tensor]:
             for units in (call.made, call.takes):
                 if units is not None:
                     labels.fix(units, f"{name} is used in other ways too")
-    labels.settle()
+    labels.settle(
+        torch.cat([torch.zeros(0, dtype=torch.int64), *(call.made.flatten().long() for call in tracer.calls)])
+    )
     return along
 
 

@@ -14,7 +14,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from lottery.foundations.names import buffers_of, parameters_of
 from lottery.foundations.tensors_in import arguments, with_tensors
 from lottery.foundations.undisturbed import plain_attention, undisturbed
-from lottery.pruning.graph.labelling import Call, Use
+from lottery.pruning.graph.calls import Call, Use
 from lottery.pruning.graph.labels import FIXED, NOTHING, Labels
 from lottery.pruning.graph.tracer import UnitTracer
 
@@ -150,6 +150,8 @@ def neighbours(module: nn.Module, names: Collection[str], example_input: object)
 
 class _Tracer(UnitTracer):
     """Refuses a layer that takes what was not followed, and notes the BatchNorm after each layer."""
+
+    recurrent = False
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__(module, {**parameters_of(module), **buffers_of(module)}, exact=False)

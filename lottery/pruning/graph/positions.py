@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lottery.pruning.graph.attributes import Noted
-from lottery.pruning.graph.labels import Labels
+from lottery.pruning.graph.labels import Labels, bare, rows_of, varies
 from lottery.pruning.graph.sizes import Size, share_of
 
 
@@ -54,7 +54,7 @@ class Positions:
     def _note(self, size: int, x: Tensor, dim: int) -> None:
         """A size that is an attribute follows what it is the size of."""
         if isinstance(size, Noted):
-            self.labels.uses.note(size, x, dim)
+            self.labels.uses.note(size, rows_of(x, dim))
 
     def _pin(self, x: Tensor, dim: int, start: int, stop: int) -> None:
         self.labels.pin(x, dim, (start, stop), self.reason)
@@ -207,8 +207,13 @@ class Positions:
     def _block(self, moved: Tensor, before: int, after: Sequence[int], sizes: Sequence[Any]) -> None:
         """Dimensions that come from `before` dimensions of as many elements."""
         from_x = [d for d in after if isinstance(sizes[d], Size) and not isinstance(sizes[d], Noted)]
+        free = [d for d in after if sizes[d] == -1]
         noted = [d for d in after if isinstance(sizes[d], Noted)]
-        follows = from_x or [d for d in after if sizes[d] == -1] or noted[:1]
+        if free and noted and before == 1 and not from_x and varies(moved, free[0]):
+            self._tie(moved, [d for d in after if d not in (free[0], noted[0])])
+            self.labels.choices.append((moved, free[0], noted[0], sizes[noted[0]]))
+            return
+        follows = from_x or free or noted[:1]
         written = [d for d in after if d not in follows]
         for dim in {*written} & {*noted}:
             sizes[dim].stay()
@@ -226,26 +231,18 @@ class Positions:
         self._note(size, moved, dim)
         if not isinstance(size, Size) or size.rows is None:
             return True
-        if torch.equal(size.rows.unique(), moved.unique()):
+        if torch.equal(size.rows.unique(), bare(moved).unique()):
             return True
         if size.share != 1 or len(size.rows) != moved.shape[dim]:
             return False
-        rows = moved.movedim(dim, 0).flatten(1)
+        rows = rows_of(moved, dim)
         self.labels.together(size.rows[:, :1], rows)
         return True
 
 
-def varies(x: Tensor, dim: int) -> bool:
-    """Whether there are different labels along a dimension."""
-    return x.shape[dim] > 1 and bool((x != x.narrow(dim, 0, 1)).any())
-
-
 def unit_sizes(labels: Tensor) -> list[int]:
     """The shape of features; each size along which there are different units is a `Size`."""
-    return [
-        Size(n, rows=labels.movedim(dim, 0).flatten(1)) if varies(labels, dim) else n
-        for dim, n in enumerate(labels.shape)
-    ]
+    return [Size(n, rows=rows_of(labels, dim)) if varies(labels, dim) else n for dim, n in enumerate(labels.shape)]
 
 
 def _flat(sizes: Iterable[Any]) -> list[Any]:

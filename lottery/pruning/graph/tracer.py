@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import torch
@@ -12,10 +12,22 @@ from torch.overrides import TorchFunctionMode
 
 from lottery.foundations.tensors_in import outputs_in, read, tensors_in, with_tensors
 from lottery.pruning.graph.attributes import noted, noted_in
-from lottery.pruning.graph.functions import CONSTANTS, LAYERS, MIXING, QUERIES, SIZED, VALUES, depends_on_size
-from lottery.pruning.graph.labelling import Labelling, Use, fixed
-from lottery.pruning.graph.labels import FIXED
+from lottery.pruning.graph.calls import Use
+from lottery.pruning.graph.functions import (
+    CONSTANTS,
+    LAYERS,
+    MIXING,
+    QUERIES,
+    SIZED,
+    TURNS,
+    VALUES,
+    depends_on_size,
+)
+from lottery.pruning.graph.labelling import Labelling, fixed
+from lottery.pruning.graph.labels import FIXED, bare, lean
 from lottery.pruning.graph.positions import unit_sizes
+from lottery.pruning.graph.rules import follow
+from lottery.pruning.graph.sizes import Size
 
 GIVEN_BACK = "the network gives them back"  # the reason why its outputs stay
 
@@ -31,9 +43,6 @@ class UnitTracer(TorchFunctionMode, Labelling):
 
     Attributes:
         unknown: functions that fixed units, with the module that called them.
-        unfollowed: name of an owned tensor to the function in which it was lost sight of.
-        sized: function whose results depend on how many positions there are, with the module that called it, to the
-            labels of what went in that was not zero; `exact` only.
         used: names of the owned tensors that functions took.
     """
 
@@ -41,8 +50,6 @@ class UnitTracer(TorchFunctionMode, Labelling):
         TorchFunctionMode.__init__(self)
         Labelling.__init__(self, owned, exact, type(module).__name__)
         self.unknown: set[str] = set()
-        self.unfollowed: dict[str, str] = {}
-        self.sized: dict[str, Tensor] = {}
         self.used: set[str] = set()
 
     def run(self, module: nn.Module, inputs: Sequence[object], named: Mapping[str, object] | None = None) -> None:
@@ -52,8 +59,7 @@ class UnitTracer(TorchFunctionMode, Labelling):
             ValueError: forward fails; the message names the module in which it does. Or it gives no tensor.
         """
         del self.path[1:]  # what another pass left that failed
-        for x in tensors_in([inputs, named or {}]):
-            self.of[x] = fixed(x)
+        self.start([inputs, named or {}])
         with ExitStack() as stack:
             stack.enter_context(noted(module, self.labels.uses))
             for path, part in module.named_modules():
@@ -93,9 +99,9 @@ class UnitTracer(TorchFunctionMode, Labelling):
         if isinstance(result, QUERIES):
             return self._sizes_of_units(name, args, kwargs, result)
         if CONSTANTS.fullmatch(name):
-            self.of[result] = None
+            self.of[result] = self._made_of_units(name, args, kwargs, result)
             return result
-        if not (SIZED.fullmatch(name) and self._features(args[0])):
+        if not (SIZED.fullmatch(name) and self.features(args[0])):
             for size in noted_in((args, kwargs)):
                 size.stay()
         outputs = list(tensors_in(result))
@@ -104,7 +110,7 @@ class UnitTracer(TorchFunctionMode, Labelling):
 
     def _sizes_of_units(self, name: str, args: Any, kwargs: Any, result: Any) -> Any:
         """Sizes that shrink with units are told apart from numbers that are written into the code."""
-        if name not in ("shape", "size") or not self._features(args[0]):
+        if name not in ("shape", "size") or not self.features(args[0]):
             return result
         sizes = unit_sizes(self.of[args[0]])
         if isinstance(result, torch.Size):
@@ -118,17 +124,19 @@ class UnitTracer(TorchFunctionMode, Labelling):
             raise ValueError(
                 f"{name} was given what no function of torch computed in sight, as in compiled or scripted parts"
             )
-        if VALUES.fullmatch(name) and self._known(given):
+        if VALUES.fullmatch(name) and self.known(given):
             raise ValueError(
                 f"it hands values to Python ({name.strip('_')}), by which it may decide what to do with other inputs"
             )
 
     def _label(self, use: Use) -> None:
         """Label the results of a function, or note that it is not followed."""
-        if self.exact and depends_on_size(use.name, use.args, use.kwargs):
-            self._note_sized(use)
-        labels = self.follow(use)
-        known = self._known(use.given) or bool(self._owned(use.given))
+        if depends_on_size(use.name, use.args, use.kwargs):
+            self.note_sized(use)
+        if self._turns(use):
+            return
+        labels = follow(self, use)
+        known = self.known(use.given) or bool(self.own(use.given))
         if labels is None and known:
             self._lose(use.name, use.given)
             if use.overwrites:
@@ -136,31 +144,55 @@ class UnitTracer(TorchFunctionMode, Labelling):
         part = self._is_part(use)
         for x in use.outputs:
             if labels and x.is_floating_point():
-                self.of[x] = labels.pop(0).expand(x.shape)
+                self.of[x] = lean(labels.pop(0).expand(x.shape))
                 if part:
                     self.parts[x] = True
             else:
                 self.of[x] = fixed(x) if known else None
 
-    def _note_sized(self, use: Use) -> None:
-        """What it makes of constants that are not zero depends on how many positions there are."""
-        place = f"{use.name} in {self.path[-1]}"
-        found = [self.of[x].expand(x.shape)[x != 0] for x in use.given if self._features(x)]
-        self.sized[place] = torch.cat([self.sized.get(place, torch.zeros(0)), *found]).unique().long()
+    def _turns(self, use: Use) -> bool:
+        """Whether this is but the transpose of a matrix that the module owns, which another layer may take."""
+        x = use.args[0] if use.args else None
+        if not (TURNS.fullmatch(use.name) and isinstance(x, Tensor) and id(x) in self.owned and x.ndim == 2):
+            return False
+        if turned := use.outputs[0].stride() == x.stride()[::-1] and use.outputs[0].shape == x.shape[::-1]:
+            self.turned[use.outputs[0]], self.of[use.outputs[0]] = x, None
+        return turned
+
+    def _made_of_units(self, name: str, args: Any, kwargs: Any, x: Tensor) -> Tensor | None:
+        """Labels of constants that have the size of units; None where they are of a fixed size."""
+        if name.endswith("_like"):
+            like = args[0] if args else kwargs["input"]
+            if self.features(like) and not self.is_outside(like):
+                self.like[x] = self.of[like]
+            return None
+        given = args[name.startswith("new_") :]
+        sizes = [n for part in given for n in (part if isinstance(part, (tuple, list)) else [part])][: x.ndim]
+        dims = {d: n for d, n in enumerate(sizes) if isinstance(n, Size)}
+        if len(sizes) != x.ndim or not dims or not x.is_floating_point() or not x.numel():
+            for attribute in noted_in((args, kwargs)):
+                attribute.stay()
+            return None
+        labels = self.labels.fresh(x.numel()).reshape(x.shape)
+        others = [d for d in range(x.ndim) if d not in dims]
+        labels = self.labels.merge(labels, others).expand(x.shape)
+        for dim, size in dims.items():
+            self.labels.size(size, labels, dim)
+        return labels
 
     def _is_part(self, use: Use) -> bool:
         """Whether the results are computed from elements alone."""
-        features = (x for x in use.given if self._features(x))
+        features = (x for x in use.given if self.features(x))
         return not LAYERS.fullmatch(use.name) and all(x in self.parts for x in features)
 
     def _lose(self, name: str, given: Sequence[Tensor]) -> None:
         """A function that is not followed took these."""
         place = f"{name} in {self.path[-1]}"
         self.fix(given, f"{place} {'needs all of them' if MIXING.fullmatch(name) else 'is not followed'}")
-        if any((self.of[x] > FIXED).any() for x in given if self._features(x)):
+        if any((bare(self.of[x]) > FIXED).any() for x in given if self.features(x)):
             self.unknown.add(place)
-        for x in self._owned(given):
-            self.unfollowed[self.owned[id(x)]] = place
+        for x in self.own(given):
+            self.unfollowed[self.name_of(x)] = place
 
     def _overwritten(self, target: object) -> None:
         """A function that is not followed wrote into this."""
@@ -179,7 +211,9 @@ def traced(
     named: Mapping[str, object] | None = None,
     exact: bool = False,
 ) -> UnitTracer:
-    """One sample followed through a forward pass; all of the example where forward takes no part of it, as of a graph.
+    """One sample followed through a forward pass.
+
+    All of the example where forward takes no part of it, as of a graph, or where some layer gets nothing of the sample.
 
     Raises:
         ValueError: forward fails; see `UnitTracer.run`.
@@ -190,11 +224,12 @@ def traced(
 
     given = tuple(inputs), dict(named or {})
     tracer = UnitTracer(module, owned, exact)
-    try:
+    with suppress(ValueError):
         tracer.run(module, *with_tensors(given, first))
-    except ValueError:
-        tracer = UnitTracer(module, owned, exact)
-        tracer.run(module, *with_tensors(given, torch.clone))
+        if not tracer.unseen:
+            return tracer
+    tracer = UnitTracer(module, owned, exact)
+    tracer.run(module, *with_tensors(given, torch.clone))
     return tracer
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lottery.foundations.names import parameters_of
-from lottery.pruning.graph.labelling import Call
+from lottery.pruning.graph.calls import Call
 from lottery.pruning.graph.neighbours import Neighbours, Norm, neighbours
 from lottery.pruning.scores.context import Context
 from lottery.pruning.scores.registry import register
