@@ -10,10 +10,7 @@ from architectures.halved import halved
 from lottery.foundations.tensors_in import with_tensors
 
 REFUSED = {
-    "einsum_layers": "einsum",
-    "graph_convolutions": "matmul",
     "own_cell": "zeros of a fixed size",
-    "tied_autoencoder": "linear in TiedAutoencoder",
     "weight_standardization": "mean in 0",
 }
 """The networks of which nothing can be removed, and what the error names."""
