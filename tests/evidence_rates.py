@@ -461,7 +461,7 @@ def _percents(shares: Sequence[float]) -> list[str]:
 
 def tables(small: bool) -> dict[str, Callable[[], Iterator[str]]]:
     """Each table by the name that marks its place in the page."""
-    n = 400 if small else 6000
+    n = 400 if small else 4000
     rounds = ROUNDS[:1] if small else ROUNDS
     return {
         "false claims": lambda: table_of_false_claims(n, SEEDS, rounds),
@@ -470,16 +470,16 @@ def tables(small: bool) -> dict[str, Callable[[], Iterator[str]]]:
         "power": lambda: table_of_power(n // 2, SEEDS, rounds),
         "coverage": lambda: table_of_coverage(n),
         "speed": lambda: table_of_speed(n // 4),
-        "forecasts": lambda: table_of_forecasts(6 if small else 300, 20 if small else 60),
+        "forecasts": lambda: table_of_forecasts(6 if small else 150, 20 if small else 40),
     }
 
 
 def written(page: str, name: str, lines: Sequence[str]) -> str:
     """A page with a table in the place that is marked for it."""
-    begin, end = f"<!-- rates: {name} -->\n", f"\n<!-- end: {name} -->"
+    begin, end = f"<!-- rates: {name} -->\n", f"<!-- end: {name} -->"
     head, _, rest = page.partition(begin)
     _, _, tail = rest.partition(end)
-    return head + begin + "\n".join(lines) + end + tail
+    return f"{head}{begin}" + "\n".join(lines) + f"\n{end}{tail}"
 
 
 def main(arguments: Sequence[str]) -> None:

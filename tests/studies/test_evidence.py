@@ -1,49 +1,21 @@
 """Evidence of a study: from its points to claims and words, on studies whose truth is known."""
 
 import math
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
+import ten_truths
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up import points
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from lottery.studies.evidence import Evidence
 
 ROUNDS = 8
-NOISE = 0.001
-
-
-def points(gains, controls=None, seeds=5, noise=NOISE, base=0.9, sign=1, reached=lambda arm, seed, round: 100.0, rng=0):
-    """The points of a study with true gains over dense, and of the ticket over controls.
-
-    Args:
-        gains: by round, of the ticket over dense.
-        controls: name to the ticket's gain over it by round, None where it was not trained.
-        sign: -1 where less is better.
-    """
-    generator = np.random.default_rng(rng)
-    rows = []
-
-    def add(arm, seed, round, value):
-        steps = {"step": 200.0, "progress": ((reached(arm, seed, round), 0.9),), "steps": 340}
-        rows.append(
-            {"arm": arm, "seed": seed, "round": round, "density": 0.8**round} | {"value": sign * value, **steps}
-        )
-
-    for seed in range(seeds):
-        dense = base + generator.normal(0, noise)
-        add("dense", seed, 0, dense)
-        for number, gain in enumerate(gains, start=1):
-            ticket = dense + gain + generator.normal(0, noise)
-            add("ticket", seed, number, ticket)
-            for name, over in (controls or {}).items():
-                if over[number - 1] is not None:
-                    value = ticket - over[number - 1] + generator.normal(0, noise)
-                    add(name, seed, number, value)
-    return pd.DataFrame(rows)
 
 
 GAINS = [0.0, 0.005, 0.01, 0.01, 0.005, 0.0, -0.03, -0.05]
@@ -83,8 +55,8 @@ def test_the_verdict_says_so_in_words_with_its_numbers():
         "test_acc at each training's step of best validation",
         "Every claim is about these test images.",
         "This is look 1 at the study, which spends 80 % of the level of 5 %",
-        "points worse than dense, by +0.0",
-        "Round 7 (21 %) is not shown to match, by −3.0",
+        "points worse than dense, mean gain +0.0",
+        "Round 7 (21 %) is not shown to match, mean gain −3.0",
         "; it is shown to be more than 1 point worse.",
         "Better than reinit: rounds 2 to 8",
         "Better than signs, which informs: shown in no round",
@@ -150,7 +122,7 @@ def test_an_informative_control_takes_nothing_from_the_headline():
     np.testing.assert_array_equal(more.ahead.adjusted, few.ahead.adjusted)
     required = Evidence(pd.concat([frame, signs]), required={**more.required, "signs": "weights"})
     assert not required.winning.any()
-    assert "better than reinit, random and signs in no round" in required.verdict().headline
+    assert "better than all of reinit, random and signs in no round" in required.verdict().headline
 
 
 @pytest.mark.parametrize("name", ["reinit", "reinit-signs", "shuffle", "shuffle-fan-in", "random", "random-erk"])
@@ -414,15 +386,17 @@ def test_the_bound_beside_the_margin_is_the_margin_that_would_just_be_shown(plac
 def test_controls_that_do_as_well_are_named_in_the_headline():
     verdict = Evidence(points([0.0] * 3, {"reinit": [0.0] * 3, "random": [0.0] * 3})).verdict()
     assert verdict.equalled == [1, 2, 3]
-    assert verdict.headline.startswith("No winning ticket: reinit and random do as well, less than 1 point worse")
+    assert verdict.headline.startswith(
+        "No winning ticket, over 5 seeds: reinit and random do as well, less than 1 point worse"
+    )
     partly = Evidence(points([0.0] * 3, {"reinit": [0.0] * 3, "random": [0.0, 0.03, 0.03]})).verdict()
     assert partly.equalled == [1]
-    assert partly.headline.startswith("No winning ticket is shown: reinit and random do as well")
+    assert partly.headline.startswith("No winning ticket is shown, over 5 seeds: reinit and random do as well")
 
 
 def test_a_ticket_that_is_worse_within_the_margin_is_called_so():
     said = str(Evidence(points([-0.005] * 2, noise=0.0005)).verdict())
-    assert "points worse than dense, by −0.5" in said
+    assert "points worse than dense, mean gain −0.5" in said
     assert "it is worse than dense, within the margin" in said
 
 
@@ -584,3 +558,44 @@ def test_a_control_of_which_nothing_is_there_is_named_and_not_beaten():
     assert partial.missing == ["random: seeds 0, 1, 2, 3, 4"]
     assert "random" in str(partial.verdict())
     assert not partial.table()["random wins"].any()
+
+
+# ten truths
+
+SAID = (
+    (
+        r"A winning ticket in rounds 2 to 4 .* over 5 seeds\.$",
+        ("reinit does as well, .* in round 1 ", "Round 5 .* more than"),
+    ),
+    (r"No winning ticket, over 5 seeds: reinit and random do as well", ("chance of . % .* only", "in rounds 1 to 6")),
+    (
+        r"No winning ticket is shown, .* better than both reinit and random-erk in no round",
+        ("random-erk does as well",),
+    ),
+    (r"A winning ticket in rounds 1 to 6", ("worse than dense, within the margin", "at most 0.6.* worse than dense")),
+    (r"No winning ticket is shown, .* within 1 point of dense in no round", ("shown to be more than 1 point worse",)),
+    (r"A winning ticket in round 1 .* But 2 of its 30 trainings collapsed", ("in 2 of 5 seeds",)),
+    (r"A winning ticket in rounds 1 to 2 .* and rounds 4 to 6", ("in 1 of 5 pairs a training failed",)),
+    (r"No winning ticket is shown, over 3 seeds", ("wider than the margin",)),
+    (
+        r"A matching ticket in .* To call it winning needs a control of random masks",
+        ("Better than reinit: rounds 1 to 6",),
+    ),
+    (r"No winning ticket, over 10 seeds: reinit and random do as well", ("This is look 2 at the study",)),
+)
+
+
+@pytest.mark.parametrize("number", range(len(SAID)))
+def test_a_verdict_on_a_known_truth_says_no_more_and_no_less(number):
+    """Its words are in docs/statistics.md too, for whoever doubts them."""
+    verdict = list(ten_truths.cases())[number].evidence.verdict()
+    line, parts = SAID[number]
+    assert re.match(line, verdict.headline)
+    for part in parts:
+        assert re.search(part, str(verdict)), part
+    claims_it = verdict.headline.startswith("A winning ticket")
+    assert claims_it == bool(verdict.winning) == (number in (0, 3, 5, 6))
+
+
+def test_the_page_has_what_is_said_of_each_truth_now():
+    assert ten_truths.text() in ten_truths.PAGE.read_text(), "cd tests && python -m ten_truths"

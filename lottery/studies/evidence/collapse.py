@@ -59,7 +59,8 @@ def collapse_of(values: Array, margin: float, level: float = 0.05) -> Collapse |
     middle = np.where(np.isfinite(middle), middle, np.inf)  # most of a round failed
     with np.errstate(invalid="ignore"):
         away = values - middle
-    spread = 1.4826 * np.median(np.abs(away[there & np.isfinite(away)])) if np.isfinite(away).any() else 0.0
+    apart = np.abs(away[there & np.isfinite(away) & (away != 0)])  # a median is no distance from itself
+    spread = 1.4826 * float(np.median(apart)) if apart.size else 0.0
     collapsed = there & ((away < -max(SPREADS * spread, MARGINS * margin)) | ~np.isfinite(values))
     seeds, hit = int(there.any(0).sum()), int(collapsed.any(0).sum())
     return Collapse(int(there.sum()), int(collapsed.sum()), seeds, hit, *share_interval(hit, seeds, level))

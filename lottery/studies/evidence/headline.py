@@ -60,11 +60,12 @@ def _said(claims: Claims, outcome: Outcome) -> str:
         does = "does" if len(claims.required) == 1 else "do"
         known = "" if len(outcome.equalled) == len(claims.rounds) else " is shown"
         return (
-            f"No winning ticket{known}: {beaten} {does} as well, less than {claims.margin.text(claims.text)} worse than"
-            f" it in {alike}; {within} in {where}, {over}."
+            f"No winning ticket{known}, {over}: {beaten} {does} as well, less than {claims.margin.text(claims.text)}"
+            f" worse than the ticket in {alike}, which is {within} in {where}."
         )
     better = where_text(claims, outcome.better) or "no round"
-    return f"No winning ticket is shown, {over}: {within} in {where}, better than {beaten} in {better}."
+    each = "" if len(claims.required) == 1 else "all of " if len(claims.required) > 2 else "both "
+    return f"No winning ticket is shown, {over}: {within} in {where}, better than {each}{beaten} in {better}."
 
 
 def _lacking(claims: Claims) -> str:

@@ -111,7 +111,7 @@ def _control(claims: Claims, outcome: Outcome, name: str, place: int) -> str:
     kind = "" if name in claims.required else ", which informs"
     found = f"Better than {name}{kind}: {where}"
     if claims.gains[name].seeds[place]:
-        found += f"; in round {claims.rounds[place]} {_gain(claims, name, place)}"
+        found += f"; in round {claims.rounds[place]}, {_gain(claims, name, place)}"
     if close:
         found += (
             f"; {name} does as well, less than {claims.margin.text(claims.text)} worse, in {where_text(claims, close)}"
@@ -177,11 +177,11 @@ def _wide(claims: Claims) -> Iterator[str]:
 
 def _expected(claims: Claims, outcome: Outcome) -> Iterator[str]:
     """What more seeds would show, where the headline claims no winning ticket."""
-    if outcome.winning or (not claims.required and outcome.matching):
+    if outcome.ahead or (not claims.required and outcome.matching):
         return
-    what = "a winning ticket" if claims.required and claims.enough else "it" if claims.required else "a matching ticket"
-    if what == "it":
-        what = "it to match and beat these controls"
+    what = "a winning ticket" if claims.enough else "a ticket that matches and is better than that"
+    if not claims.required:
+        what = "a matching ticket"
     if not outcome.forecast:
         yield f"What more seeds would show cannot be said: it needs {FEWEST} pairs that differ, and no failed training."
         return
@@ -214,9 +214,9 @@ def _gain(claims: Claims, other: str, place: int) -> str:
     mean, seeds = gains.mean[place], int(gains.seeds[place])
     if not np.isfinite(mean):
         lost = int(np.isinf(gains.differences[place]).sum())
-        return f"where {lost} of {seeds} pairs have a training that failed"
+        return f"as in {lost} of {seeds} pairs a training failed"
     if seeds > 1 and gains.spread[place] == 0:
         same = abs(mean) <= np.broadcast_to(gains.rounding, gains.mean.shape)[place]
-        return "identical in every seed" if same else f"by {claims.text.change(mean)} in every seed"
+        return "identical in every seed" if same else f"gain {claims.text.change(mean)} in every seed"
     low, high = claims.interval(other, at_once=True)
-    return f"by {claims.text.change(mean, low[place], high[place])}"
+    return f"mean gain {claims.text.change(mean, low[place], high[place])}"
