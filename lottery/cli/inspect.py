@@ -30,6 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(known: argparse.Namespace) -> None:
     path, number = known.path, known.round
+    if not listing.is_study(path):
+        judging.check_unused(known)
     if path.is_file() or (path.suffix == ".ticket" and not path.exists()):
         if number is not None:
             raise ValueError(f"{path} is a ticket file, which holds one round: leave out --round {number}")

@@ -20,5 +20,16 @@ def add_arguments(parser: argparse.ArgumentParser, default: str = "the study's")
     add("--level", type=float, metavar="P", help=f"of a study: chance of a false claim (default: {default})")
 
 
+def check_unused(known: argparse.Namespace) -> None:
+    """Refuse the options where there is no study to judge.
+
+    Raises:
+        ValueError: one was given.
+    """
+    for name in ("margin", "level", "now"):
+        if getattr(known, name, None):
+            raise ValueError(f"--{name} is for the verdict on a study: leave it out")
+
+
 def _margin(text: str) -> float | str:
     return text if text.strip().endswith("%") else float(text)

@@ -48,7 +48,7 @@ def run(known: argparse.Namespace) -> None:
     report(known.runs, known.output, known.margin, known.level)
 
 
-def report(names: Sequence[str], path: Path | None, margin: str | None, level: float | None) -> None:
+def report(names: Sequence[str], path: Path | None, margin: float | str | None, level: float | None) -> None:
     """Write a report and say where it is.
 
     Args:
@@ -74,13 +74,11 @@ def report(names: Sequence[str], path: Path | None, margin: str | None, level: f
     terminal.show(f"{path} ({size / 1000:,.0f} kB{pictures})")
 
 
-def _writer(names: Sequence[str], margin: str | None, level: float | None) -> tuple[_Write, Path]:
+def _writer(names: Sequence[str], margin: float | str | None, level: float | None) -> tuple[_Write, Path]:
     """What writes the report that is asked for, and the directory where it is expected."""
     studies = [text for text in names if listing.is_study(_path_of(text))]
     if not studies:
-        for name, value in (("--margin", margin), ("--level", level)):
-            if value is not None:
-                raise ValueError(f"{name} is for the verdict on a study: leave it out")
+        judging.check_unused(argparse.Namespace(margin=margin, level=level))
         arms = _arms(names)
         runs = [run for members in arms.values() for run in members]
         directory = runs[0].path if len(runs) == 1 else Path()

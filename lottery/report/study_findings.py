@@ -171,6 +171,9 @@ def settings(study: Study) -> list[Fact]:
         ("seeds", ", ".join(map(str, plan.seeds))),
         ("controls", ", ".join(plan.arms)),
         ("rounds compared", ", ".join(map(str, plan.rounds))),
+        ("margin", str(plan.margin or "")),
+        ("level", str(plan.level or "")),
+        ("looks", "; ".join(f"{look.when}, {len(look.seeds)} seeds" for look in plan.looks)),
         ("settings over the recipe", " ".join(plan.overrides)),
     ]
     return [(name, value) for name, value in found if value]
@@ -190,6 +193,8 @@ def command(study: Study, seeds: str | None = None) -> str:
         ),
         "--rounds": ",".join(map(str, plan.rounds)),
     }
+    kept = {"--margin": plan.margin, "--level": plan.level}
+    parts |= {name: str(value) for name, value in kept.items() if value is not None}
     options = [word for pair in parts.items() for word in pair]
     recipe = str(study.path / "recipe.yaml")
     return shlex.join(["lottery", "study", recipe, *options, *plan.overrides])

@@ -390,6 +390,8 @@ def test_a_report_is_of_one_study_or_of_runs(tmp_path: Path, capsys: pytest.Capt
         assert "is a study, which has arms of its own" in capsys.readouterr().err
     assert cli.main(["report", run, "--margin", "1"]) == 2
     assert "--margin is for the verdict on a study" in capsys.readouterr().err
+    assert cli.main(["inspect", run, "--level", "0.1"]) == 2
+    assert "--level is for the verdict on a study" in capsys.readouterr().err
     assert cli.main(["inspect", study, "--round", "1"]) == 2
     assert f"{run} --round 1" in capsys.readouterr().err
     assert cli.main(["report", study]) == 0
