@@ -22,7 +22,8 @@ Finds the step to rewind to. The recipe's network is trained once, and its state
 stored at several steps. From one of them on it is trained to the end once more, in
 another order of the data; the error barrier on the line between both ends tells
 whether the order still decided where training ends. The search bisects for the
-earliest step with a barrier below 2 %, and writes it into a recipe.
+earliest step whose barrier is shown to be below 2 % over seeds, and writes it into
+a recipe.
 
 Stop it at any time: the same command goes on."""
 
@@ -69,20 +70,22 @@ def find(arguments: list[str]) -> int:
         command = shlex.join(["lottery", "find-rewind", *arguments])
         print(f"\nstopped. The same command goes on:\n  {command}", file=sys.stderr)
         return 130
-    table = terminal.light_table(["step", "of the training", "error barrier", ""])
+    table = terminal.light_table(["step", "of the training", "error barrier", "at most" if found.sure else "", ""])
     for step, row in found.table().iterrows():
         share = percent(row["share"]) if found.length.total else ""
         stable = "stable" if row["stable"] else ""
-        table.add_row(str(step), share, f"{row['barrier']:.2%}", stable)
+        most = f"{row['high']:.2%}" if found.sure else ""
+        table.add_row(str(step), share, f"{row['barrier']:.2%}", most, stable)
     terminal.show(table)
     if found.found is None:
         terminal.show(
-            f"No tested step has a barrier below {found.threshold:.1%}: give later ones with --steps. No recipe was"
-            " written."
+            f"No tested step has a barrier {'shown to be ' * found.sure}below {found.threshold:.1%}: give later ones"
+            f" with --steps{', or more --seeds' * found.sure}. No recipe was written."
         )
         return 1
     storage.write(output, written(path.read_text(), found.found).encode())
-    terminal.show(f"Stable from {found.found} on. {output} rewinds to it.")
+    over = f"over {len(found.heights[found.found])} seeds" if found.sure else "by a mean of too few seeds to be sure"
+    terminal.show(f"Stable from {found.found} on, {over}. {output} rewinds to it.")
     print(f"\nnext:\n  lottery run {shlex.quote(str(output))}")
     return 0
 
@@ -96,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="S,S",
         help="the candidates (default: init and the training's length over 128, 64, ... 2)",
     )
-    add("--seeds", type=int, default=1, metavar="N", help="networks (default: 1)")
+    add("--seeds", type=int, default=3, metavar="N", help="networks, for an interval 3 or more (default: 3)")
     add(
         "--threshold",
         type=float,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lottery.cli import listing, views
+from lottery.cli import judging, listing, views
 from lottery.runs.run import Run
 from lottery.text import terminal
 from lottery.tickets.ticket import Ticket
@@ -24,10 +24,14 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", type=Path, help="a study, a run directory or a ticket file")
     parser.add_argument("--round", type=int, help="show the ticket of this round")
+    judging.add_arguments(parser)
+    parser.add_argument("--now", action="store_true", help="of a study: judge the seeds that are complete, a look")
 
 
 def run(known: argparse.Namespace) -> None:
     path, number = known.path, known.round
+    if not listing.is_study(path):
+        judging.check_unused(known)
     if path.is_file() or (path.suffix == ".ticket" and not path.exists()):
         if number is not None:
             raise ValueError(f"{path} is a ticket file, which holds one round: leave out --round {number}")
@@ -40,7 +44,7 @@ def run(known: argparse.Namespace) -> None:
                 f"{path} is a study, which has a ticket of round {number} for each seed: name a run of it, as in"
                 f" `lottery inspect {path / 'ticket' / 'seed-0'} --round {number}`"
             )
-        view = views.study_view(Study(path))
+        view = views.study_view(Study(path), margin=known.margin, level=known.level, now=known.now)
     elif number is not None:
         view = views.ticket_view(Run(path).ticket(number))
     else:

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from lottery.cli import listing
+from lottery.cli import judging, listing
 from lottery.report import write, write_study
 from lottery.runs.run import Run
 from lottery.text import terminal
@@ -41,32 +41,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="ends in .html or .md (default: report.html, in the directory of a study or of a single run)",
     )
-    parser.add_argument(
-        "--margin",
-        type=float,
-        help="of a study: how much worse than dense still counts as matching (default: 0.01 of accuracy)",
-    )
+    judging.add_arguments(parser)
 
 
 def run(known: argparse.Namespace) -> None:
-    report(known.runs, known.output, known.margin)
+    report(known.runs, known.output, known.margin, known.level)
 
 
-def report(names: Sequence[str], path: Path | None, margin: float | None) -> None:
+def report(names: Sequence[str], path: Path | None, margin: float | str | None, level: float | None) -> None:
     """Write a report and say where it is.
 
     Args:
         names: a study, or run directories and NAME=RUN.
         path: of the report; default: report.html in the directory of a study or of a single run.
         margin: of a study: how much worse than dense is still as good.
+        level: of a study: chance of a false claim.
 
     Raises:
-        ValueError: a study is not alone, or a margin is given for runs.
+        ValueError: a study is not alone, or a margin or a level is given for runs.
         StorageError: there is no such study or run.
     """
     import matplotlib
 
-    draw, directory = _writer(names, margin)
+    draw, directory = _writer(names, margin, level)
     path = path or directory / "report.html"
     matplotlib.use("agg")  # draws without a screen
     with _progress() as doing:
@@ -77,12 +74,11 @@ def report(names: Sequence[str], path: Path | None, margin: float | None) -> Non
     terminal.show(f"{path} ({size / 1000:,.0f} kB{pictures})")
 
 
-def _writer(names: Sequence[str], margin: float | None) -> tuple[_Write, Path]:
+def _writer(names: Sequence[str], margin: float | str | None, level: float | None) -> tuple[_Write, Path]:
     """What writes the report that is asked for, and the directory where it is expected."""
     studies = [text for text in names if listing.is_study(_path_of(text))]
     if not studies:
-        if margin is not None:
-            raise ValueError("--margin is for the verdict on a study: leave it out")
+        judging.check_unused(argparse.Namespace(margin=margin, level=level))
         arms = _arms(names)
         runs = [run for members in arms.values() for run in members]
         directory = runs[0].path if len(runs) == 1 else Path()
@@ -96,7 +92,7 @@ def _writer(names: Sequence[str], margin: float | None) -> tuple[_Write, Path]:
     from lottery.studies import Study
 
     study = Study(directory)
-    return (lambda path, doing: write_study(study, path, doing, margin), directory)
+    return (lambda path, doing: write_study(study, path, doing, margin, level), directory)
 
 
 def _path_of(text: str) -> Path:

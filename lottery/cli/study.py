@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lottery.cli import recipe_arguments
+from lottery.cli import judging, recipe_arguments
 from lottery.studies import controls
 from lottery.text import terminal
 
@@ -81,7 +81,7 @@ def study(arguments: list[str]) -> int:
     if progress.failed:
         print(f"\n{len(progress.failed)} trainings failed. The same command tries them again:\n  {command}")
     if found.begun:
-        _say_what_was_found(found, known)
+        _say_what_was_found(found)
     return 1 if progress.failed else 0
 
 
@@ -90,7 +90,7 @@ def _planned(source: str, known: argparse.Namespace, overrides: list[str]) -> tu
     from lottery.studies import Study, planned
 
     if Study.is_at(source):
-        given = (known.seeds, known.controls, known.rounds, known.dirpath)
+        given = (known.seeds, known.controls, known.rounds, known.dirpath, known.margin, known.level)
         if overrides or any(value is not None for value in given):
             raise ValueError(
                 f"{source} is a study, which has its settings: leave them out to go on with it, or name the recipe and"
@@ -98,7 +98,8 @@ def _planned(source: str, known: argparse.Namespace, overrides: list[str]) -> tu
             )
         return Path(source), Study(source).plan
     dirpath = known.dirpath or Path("checkpoints") / f"{Path(source).stem}_study"
-    chosen = {name: value for name in ("seeds", "controls", "rounds") if (value := getattr(known, name)) is not None}
+    settings = ("seeds", "controls", "rounds", "margin", "level")
+    chosen = {name: value for name in settings if (value := getattr(known, name)) is not None}
     return dirpath, planned(source, dirpath, overrides=overrides, **chosen)
 
 
@@ -127,9 +128,9 @@ def _engine(known: argparse.Namespace, found: Study) -> Engine:
     return LocalEngine(known.jobs, gpus=known.gpus > 0)
 
 
-def _say_what_was_found(found: Study, known: argparse.Namespace) -> None:
+def _say_what_was_found(found: Study) -> None:
     terminal.show("")
-    terminal.show(str(found.evidence(known.margin, known.level).verdict()))
+    terminal.show(str(found.evidence().verdict()))
     path = shlex.quote(str(found.path))
     lines = [f"lottery inspect {path}", f"lottery report {path}"]
     print("\nnext:", *lines, sep="\n  ")
@@ -145,8 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--controls", type=_names, metavar="A,B", help="the arms beside the ticket (default: reinit,random,signs)")
     add("--rounds", type=_numbers, metavar="R,R", help="the rounds that are compared (default: six, evenly spread)")
     add("--dirpath", type=Path, metavar="DIR", help="the study's directory (default: checkpoints/RECIPE_study)")
-    add("--margin", type=float, help="how much worse than dense still counts as matching (default: 0.01 of accuracy)")
-    add("--level", type=float, default=0.05, help="chance of any false claim of a kind (default: 0.05)")
+    judging.add_arguments(parser, default="the study's; of a new one 0.01 of accuracy, and 0.05")
     add("--attempts", type=int, default=3, metavar="N", help="how often a training is tried that fails (default: 3)")
     add("--dry-run", action="store_true", help="show what would be trained")
     where = parser.add_argument_group("where it is trained")

@@ -103,8 +103,8 @@ def _pairs(values: Mapping[str, object]) -> str:
     )
 
 
-def study_view(study: Study) -> RenderableType:
-    """A study: what is done, what each density says, and the verdict."""
+def study_view(study: Study, **judging: Any) -> RenderableType:
+    """A study: what is done, what each density says, and the verdict, read with options of `Study.evidence`."""
     from rich.console import Group
 
     from lottery.report import study_findings, study_tables
@@ -113,7 +113,7 @@ def study_view(study: Study) -> RenderableType:
     progress = study.progress()
     lines: list[RenderableType] = [str(study.path), table(progress)]
     lines += study_findings.notes(study, progress)
-    evidence, why_not = study_findings.judged(study)
+    evidence, why_not = study_findings.judged(study, **judging)
     if evidence is None:
         return Group(*lines, f"No verdict: {why_not}")
     tables = [study_tables.overview_table(evidence)]

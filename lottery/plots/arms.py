@@ -59,8 +59,15 @@ def study_metric(
     return ax
 
 
-def gains(table: pd.DataFrame, *, margin: float, percent: bool, labels: pd.DataFrame | None = None) -> Figure:
-    """How much better the ticket is than dense, and than each control, with 95 % intervals.
+def gains(
+    table: pd.DataFrame,
+    *,
+    margin: float,
+    percent: bool,
+    labels: pd.DataFrame | None = None,
+    seeds: pd.DataFrame | None = None,
+) -> Figure:
+    """How much better the ticket is than dense, and than each control, with 95 % intervals; each seed is a dot.
 
     Args:
         table: a row per comparison and round: columns `against` ("dense" or a control), `density` (0 to 1), `gain`,
@@ -68,21 +75,24 @@ def gains(table: pd.DataFrame, *, margin: float, percent: bool, labels: pd.DataF
         margin: how much worse than dense is still as good.
         percent: whether gains are shares, to be drawn in percentage points.
         labels: as for `study_metric`.
+        seeds: a row per comparison, round and seed: columns `against`, `density` and `gain`.
 
     Raises:
         ValueError: no row has a gain.
     """
-    table = table[table["gain"].notna()]
+    table = table[np.isfinite(table["gain"])]
     if table.empty:
         raise ValueError("there is nothing to draw: no gain is known of any round")
     factor, unit = (100, " [points]") if percent else (1, "")
     shown = table.assign(**{name: factor * table[name] for name in ("gain", "low", "high")})
+    dots = pd.DataFrame(columns=["against", "density", "gain"]) if seeds is None else seeds
+    dots = dots.assign(gain=factor * dots["gain"])
     arms = [arm for arm in dict.fromkeys(shown["against"]) if arm != "dense"]
     legend = legend_height(len(arms), below=True)
     figure, axes = new_stack([2.6, 3 + legend] if arms else [3.2])
     ink: dict[str, Any] = {"color": INK, "marker": "o", "linestyle": "-"}
     to_dense = shown[shown["against"] == "dense"]
-    _draw_gains(axes[0], {"dense": to_dense}, {"dense": ink}, [0, -factor * margin])
+    _draw_gains(axes[0], {"dense": to_dense}, {"dense": ink}, [0, -factor * margin], dots)
     mark_level(axes[0], -factor * margin, f"margin: {_size(factor * margin, percent)} below dense")
     axes[0].set_ylabel(f"ticket − dense{unit}")
     if labels is not None and _mark_rounds(axes[0], labels):
@@ -97,20 +107,28 @@ def gains(table: pd.DataFrame, *, margin: float, percent: bool, labels: pd.DataF
     if arms:
         rows = {arm: shown[shown["against"] == arm] for arm in arms}
         styles = {arm: line_style(i) for i, arm in enumerate(arms, 1)}
-        _draw_gains(axes[1], rows, styles, [0])
+        _draw_gains(axes[1], rows, styles, [0], dots)
         axes[1].set_ylabel(f"ticket − control{unit}")
-        title = "gain of the ticket over, with 95 % interval"
+        title = "gain of the ticket over, each seed a dot, mean with 95 % interval"
         write_legend(axes[1], title, below=True)
     falls_to_the_right(axes[-1])
     return figure
 
 
 def _draw_gains(
-    ax: Axes, rows: dict[str, pd.DataFrame], styles: dict[str, dict[str, Any]], lines: Sequence[float]
+    ax: Axes,
+    rows: dict[str, pd.DataFrame],
+    styles: dict[str, dict[str, Any]],
+    lines: Sequence[float],
+    dots: pd.DataFrame,
 ) -> None:
     every = pd.concat(list(rows.values()))
     shifts = side_by_side(every["density"], len(rows))
     for shift, (arm, found) in zip(shifts, rows.items(), strict=True):
+        seeds = dots[dots["against"] == arm]
+        ax.scatter(
+            100 * seeds["density"] * shift, seeds["gain"], s=9, color=styles[arm]["color"], alpha=0.35, linewidths=0
+        )
         half = ((found["high"] - found["low"]) / 2).to_numpy()
         ax.errorbar(
             100 * found["density"].to_numpy() * shift,

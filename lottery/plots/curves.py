@@ -33,7 +33,7 @@ def against_density(points: pd.DataFrame, *, value: str, ylabel: str | None = No
     """A metric against density: one line per arm, the dense network as a band.
 
     A point is the mean over the runs of an arm that have the round, its bar the 95 % interval of that mean
-    (Student's t); a single run has no bar. The band is the same for the dense networks of the first arm.
+    (Student's t); runs without a spread have no bar. The band is the same for the dense networks of the first arm.
 
     Args:
         points: a row per arm, run and round: columns `arm`, `run` (one per seed), `round`, `density` (0 to 1) and
@@ -136,12 +136,12 @@ def _draw_arm(ax: Axes, arm: str, rows: pd.DataFrame, style: dict[str, Any]) -> 
     """Returns means, lows and highs."""
     rounds = [group for _, group in rows.groupby("round")]
     means, low, high = np.transpose([mean_interval(group["shown"]) for group in rounds])
+    half = (high - low) / 2
     several = np.array([len(group) > 1 for group in rounds])
-    half = np.where(several, (high - low) / 2, np.nan)
     ax.errorbar(
         [group["density"].mean() for group in rounds],
         means,
-        half if several.any() else None,
+        half if np.isfinite(half).any() else None,
         label=arm,
         linewidth=1.8 if several.any() else 1.0,
         elinewidth=1.2,

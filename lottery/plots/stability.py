@@ -35,8 +35,8 @@ def barriers(points: pd.DataFrame, *, threshold: float = 0.02, ax: Axes | None =
     rounds = [rows for _, rows in points.groupby("round")]
     density = [100 * rows["density"].mean() for rows in rounds]
     means, low, high = 100 * np.transpose([mean_interval(r["height"]) for r in rounds])
-    several = np.array([len(rows) > 1 for rows in rounds])
-    bars = np.where(several, (high - low) / 2, np.nan)
+    bars = (high - low) / 2
+    several = np.isfinite(bars)
     ax.plot(
         100 * points["density"],
         100 * points["height"],

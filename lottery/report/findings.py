@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,9 +14,6 @@ from lottery.runs.round_table import round_table
 from lottery.runs.schema import RoundSummary
 from lottery.text.numbers import percent, true_minus
 from lottery.text.tables import TextTable
-
-_ROUNDING = 1e-6
-"""Relative: metrics are averages in single precision."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over runs and the 95 % interval of that mean; of one run its value."""
+    """A mean over runs and the 95 % interval of that mean; NaN where there is no spread to tell it by."""
 
     mean: float
     low: float
@@ -54,29 +52,24 @@ class Findings:
         return list(range(min(map(len, self.summaries), default=0)))
 
     def cards(self) -> list[Card]:
-        """The first round, the best ticket, the sparsest that is as good as the first, and the last if that is not."""
+        """The first round, the one that validation prefers, and the last."""
         if self.metric is None or not self.rounds:
             return []
         name = self.metric.name
         cards = []
-        dense, best, sparsest = self._values(0), self.best, self.sparsest
+        dense, best, last = self._values(0), self.best, self.rounds[-1]
         if dense is not None:
             cards.append(Card(self._first, self._text(dense.mean), self._with(dense)))
         if best is not None and (value := self._values(best)) is not None:
             note = f"{name} of round {best}, {self._density(best)} of the weights"
-            cards.append(Card("best ticket", self._text(value.mean), note))
-        if sparsest is not None and (value := self._values(sparsest)) is not None:
-            note = f"of the weights still, round {sparsest}: {name} {self._text(value.mean)}"
-            label = f"as good as {self._first}"
-            cards.append(Card(label, self._density(sparsest), note))
-        last = self.rounds[-1]
-        if last not in (0, sparsest) and (value := self._values(last)) is not None:
+            cards.append(Card("best by validation", self._text(value.mean), note))
+        if last not in (0, best) and (value := self._values(last)) is not None:
             note = f"of the weights, round {last}: {name} {self._text(value.mean)}"
             cards.append(Card("last round", self._density(last), note))
         return cards
 
     def sentences(self) -> list[str]:
-        """What can be said truly of the best and the sparsest ticket, and how sure it is."""
+        """What was measured. Nothing is claimed: that needs pairs of seeds and controls, which a study has."""
         if not self.rounds:
             return ["No round is finished yet, so there is nothing to compare."]
         if self.metric is None:
@@ -93,7 +86,7 @@ class Findings:
                 " LotteryTicket(monitor=...) sets one."
             )
         else:
-            found += [self._of_the_best(), self._of_the_sparsest(dense)]
+            found.append(self._of_the_best())
             if self.metric.part == "best":
                 found.append(
                     f"{self.metric.name} both chose the best step and round and measures them, which flatters;"
@@ -137,20 +130,6 @@ class Findings:
         }
         return max(means, key=lambda number: means[number], default=None)
 
-    @cached_property
-    def sparsest(self) -> int | None:
-        """The last round whose mean is as good as that of the first, or better."""
-        dense = self._values(0) if self.rounds else None
-        if dense is None or self.metric is None or self.metric.chosen_by is None:
-            return None
-        good = [
-            number
-            for number in self.rounds[1:]
-            if (value := self._values(number)) is not None
-            and self.metric.sign * (value.mean - dense.mean) >= -_ROUNDING * abs(dense.mean)
-        ]
-        return max(good, default=None)
-
     def _of_the_best(self) -> str:
         assert self.metric is not None
         if self.best is None:
@@ -160,38 +139,17 @@ class Findings:
             return f"Round {self.best} has no finite {self.metric.name}."
         change = f"{self._change(self.best)} against {self._first}"
         return (
-            f"Best ticket by {self.metric.chosen_by}: round {self.best}, with {self._density(self.best)} of the"
-            f" weights: {self._full(value)}; {change}{self._verdict(self.best)}."
-        )
-
-    def _of_the_sparsest(self, dense: Estimate) -> str:
-        as_good = f"as good as {self._first} ({self._text(dense.mean)}) or better"
-        if self.sparsest is None:
-            return f"No pruned round is {as_good}."
-        value = self._values(self.sparsest)
-        assert value is not None
-        return (
-            f"Sparsest round that is {as_good}: round {self.sparsest}, with {self._density(self.sparsest)} of the"
-            f" weights: {self._full(value)}."
+            f"Best by {self.metric.chosen_by}, and so likelier to look better than it is: round {self.best}, with"
+            f" {self._density(self.best)} of the weights: {self._full(value)}; {change}."
         )
 
     def _how_sure(self) -> str:
         runs = len(self.summaries)
-        if runs == 1:
-            return "One run cannot tell a gain from noise: report several, with other seeds, together."
+        means = f"Numbers are means over {runs} runs with 95 % intervals by Student's t, each for itself. "
         return (
-            f"Numbers are means over {runs} runs with 95 % intervals by Student's t. A round picked from many because"
-            " it looks best tends to look better than it is."
+            f"{means if runs > 1 else ''}Whether a round is as good as {self._first}, or better than chance, this page"
+            " does not say: lottery study does, with controls and seeds in pairs."
         )
-
-    def _verdict(self, number: int) -> str:
-        change = self._difference(number)
-        if change is None or change.runs < 2 or self.metric is None:
-            return ""
-        low, high = sorted((self.metric.sign * change.low, self.metric.sign * change.high))
-        if low > 0:
-            return ", better than chance alone would explain had the round been picked beforehand"
-        return ", worse" if high < 0 else f", which {change.runs} runs cannot tell from zero"
 
     # numbers
 
@@ -232,7 +190,7 @@ class Findings:
         return f"{100 * value:.2f} %" if self._in_percent else f"{value:.4g}"
 
     def _interval(self, value: Estimate) -> str:
-        if value.runs < 2:
+        if math.isnan(value.low):
             return "-"
         if self._in_percent:
             return f"{100 * value.low:.2f} to {100 * value.high:.2f} %"
@@ -245,22 +203,23 @@ class Findings:
         factor, unit = (100, " points") if self._in_percent else (1, "")
         form = "+.2f" if self._in_percent else "+.3g"
         mean, low, high = (true_minus(f"{factor * v:{form}}") for v in (change.mean, change.low, change.high))
-        return f"{mean}{unit}" + (f" ({low} to {high})" if change.runs > 1 else "")
+        return f"{mean}{unit}" + (f" ({low} to {high})" if math.isfinite(change.low) else "")
 
     def _full(self, value: Estimate) -> str:
         assert self.metric is not None
         text = f"{self.metric.name} {self._text(value.mean)}"
-        return text + (f" ({self._interval(value)})" if value.runs > 1 else "")
+        return text + (f" ({self._interval(value)})" if math.isfinite(value.low) else "")
 
     def _with(self, value: Estimate) -> str:
         assert self.metric is not None
         if value.runs < 2:
             return f"{self.metric.name} of round 0"
-        return f"{self.metric.name}, mean of {value.runs} runs, {self._interval(value)}"
+        return f"{self.metric.name}, mean of {value.runs} runs" + f", {self._interval(value)}" * math.isfinite(
+            value.low
+        )
 
 
 def _estimate(values: Sequence[Any]) -> Estimate | None:
-
     if not values:
         return None
     return Estimate(*mean_interval(values), runs=len(values))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import datetime
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lottery.report import facts, figures, page, study_findings, study_tables
 from lottery.report.facts import Fact
@@ -53,7 +53,8 @@ def write_study(
     study: Study,
     path: str | os.PathLike[str],
     doing: Callable[[str], None] = lambda what: None,
-    margin: float | None = None,
+    margin: float | str | None = None,
+    level: float | None = None,
 ) -> list[Path]:
     """Write a report of a study, which may still be going on; it is only read.
 
@@ -61,7 +62,8 @@ def write_study(
         study: the study.
         path: a name that ends in .html or .md, as for `lottery.report.write`.
         doing: is told what is being drawn.
-        margin: how much worse than dense is still as good; default: see `Study.evidence`.
+        margin: how much worse than dense is still as good; default: the study's.
+        level: chance of a false claim; default: the study's.
 
     Returns:
         The files that were written, the report first.
@@ -76,18 +78,18 @@ def write_study(
     """
     path = Path(path)
     page.check_name(path)
-    found = _collect(study, margin, not page.is_markdown(path), doing)
+    found = _collect(study, {"margin": margin, "level": level}, not page.is_markdown(path), doing)
     return page.write(found, "study", path, {p: "" for p in found.pictures})
 
 
-def _collect(study: Study, margin: float | None, vector: bool, doing: Callable[[str], None]) -> StudyReport:
+def _collect(study: Study, judging: Mapping[str, Any], vector: bool, doing: Callable[[str], None]) -> StudyReport:
     progress = study.progress()
-    evidence, why_not = study_findings.judged(study, margin)
+    evidence, why_not = study_findings.judged(study, **judging)
     begun = study_findings.ticket_runs(study)
     pictures: list[Image] = []
     left_out: list[LeftOut] = []
     if begun:
-        pictures, left_out = figures.draw_all(figures.of_study(study, margin=margin), vector=vector, doing=doing)
+        pictures, left_out = figures.draw_all(figures.of_study(study, **judging), vector=vector, doing=doing)
     verdict = None if evidence is None else evidence.verdict()
     return StudyReport(
         title=study.path.resolve().name,
@@ -114,7 +116,7 @@ def _sections(study: Study, evidence: Evidence) -> list[Section]:
         Section(
             "Evidence by density",
             f"Labels: wins is matching and shown to be better than {_beaten(evidence)}; matching is shown to be no more"
-            f" than {evidence.text.size(evidence.margin)} worse than dense; below is shown to be worse than that;"
+            f" than {evidence.margin.text(evidence.text)} worse than dense; below is shown to be worse than that;"
             " open is what the seeds do not tell.",
             study_tables.overview_table(evidence),
         ),
@@ -133,7 +135,7 @@ def _sections(study: Study, evidence: Evidence) -> list[Section]:
 
 
 def _beaten(evidence: Evidence) -> str:
-    return " and ".join(evidence.must_beat) or "controls that must be beaten"
+    return " and ".join(evidence.required) or "controls that must be beaten"
 
 
 def _commands(study: Study, evidence: Evidence | None) -> list[tuple[str, str]]:
@@ -144,9 +146,11 @@ def _commands(study: Study, evidence: Evidence | None) -> list[tuple[str, str]]:
         ("go on with what is not done, or failed", f"lottery study {path}"),
     ]
     verdict = None if evidence is None else evidence.verdict()
-    if verdict is not None and (verdict.seeds_needed or 0) > len(study.plan.seeds):
-        more = study_findings.command(study, seeds=f"{verdict.seeds_needed}")
-        commands.append(("the seeds that it may take to settle it", more))
+    if verdict is not None and verdict.seeds_added is not None:
+        first = max(study.plan.seeds) + 1
+        seeds = [*study.plan.seeds, *range(first, first + verdict.seeds_added)]
+        more = study_findings.command(study, seeds=",".join(map(str, seeds)))
+        commands.append(("the seeds that are likely to settle it", more))
     return commands
 
 

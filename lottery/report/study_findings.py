@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -21,10 +22,15 @@ if TYPE_CHECKING:
     from lottery.studies.evidence import Evidence, Verdict
 
 
-def judged(study: Study, margin: float | None = None) -> tuple[Evidence, str] | tuple[None, str]:
-    """The evidence of a study, or why there is none yet: nothing is finished, or its metric needs a margin."""
+def judged(study: Study, **judging: Any) -> tuple[Evidence, str] | tuple[None, str]:
+    """The evidence of a study, or why there is none yet: nothing is finished, or its metric needs a margin.
+
+    Args:
+        study: the study.
+        judging: options of `Study.evidence`.
+    """
     try:
-        return study.evidence(margin), ""
+        return study.evidence(**judging), ""
     except (ValueError, StorageError) as error:
         return None, str(error)
 
@@ -62,10 +68,7 @@ def notes(study: Study, progress: Progress) -> list[str]:
             if in_progress(study, progress)
             else f"is not complete: lottery study {shlex.quote(str(study.path))} goes on with it"
         )
-        found.append(
-            f"{study.path} {state}. {len(progress.done)} of {total} trainings are done; what is claimed before the end"
-            " is likelier to be false."
-        )
+        found.append(f"{study.path} {state}. {len(progress.done)} of {total} trainings are done.")
     for cell, error in progress.failed.items():
         reason = error.splitlines()[-1] if error else "no reason is known"
         log = study.path / f"{cell.key}.log"
@@ -117,26 +120,34 @@ def cards(evidence: Evidence) -> list[Card]:
     value = value_text(evidence, row["dense"])
     found = [Card("dense", value, f"{evidence.metric}, mean of {seeds}")]
     found.append(_of_the_ticket(evidence, verdict))
-    for name in evidence.must_beat:
+    for name in evidence.required:
         against = evidence.comparison(name)
         if verdict.round in against.index:
             its: Any = against.loc[verdict.round]
-            shown = f"shown to be better, p {p_text(its['p_holm'])}"
+            shown = f"shown to be better, p {p_text(its['p_adjusted'])}"
             how = shown if its["wins"] else "not shown to be better"
             note = f"in round {verdict.round}: {how}"
             found.append(_gain_card(f"ticket over {name}", evidence, its, note))
-    speed: Any = evidence.speed().loc[("ticket", verdict.round)]
-    ratio = f", in {speed['ratio']:.2f} of its steps" if speed["reached"] else ""
-    there = f"{speed['reached']:.0f} of {speed['seeds']:.0f}"
-    note = f"seeds reach dense's level in round {verdict.round}{ratio}"
-    found.append(Card("learning speed", there, note))
-    return found
+    return [*found, *_of_the_speed(evidence, verdict.round)]
+
+
+def _of_the_speed(evidence: Evidence, number: int) -> list[Card]:
+    table = evidence.speed()
+    if ("dense", number) not in table.index:
+        return []
+    speed: Any = table.loc[("dense", number)]
+    if not math.isfinite(speed["ratio"]):
+        return []
+    there = math.isfinite(speed["low"])
+    interval = f" ({speed['low']:.2f} to {speed['high']:.2f})" if there else ""
+    note = f"of dense's steps to a margin below what both reach{interval}, in round {number}"
+    return [Card("learning speed", f"{speed['ratio']:.2f}", note)]
 
 
 def _of_the_ticket(evidence: Evidence, verdict: Verdict) -> Card:
     row: Any = evidence.table().loc[verdict.round]
     value, density = value_text(evidence, row["ticket"]), percent(row["density"])
-    if verdict.last_matching is None:
+    if not verdict.matching:
         note = f"in round {verdict.round}, with {density} of the weights: {value}"
         return _gain_card("largest gain over dense", evidence, row, note)
     change = evidence.text.change(row["gain"], row["low"], row["high"])
@@ -160,6 +171,9 @@ def settings(study: Study) -> list[Fact]:
         ("seeds", ", ".join(map(str, plan.seeds))),
         ("controls", ", ".join(plan.arms)),
         ("rounds compared", ", ".join(map(str, plan.rounds))),
+        ("margin", str(plan.margin or "")),
+        ("level", str(plan.level or "")),
+        ("looks", "; ".join(f"{look.when}, {len(look.seeds)} seeds" for look in plan.looks)),
         ("settings over the recipe", " ".join(plan.overrides)),
     ]
     return [(name, value) for name, value in found if value]
@@ -179,6 +193,8 @@ def command(study: Study, seeds: str | None = None) -> str:
         ),
         "--rounds": ",".join(map(str, plan.rounds)),
     }
+    kept = {"--margin": plan.margin, "--level": plan.level}
+    parts |= {name: str(value) for name, value in kept.items() if value is not None}
     options = [word for pair in parts.items() for word in pair]
     recipe = str(study.path / "recipe.yaml")
     return shlex.join(["lottery", "study", recipe, *options, *plan.overrides])

@@ -47,10 +47,10 @@ def overview_table(evidence: Evidence) -> TextTable:
 
 def dense_table(evidence: Evidence) -> TextTable:
     """The ticket against dense, a row per round."""
-    size = evidence.text.size(evidence.margin)
+    size = evidence.margin.text(evidence.text)
     caption = (
-        f"Matching: shown to be no more than {size} worse than dense (p, corrected by Holm). Below: shown to be more"
-        f" than that worse. {_of_intervals(evidence)}"
+        f"Matching: shown to be no more than {size} worse than dense (p, adjusted for the order of rounds). Below:"
+        f" shown to be more than that worse. {_of_intervals(evidence)}"
     )
     below = dict(zip(evidence.rounds, evidence.below.shown, strict=True))
     table = evidence.table().rename(columns={"dense": "other"})
@@ -60,7 +60,7 @@ def dense_table(evidence: Evidence) -> TextTable:
 
 def comparison_table(evidence: Evidence, control: str) -> TextTable:
     """The ticket against one control, a row per round in which it was trained."""
-    size = evidence.text.size(evidence.margin)
+    size = evidence.margin.text(evidence.text)
     caption = (
         "Better: the ticket is shown to be better (p, corrected by Holm). Close: the control is shown to be less than"
         f" {size} worse than the ticket. {_of_intervals(evidence)}"
@@ -88,7 +88,7 @@ def _against(
             value_text(evidence, row["ticket"]),
             _gain(evidence, row["gain"]),
             _interval(evidence, row["low"], row["high"]),
-            p_text(row["p_holm"]),
+            p_text(row["p_adjusted"]),
             *claims[number],
         ]
         for number, row in table.iterrows()
@@ -102,20 +102,20 @@ def _of_intervals(evidence: Evidence) -> str:
 
 
 def speed_table(evidence: Evidence) -> TextTable:
-    """Steps to dense's level relative to dense, by round and arm, and how many seeds got there."""
+    """The ticket's steps to a common level, relative to dense's and each control's, by round."""
     found = evidence.speed().reset_index()
-    arms = list(dict.fromkeys(found["arm"]))
-    cells = {(row["arm"], row["round"]): _ratio(row) for row in found.to_dict("records")}
+    others = list(dict.fromkeys(found["other"]))
+    cells = {(row["other"], row["round"]): _ratio(row) for row in found.to_dict("records")}
     densities = dict(zip(evidence.rounds, evidence.grid.densities, strict=True))
     rows = [
-        [f"{number}", percent(density), *(cells.get((arm, number), "") for arm in arms)]
+        [f"{number}", percent(density), *(cells.get((other, number), "-") for other in others)]
         for number, density in densities.items()
     ]
     caption = (
-        "Geometric means of the seeds that reached dense's best validation value; below 1 is faster than dense. In"
-        " brackets: how many reached it, of those trained."
+        "The ticket's steps to a margin below what both trainings of a pair reach, relative to the other's: geometric"
+        f" means with {percent(1 - evidence.level)} intervals each for itself; below 1 the ticket is faster."
     )
-    return TextTable(["round", "density", *arms], rows, caption)
+    return TextTable(["round", "density", *(f"vs {other}" for other in others)], rows, caption)
 
 
 def barrier_table(barriers: pandas.DataFrame) -> TextTable:
@@ -129,7 +129,7 @@ def barrier_table(barriers: pandas.DataFrame) -> TextTable:
                 f"{number}",
                 percent(found["density"].mean()),
                 f"{mean:.2f} %",
-                f"{low:.2f} to {high:.2f} %".replace("-", "−") if len(found) > 1 else "-",
+                f"{low:.2f} to {high:.2f} %".replace("-", "−") if math.isfinite(low) else "-",
                 f"{found['stable'].sum()} of {len(found)}",
             ]
         )
@@ -173,5 +173,7 @@ def _shown(shown: Any) -> str:
 
 
 def _ratio(row: Mapping[Any, Any]) -> str:
-    of = f"({row['reached']}/{row['seeds']})"
-    return f"{row['ratio']:.2f} {of}" if row["reached"] else f"- {of}"
+    if not math.isfinite(row["ratio"]):
+        return "-"
+    there = math.isfinite(row["low"])
+    return f"{row['ratio']:.2f}" + (f" ({row['low']:.2f} to {row['high']:.2f})" if there else "")

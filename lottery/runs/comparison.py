@@ -63,7 +63,7 @@ class Comparison:
         return pictures.points(self.arms)
 
     def table(self, metric: str | None = None) -> pandas.DataFrame:
-        """Mean and 95 % interval of a metric over the runs of each arm, per round.
+        """Mean and 95 % interval of a metric over the runs of each arm, per round; NaN without a spread.
 
         Args:
             metric: a column of `Run.table`; default: `Run.metric`.

@@ -26,6 +26,8 @@ def run_study(
     controls: Sequence[Any] = CONTROLS,
     rounds: Sequence[int] | None = None,
     overrides: Sequence[str] = (),
+    margin: float | str | None = None,
+    level: float | None = None,
     engine: Engine | None = None,
     attempts: int = ATTEMPTS,
     show: Callable[[Progress], None] = lambda progress: None,
@@ -39,6 +41,9 @@ def run_study(
         controls: the arms beside the ticket, as `lottery.controls.resolve` takes them.
         rounds: the rounds whose tickets are compared with controls; default: six, evenly spread up to the last.
         overrides: settings that go before the recipe's, such as ``["--trainer.max_epochs", "5"]``.
+        margin: how much worse than dense is still as good, kept with the study: in units of the metric, or a share of
+            dense's error such as "10%"; default: see `Evidence`.
+        level: chance of a false claim, kept with the study; default: 0.05.
         engine: default: a process per core of this machine.
         attempts: how often a cell is tried before it is given up.
         show: is told about the progress.
@@ -52,7 +57,7 @@ def run_study(
         study = run_study("recipes/digits.yaml", "checkpoints/digits_study", controls=["reinit", "signs"])
         print(study.evidence().verdict())
     """
-    study = prepare(recipe, dirpath, seeds, controls, rounds, overrides)
+    study = prepare(recipe, dirpath, seeds, controls, rounds, overrides, margin, level)
     study.run(engine, attempts=attempts, show=show)
     return study
 
@@ -64,10 +69,12 @@ def prepare(
     controls: Sequence[Any] = CONTROLS,
     rounds: Sequence[int] | None = None,
     overrides: Sequence[str] = (),
+    margin: float | str | None = None,
+    level: float | None = None,
 ) -> Study:
     """Write down what is to be trained, without training; the arguments are those of `run_study`."""
     path = Path(dirpath)
-    planned(recipe, path, seeds, controls, rounds, overrides).write(path)
+    planned(recipe, path, seeds, controls, rounds, overrides, margin, level).write(path)
     return Study(path)
 
 
@@ -78,6 +85,8 @@ def planned(
     controls: Sequence[Any] = CONTROLS,
     rounds: Sequence[int] | None = None,
     overrides: Sequence[str] = (),
+    margin: float | str | None = None,
+    level: float | None = None,
 ) -> Plan:
     """What `run_study` with these arguments trains, with what the directory holds already; nothing is written."""
     path = Path(dirpath)
@@ -98,6 +107,8 @@ def planned(
         tuple(rounds or _spread(last)),
         last,
         cli.seed_settings,
+        margin,
+        level,
     )
     if Study.is_at(path):
         try:

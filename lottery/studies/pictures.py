@@ -43,7 +43,11 @@ def _difference(study: Drawn, ax: Axes | None, **options: Any) -> Figure:
     _check_panels("difference", ax)
     evidence = study.evidence(**options)
     return plots.gains(
-        gains_of(evidence), margin=evidence.margin, percent=evidence.text.in_percent, labels=evidence.table()
+        gains_of(evidence),
+        margin=evidence.margin_size,
+        percent=evidence.text.in_percent,
+        labels=evidence.table(),
+        seeds=seeds_of(evidence),
     )
 
 
@@ -56,9 +60,8 @@ def _early_stop(study: Drawn, ax: Axes | None, **options: Any) -> Axes:
 
 
 @gallery.picture("speed")
-def _speed(study: Drawn, ax: Axes | None, **options: Any) -> Figure:
-    _check_panels("speed", ax)
-    return plots.learning_speed(study.evidence(**options).speed().reset_index())
+def _speed(study: Drawn, ax: Axes | None, **options: Any) -> Axes:
+    return plots.learning_speed(study.evidence(**options).speed().reset_index(), ax=ax)
 
 
 @gallery.picture("barrier")
@@ -86,3 +89,16 @@ def gains_of(evidence: Evidence) -> pandas.DataFrame:
     tables = {"dense": evidence.table()}
     tables |= {name: evidence.comparison(name) for name in evidence.controls}
     return pandas.concat([table[columns].assign(against=name) for name, table in tables.items()])
+
+
+def seeds_of(evidence: Evidence) -> pandas.DataFrame:
+    """The ticket's gain over dense and over each control in every seed; those of failed trainings are left out."""
+    import numpy as np
+    import pandas
+
+    frames = []
+    for name, gains in evidence.gains.items():
+        places, seeds = np.nonzero(np.isfinite(gains.differences))
+        columns = {"density": evidence.grid.densities[places], "gain": gains.differences[places, seeds]}
+        frames.append(pandas.DataFrame(columns).assign(against=name))
+    return pandas.concat(frames)

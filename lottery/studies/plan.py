@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import json
-from collections.abc import Iterator, Sequence
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,9 +16,11 @@ from typing import Any
 
 from lottery import storage
 from lottery.runs.layout import STUDY
-from lottery.storage.directory import StorageError
+from lottery.storage.directory import Directory, StorageError
+from lottery.storage.encoding import decode
 from lottery.studies import controls
 from lottery.studies.controls import Control
+from lottery.studies.evidence.margin import Margin
 
 RECIPE = "recipe.yaml"
 TICKET = "ticket"
@@ -56,6 +61,24 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Look:
+    """A look at a study, at which it was judged.
+
+    Args:
+        seeds: those that no look before had judged.
+        arms, rounds: the controls and the rounds that were compared.
+        when: the time, in ISO format.
+        spent: the share of the level.
+    """
+
+    seeds: tuple[int, ...]
+    arms: tuple[str, ...]
+    rounds: tuple[int, ...]
+    when: str
+    spent: float
+
+
+@dataclass(frozen=True)
 class Plan:
     """The grid of a study.
 
@@ -67,9 +90,13 @@ class Plan:
         rounds: the rounds whose tickets are compared with controls.
         last: the last round of a ticket's run.
         seed_settings: settings of the recipe that follow the seed, beside `seed_everything`.
+        margin: how much worse than dense is still as good, as `lottery.studies.evidence.Margin` reads it; None for the
+            usual one.
+        level: chance of a false claim; None for the usual one.
+        looks: the looks at the study so far.
 
     Raises:
-        ValueError: nothing or something twice is asked for, or a control is unknown.
+        ValueError: nothing or something twice is asked for, a control is unknown, or margin or level are out of range.
     """
 
     recipe: str
@@ -79,6 +106,9 @@ class Plan:
     rounds: tuple[int, ...]
     last: int
     seed_settings: tuple[str, ...] = ()
+    margin: float | str | None = None
+    level: float | None = None
+    looks: tuple[Look, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("seeds", "rounds"):
@@ -92,6 +122,10 @@ class Plan:
                 f"rounds={list(self.rounds)}: round 0 is dense and {self.last} is the last of the recipe, so give"
                 f" some of 1 to {self.last}"
             )
+        if self.margin is not None:
+            Margin.read(self.margin)
+        if self.level is not None and not 0 < self.level < 0.5:
+            raise ValueError(f"level={self.level!r} must be between 0 and 0.5; 0.05 is usual")
         _ = self.arms  # each control is known, and there once
 
     @cached_property
@@ -136,6 +170,13 @@ class Plan:
         if self.overrides != other.overrides:
             mine, theirs = (" ".join(p.overrides) or "none" for p in (self, other))
             raise ValueError(f"the settings are {mine} in the study, {theirs} now")
+        for name in ("margin", "level"):
+            mine, its = getattr(self, name), getattr(other, name)
+            if self.looks and its is not None and its != mine:
+                raise ValueError(
+                    f"the {name} is {'the usual one' if mine is None else mine} in the study, which was judged by it,"
+                    f" and {its} now; `lottery inspect STUDY --{name} {its}` reads the study with another"
+                )
 
         def both(name: str) -> tuple[Any, ...]:
             mine = getattr(self, name)
@@ -144,11 +185,38 @@ class Plan:
         known = self.arms.values()
         more = (c for c in other.controls if controls.resolve(c) not in known)
         return dataclasses.replace(
-            self, seeds=both("seeds"), controls=(*self.controls, *more), rounds=tuple(sorted(both("rounds")))
+            self,
+            seeds=both("seeds"),
+            controls=(*self.controls, *more),
+            rounds=tuple(sorted(both("rounds"))),
+            margin=self.margin if other.margin is None else other.margin,
+            level=self.level if other.level is None else other.level,
         )
 
     def write(self, path: Path) -> None:
-        """Store the plan in a study's directory; a file that says it already is left alone."""
+        """Store the plan in a study's directory, with what another process has added to it meanwhile.
+
+        Raises:
+            ValueError: the directory holds a study of other settings.
+            StorageError: it is damaged, or cannot be written.
+        """
+        Plan.change(path, lambda there: self if there is None else there.extended(self))
+
+    @classmethod
+    def change(cls, path: Path, changed: Callable[[Plan | None], Plan]) -> Plan:
+        """Read the plan of a directory, change and write it, while no other process does; waits for one that does.
+
+        Args:
+            path: of the study.
+            changed: makes the new plan of the one that is there, None without any.
+        """
+        with _held(Directory(path)):
+            plan = changed(cls.read(path) if (path / STUDY).exists() else None)
+            plan._write(path)
+        return plan
+
+    def _write(self, path: Path) -> None:
+        """A file that says it already is left alone."""
         plain = dataclasses.asdict(self)
         recipe = plain.pop("recipe").encode()
         study = storage.encode_json({"format": FORMAT, **plain})
@@ -168,6 +236,7 @@ class Plan:
             if plain.pop("format") != FORMAT:
                 raise StorageError(f"{path} is a study of another version of lottery; use that version")
             plain = {k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()}
+            plain["looks"] = tuple(decode(look, Look) for look in plain.get("looks", ()))
             return cls(recipe=(path / RECIPE).read_text(), **plain)
         except FileNotFoundError as error:
             raise StorageError(f"{path} holds no study: there is no {Path(error.filename).name} in it") from None
@@ -176,6 +245,21 @@ class Plan:
                 f"{path / STUDY} is damaged ({error}). The runs beside it are intact: start the same study again in"
                 " another directory and move them there."
             ) from error
+
+
+@contextlib.contextmanager
+def _held(directory: Directory) -> Iterator[None]:
+    """A directory, locked for the moment that it takes to write a plan."""
+    with contextlib.ExitStack() as stack:
+        for patience in reversed(range(100)):
+            try:
+                stack.enter_context(directory.locked())
+                break
+            except StorageError:
+                if not patience or not directory.path.is_dir() or not os.access(directory.path, os.W_OK):
+                    raise
+                time.sleep(0.05)
+        yield
 
 
 def seeding(seed: int, settings: Sequence[str] = ()) -> list[str]:

@@ -3,40 +3,48 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from lottery.runs.metric import Metric
 from lottery.runs.run import Run
-from lottery.runs.schema import Row
+from lottery.runs.schema import RoundSummary, Row
 
 
-def point(run: Run, number: int, metric: Metric, level: float | None) -> dict[str, float | int]:
+def point(run: Run, number: int, metric: Metric) -> dict[str, Any]:
     """The numbers of one training, as `Study.points` has them.
 
     Args:
         run: the run that it is in.
         number: its round there.
         metric: what arms are compared by.
-        level: the dense network's best validation value of the same seed.
     """
     summary, settings = run.summary(number), run.info.settings
     value, step = summary.value(metric), summary.best.get("step")
     epochs, steps = settings.max_epochs, settings.max_steps
+    failed = value is None or _diverged(summary, metric)
     return {
         "density": summary.density,
-        "value": math.nan if value is None else value,
+        "value": math.nan if failed else value,
         "step": math.nan if step is None else step,
-        "reached": _reached(run.records(number), metric, level),
+        "progress": () if failed else tuple(_progress(run.records(number), metric)),
         "steps": summary.steps,
         "budget": steps if steps and steps > 0 else (-1 if epochs is None else epochs),
         "seconds": summary.seconds,
     }
 
 
-def _reached(records: Sequence[Row], metric: Metric, level: float | None) -> float:
-    """The first step at which validation was as good as `level`."""
-    if level is None:
-        return math.nan
-    sign, name = metric.sign, metric.chosen_by or ""
-    reached = (row["step"] for row in records if row.get(name) is not None and sign * row[name] >= sign * level)
-    return next(reached, math.nan)
+def _diverged(summary: RoundSummary, metric: Metric) -> bool:
+    """Whether the monitored metric was not finite at the end."""
+    name = metric.chosen_by or ""
+    return name in summary.last and summary.last[name] is None
+
+
+def _progress(records: Sequence[Row], metric: Metric) -> Iterator[tuple[float, float]]:
+    """The steps at which validation was better than ever before; more is better."""
+    best = -math.inf
+    for row in records:
+        value = row.get(metric.chosen_by or "")
+        if value is not None and metric.sign * value > best:
+            best = metric.sign * value
+            yield float(row["step"]), best

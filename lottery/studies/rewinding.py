@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import yaml
 
 from lottery.foundations import streams
+from lottery.foundations.statistics.intervals import mean_interval
+from lottery.foundations.statistics.paired import FEWEST
 from lottery.foundations.steps import Step
 from lottery.runs.branch import Branch
 from lottery.runs.layout import snapshot_file
@@ -46,6 +48,10 @@ class Length(NamedTuple):
 class RewindSearch:
     """The error barriers that were measured, and what they say.
 
+    A step is stable if the upper end of the interval of its mean barrier over seeds is below the threshold: of a
+    one-sided interval at 95 %, by Student's t. Fewer than three seeds have none; then the mean decides, and nothing is
+    known of how sure that is.
+
     Args:
         steps: the candidates, in order.
         length: of the training.
@@ -59,9 +65,18 @@ class RewindSearch:
     heights: dict[Step, list[float]] = field(default_factory=dict)
 
     def stable(self, step: Step) -> bool:
-        """Whether the mean barrier over seeds is below the threshold."""
-        heights = self.heights[step]
-        return sum(heights) / len(heights) < self.threshold
+        """Whether the barrier is below the threshold: that of its interval's upper end, or its mean, of few seeds."""
+        return self.highest(step) < self.threshold
+
+    def highest(self, step: Step) -> float:
+        """The upper end of the interval of the mean barrier; the mean of fewer than three seeds, or of equal ones."""
+        mean, _, high = mean_interval(self.heights[step], confidence=0.9)  # one-sided at 95 %
+        return high if self.sure and not math.isnan(high) else mean
+
+    @property
+    def sure(self) -> bool:
+        """Whether there are seeds enough for an interval."""
+        return min(map(len, self.heights.values()), default=0) >= FEWEST
 
     @property
     def found(self) -> Step | None:
@@ -69,7 +84,9 @@ class RewindSearch:
         return next((s for s in self.steps if s in self.heights and self.stable(s)), None)
 
     def table(self) -> pandas.DataFrame:
-        """One row per tested step: its share of the training, the mean barrier, that of each seed, whether stable."""
+        """One row per tested step: its share of the training, the mean barrier, the upper end of its interval, the
+        barrier of each seed, whether stable.
+        """
         import pandas
 
         rows = [
@@ -77,6 +94,7 @@ class RewindSearch:
                 "step": str(step),
                 "share": self.length.share(step),
                 "barrier": sum(heights) / len(heights),
+                "high": self.highest(step),
                 "seeds": heights,
                 "stable": self.stable(step),
             }
@@ -91,7 +109,7 @@ def find_rewind(
     dirpath: str | os.PathLike[str],
     *,
     steps: Sequence[str] | None = None,
-    seeds: int | Sequence[int] = 1,
+    seeds: int | Sequence[int] = FEWEST,
     threshold: float = THRESHOLD,
     overrides: Sequence[str] = (),
     every: bool = False,
@@ -108,7 +126,7 @@ def find_rewind(
         dirpath: where the trainings are stored.
         steps: the candidates, such as ["init", "100it", "1ep"]; default: 0 and the training's length divided by 128,
             64, ... 2.
-        seeds: how many networks, or which; the mean of their barriers counts.
+        seeds: how many networks, or which; with three or more, an interval over them decides.
         threshold: the barrier below which a training is stable.
         overrides: settings that go before the recipe's.
         every: test every step, for the whole curve, in place of bisecting.

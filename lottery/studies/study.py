@@ -124,9 +124,9 @@ class Study:
         """One row per finished training, as `lottery.studies.evidence.Evidence` takes them.
 
         Columns: arm ("dense", "ticket" or a control), seed, round, density; value, the metric on test data at the step
-            of
-        best validation; step, that step; reached, the first step at which validation was as good as the dense network's
-        best of the same seed, NaN where it never was; steps, trained in all; budget, the Trainer's limit; seconds.
+            of best validation, NaN where the training failed: where value or end were not finite; step, that step;
+            progress, the steps at which validation was better than ever before, and how good it was; steps, trained in
+            all; budget, the Trainer's limit; seconds.
 
         Raises:
             StorageError: no round is finished yet.
@@ -134,9 +134,8 @@ class Study:
         import pandas
 
         metric = self.metric
-        levels = {seed: self.ticket_run(seed).summary(0).best.get(metric.chosen_by or "") for seed in self._begun()}
         rows = [
-            {"arm": arm, "seed": seed, "round": number, **point(run, place, metric, levels[seed])}
+            {"arm": arm, "seed": seed, "round": number, **point(run, place, metric)}
             for arm, seed, number, run, place in self._trainings()
         ]
         return pandas.DataFrame(rows)
@@ -192,31 +191,50 @@ class Study:
 
     # what it says
 
-    def evidence(self, margin: float | None = None, level: float = 0.05, **options: Any) -> Evidence:
-        """Whether tickets are winning tickets, from what is finished; see `lottery.studies.evidence.Evidence`.
+    def evidence(
+        self, margin: float | str | None = None, level: float | None = None, *, now: bool = False, **options: Any
+    ) -> Evidence:
+        """Whether tickets are winning tickets; see `lottery.studies.evidence.Evidence`.
+
+        A study is judged when all that it was to train is trained, or was given up: nothing is claimed before. That is
+        a look, which is kept in the study, because each spends a part of the level. To read it again spends nothing; to
+        add three seeds or more, controls or rounds, and to train these, leads to another look.
 
         Claims are about the rounds that are compared with controls: the fewer these are, the fewer seeds are needed.
 
         Args:
-            margin: how much worse than dense is still as good; default: see there.
-            level: chance of a false claim in each family of claims.
-            options: of `Evidence`, such as `must_beat`.
+            margin: how much worse than dense is still as good; default: the study's.
+            level: chance of a false claim; default: the study's.
+            now: look at the seeds that are complete, though others are not.
+            options: of `Evidence`, such as `required`.
 
         Raises:
             StorageError: no round is finished yet.
             ValueError: the metric needs a margin, or arms cannot be compared.
         """
         from lottery.studies.evidence import Evidence
+        from lottery.studies.looking import look_at
 
-        metric, points = self.metric, self.points()
+        metric, points, seen = self.metric, self.points(), look_at(self.path, self.plan, now)
+        self.plan = seen.plan
+        judged = points["seed"].isin(seen.seeds) if seen.seeds else points["seed"] == points["seed"]
+        theirs = {"margin": margin, "level": level}
+        other = [name for name, value in theirs.items() if value not in (None, getattr(self.plan, name))]
         return Evidence(
-            points[points["round"].isin([0, *self.plan.rounds])],
-            margin=margin,
-            level=level,
+            points[points["round"].isin([0, *self.plan.rounds]) & judged],
+            margin=self.plan.margin if margin is None else margin,
+            level=(self.plan.level or 0.05) if level is None else level,
             lower_is_better=metric.lower_is_better,
             metric=metric.name,
-            planned=list(self.plan.arms),
-            **options,
+            tested=metric.part == "test_best",
+            looks=[look.seeds for look in self.plan.looks],
+            waiting=seen.waiting,
+            notes=[*seen.notes, *(f"Read with another {name} than the study was judged by." for name in other)],
+            **{
+                "planned": list(self.plan.arms),
+                "required": {arm: c.rules_out for arm, c in self.plan.arms.items() if c.rules_out is not None},
+                **options,
+            },
         )
 
     def plot(self, kind: str = "metric", *, ax: Axes | None = None, **options: Any) -> Axes | Figure:
@@ -227,11 +245,11 @@ class Study:
 
                 - "metric": the metric against density: ticket and controls as lines, dense as a band; marks above for
                   the rounds that are winning, matching or below dense;
-                - "difference": the ticket's gains over dense, with the margin, and over each control;
+                - "difference": the ticket's gains over dense, with the margin, and over each control, every seed a dot;
                 - "early-stop": the step of the best validation against density, by arm;
-                - "speed": steps to dense's level relative to dense's own, by arm, and how many seeds got there;
+                - "speed": the ticket's steps to a margin below what both reach, relative to dense's and each control's;
                 - "barrier": the error barrier against density, of the control "order".
-            ax: where to draw, for "metric", "early-stop" and "barrier".
+            ax: where to draw, for all but "difference".
             options: of `evidence`, such as `margin`, for "metric" and "difference".
 
         Raises:

@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.power import TTestPower
 
-from lottery.foundations.statistics.family import family
-from lottery.foundations.statistics.paired import MOST_SEEDS, Paired, holm, power, seeds_for
+from lottery.foundations.statistics.family import holm, in_order
+from lottery.foundations.statistics.looks import combined, counted, share
+from lottery.foundations.statistics.paired import Paired
+from lottery.foundations.statistics.shares import share_interval
 
 numbers = st.floats(-1, 1, width=32)
 p_values = st.lists(st.floats(1e-12, 1), min_size=1, max_size=40)
@@ -23,7 +24,8 @@ def test_p_values_and_intervals_are_those_of_scipy(differences, bound):
     found = Paired(differences)
     for mine, side in ((found.p_above(bound), "greater"), (found.p_below(bound), "less")):
         its = stats.ttest_1samp(differences, bound, axis=1, alternative=side).pvalue
-        np.testing.assert_allclose(mine, its, rtol=1e-6, atol=1e-12)
+        few = np.full_like(its, np.nan) if differences.shape[1] < 3 else its
+        np.testing.assert_allclose(mine, few, rtol=1e-6, atol=1e-12)
     its = stats.ttest_1samp(differences, 0.0, axis=1).confidence_interval(0.95)
     for mine, end in zip(found.interval(0.05), its, strict=True):
         np.testing.assert_allclose(mine, end, atol=1e-9)
@@ -54,6 +56,9 @@ def test_equal_differences_are_judged_by_signs_alone(seeds, difference):
     found = Paired(np.full(seeds, difference), rounding=1e-9)
     assert found.spread == 0
     assert np.isnan(found.interval()).all()
+    if seeds < 3:
+        assert np.isnan(found.p_above(0.0))
+        return
     assert found.p_above(0.0) == 0.5**seeds
     assert found.p_below(0.0) == 1
     assert found.p_above(difference) == found.p_below(difference) == 1
@@ -65,6 +70,10 @@ def test_differences_within_rounding_are_equal():
     assert np.ptp(single - lower) > 0
     assert Paired(single - lower, rounding=1e-6).spread == 0
     assert Paired(single - lower).spread > 0
+
+
+def test_two_seeds_show_nothing():
+    assert np.isnan(Paired(np.array([0.5, 0.501])).p_above(0.0))
 
 
 def test_one_seed_or_none_is_never_significant():
@@ -96,50 +105,47 @@ def test_holm_takes_each_family_of_many_alone(p):
     np.testing.assert_array_equal(holm(p), [holm(row) for row in p])
 
 
-def test_what_was_never_asked_is_no_member_of_its_family():
-    p = {"a": np.array([0.01, 0.02]), "b": np.array([0.03, np.nan])}
-    asked = {"a": np.array([True, True]), "b": np.array([True, False])}
-    found = family(p, asked, level=0.05)
-    together = holm([0.01, 0.02, 0.03])
-    np.testing.assert_array_equal(found["a"].adjusted, together[:2])
-    assert found["b"].adjusted[0] == together[2]
-    assert found["a"].size == 3
-    assert not found["b"].shown[1]
+@given(p_values)
+def test_in_a_fixed_order_the_first_that_fails_ends_the_family(p):
+    shown = in_order(p) <= 0.3
+    failing = [number for number, each in enumerate(p) if each > 0.3]
+    first = failing[0] if failing else len(p)
+    assert shown.tolist() == [number < first for number in range(len(p))]
 
 
-def test_the_next_level_is_what_holm_would_allow_the_next_claim():
-    p = {"a": np.array([0.001, 0.04, 0.04, 0.5])}
-    found = family(p, {"a": np.ones(4, dtype=bool)}, level=0.05)["a"]
-    assert found.shown.tolist() == [True, False, False, False]
-    assert found.next_level == pytest.approx(0.05 / 3)
-    p["a"][1] = found.next_level
-    assert family(p, {"a": np.ones(4, dtype=bool)}, level=0.05)["a"].shown[1]
+@given(arrays(float, (3, 4), elements=st.floats(1e-9, 1)))
+def test_looks_are_joined_as_scipy_joins_p_values(p):
+    known = [stats.combine_pvalues(each, "stouffer").pvalue for each in p.T]
+    np.testing.assert_allclose(combined(list(p)), known, rtol=1e-6, atol=1e-12)
+    np.testing.assert_array_equal(combined([p[0]]), p[0])
 
 
-@settings(max_examples=50)
-@given(st.floats(0.3, 3), st.integers(2, 40), st.sampled_from([0.05, 0.05 / 12]))
-def test_power_is_that_of_statsmodels(effect, seeds, level):
-    known = TTestPower().power(effect, seeds, level, alternative="larger")
-    assert power(effect * 0.01, 0.01, seeds, level) == pytest.approx(known, abs=1e-6)
+def test_all_looks_together_spend_no_more_than_the_level():
+    spent = np.cumsum([share(look) for look in range(1, 60)])
+    assert (np.diff(spent) > 0).all() or spent[-1] == pytest.approx(1)
+    assert spent.max() <= 1 + 1e-12
+    for look in (1, 2, 3):
+        assert counted(np.array([share(look) * 0.05]), look) == pytest.approx(0.05)
 
 
-@settings(max_examples=50)
-@given(st.floats(0.45, 5), st.sampled_from([0.05, 0.05 / 12]))
-def test_as_many_seeds_are_proposed_as_reach_the_power_and_no_more(effect, level):
-    found = seeds_for(effect, 1.0, level)
-    if found is None:
-        assert power(effect, 1.0, MOST_SEEDS, level) < 0.8
-    else:
-        assert power(effect, 1.0, found, level) >= 0.8
-        assert found == 2 or power(effect, 1.0, found - 1, level) < 0.8
+@given(st.integers(0, 12), st.integers(1, 12))
+def test_exact_intervals_are_those_of_scipy(count, more):
+    known = stats.binomtest(count, count + more).proportion_ci(0.95)
+    assert share_interval(count, count + more) == pytest.approx((known.low, known.high))
 
 
-def test_no_number_of_seeds_shows_an_effect_of_the_wrong_sign_or_of_unknown_spread():
-    assert seeds_for(-0.1, 0.01, 0.05) is None
-    assert seeds_for(0.0, 0.01, 0.05) is None
-    assert seeds_for(0.1, float("nan"), 0.05) is None
+@given(arrays(float, 6, elements=numbers), st.integers(0, 5))
+def test_a_training_that_failed_is_worse_than_any_other(differences, place):
+    """A failed first of a pair shows nothing; a failed second no more than the largest difference would."""
+    assume(np.ptp(np.delete(differences, place)) > 1e-3)
+    lost, won, most = differences.copy(), differences.copy(), differences.copy()
+    lost[place], won[place] = -np.inf, np.inf
+    most[place] = np.delete(differences, place).max()
+    assert Paired(lost).p_above(-100.0) == 1
+    assert Paired(won).p_above(0.0) == Paired(most).p_above(0.0)
+    assert Paired(won).p_below(100.0) == 1
+    assert np.isnan(Paired(lost).interval()).all() and np.isneginf(Paired(lost).mean)
 
 
-def test_equal_differences_need_the_seeds_of_the_sign_test():
-    assert seeds_for(0.1, 0.0, 0.05) == 5
-    assert Paired(np.full(5, 0.1)).p_above(0.0) <= 0.05
+def test_where_every_control_failed_there_are_signs_alone():
+    assert Paired(np.full(4, np.inf)).p_above(0.0) == 1 / 16

@@ -31,7 +31,7 @@ from lottery.studies.cell import perform
 from lottery.studies.evidence import Evidence
 from lottery.studies.evidence.metric_text import MetricText
 from lottery.studies.jobs import Job
-from lottery.studies.pictures import gains_of
+from lottery.studies.pictures import gains_of, seeds_of
 from lottery.studies.plan import Cell
 
 mpl.use("Agg")
@@ -51,7 +51,7 @@ def nothing_is_left_behind() -> Iterator[None]:
 
 
 def study_points(seeds: int = 5, rounds: int = 6, controls: tuple[str, ...] = NAMES[:3], rng: int = 0) -> pd.DataFrame:
-    """A study in which sparser networks are worse, controls more so; some do not reach dense's level."""
+    """A study in which sparser networks are worse, controls more so."""
     generator = np.random.default_rng(rng)
     rows = []
     for seed in range(seeds):
@@ -59,11 +59,10 @@ def study_points(seeds: int = 5, rounds: int = 6, controls: tuple[str, ...] = NA
         for arm, round in [("dense", 0), *((arm, r) for arm in ("ticket", *controls) for r in range(1, rounds + 1))]:
             lost = LOST.get(arm, 0.03) * (round / rounds) ** 3
             step = int(generator.integers(100, 300))
-            there = arm == "dense" or generator.random() < 0.6
             rows.append(
                 {"arm": arm, "seed": seed, "round": round, "density": 0.7**round}
                 | {"value": base - lost + generator.normal(0, 0.001), "step": step}
-                | {"reached": step if there else np.nan, "steps": 340}
+                | {"progress": ((step, 0.9),), "steps": 340}
             )
     return pd.DataFrame(rows)
 
@@ -82,10 +81,11 @@ def test_an_arm_has_one_colour_in_all_figures(count: int) -> None:
     points = study_points(3, 3, NAMES[:count])
     evidence = Evidence(points)
     metric = plots.study_metric(points, ylabel="test_acc", labels=evidence.table())
-    speed = plots.learning_speed(evidence.speed().reset_index()).axes[0]
+    speed = plots.learning_speed(evidence.speed().reset_index())
     gains = plots.gains(gains_of(evidence), margin=0.01, percent=True)
     found = [lines(metric), lines(speed), lines(gains.axes[-1]) if count else {}]
-    assert list(found[0]) == list(found[1]) == ["ticket", *NAMES[:count]]
+    assert list(found[0]) == ["ticket", *NAMES[:count]]
+    assert list(found[1]) == ["dense", *NAMES[:count]]
     assert list(found[2]) == [*NAMES[:count]]
     for place, arm in enumerate(found[0]):
         styles = {
@@ -117,7 +117,7 @@ def test_the_metric_is_drawn_as_means_and_marked_as_the_evidence_says() -> None:
 
 def test_gains_are_those_of_the_evidence() -> None:
     evidence = Evidence(study_points())
-    figure = plots.gains(gains_of(evidence), margin=evidence.margin, percent=True)
+    figure = plots.gains(gains_of(evidence), margin=evidence.margin_size, percent=True)
     above, below = figure.axes
     dense = above.containers[0].lines[0].get_ydata()  # type: ignore[attr-defined]
     np.testing.assert_allclose(dense, 100 * evidence.table()["gain"])
@@ -142,27 +142,19 @@ def test_no_interval_dwarfs_what_it_is_of(seeds: int, rng: int) -> None:
     mpl.pyplot.close("all")
 
 
-def test_speed_says_how_many_seeds_got_there() -> None:
+def test_speed_is_drawn_against_each_arm_as_the_evidence_has_it() -> None:
+    table = Evidence(study_points(seeds=4)).speed()
+    for name, line in lines(plots.learning_speed(table.reset_index())).items():
+        np.testing.assert_allclose(line.get_ydata(), table.loc[name]["ratio"])
+
+
+def test_every_seed_is_a_dot_beside_the_mean_gain() -> None:
     evidence = Evidence(study_points(seeds=4))
-    table = evidence.speed().reset_index()
-    ax, below = plots.learning_speed(table).axes
-    assert [int(text.get_text()) for text in below.texts] == table["reached"].tolist()
-    assert below.get_title(loc="left") == "seeds that got there, of 4"
-    full = sum(
-        len(line.get_xdata()) for line in ax.lines if line.get_linestyle() == "None" and line.get_marker() not in "|_"
-    )
-    every = (table["reached"] == table["seeds"]).sum()
-    assert full == every and 0 < every < len(table)
-
-
-def test_densities_at_which_no_arm_got_there_are_in_the_picture() -> None:
-    table = Evidence(study_points(seeds=2)).speed().reset_index()
-    lost = table["round"] > 1
-    table.loc[lost, ["ratio", "low", "high"]] = np.nan
-    table.loc[lost, "reached"] = 0
-    _, below = plots.learning_speed(table).axes
-    most, least = below.get_xlim()
-    assert all(least < text.get_position()[0] < most for text in below.texts)
+    figure = plots.gains(gains_of(evidence), margin=0.01, percent=True, seeds=seeds_of(evidence))
+    for ax, arms in zip(figure.axes, (["dense"], evidence.controls), strict=True):
+        drawn = [dots.get_offsets()[:, 1] for dots in ax.collections if hasattr(dots, "get_sizes")][: len(arms)]
+        for arm, values in zip(arms, drawn, strict=True):
+            np.testing.assert_allclose(np.sort(values), np.sort(100 * evidence.gains[arm].differences.ravel()))
 
 
 def test_barriers_are_drawn_in_percent_with_what_is_stable() -> None:
@@ -179,8 +171,8 @@ def test_barriers_are_drawn_in_percent_with_what_is_stable() -> None:
 
 def test_what_cannot_be_drawn_says_why() -> None:
     evidence = Evidence(study_points())
-    nobody = evidence.speed().reset_index().assign(reached=0, ratio=np.nan)
-    with pytest.raises(ValueError, match="no arm got to dense's best"):
+    nobody = evidence.speed().reset_index().assign(ratio=np.nan)
+    with pytest.raises(ValueError, match="no two trainings reached a common level"):
         plots.learning_speed(nobody)
     nothing = gains_of(evidence).assign(gain=np.nan)
     with pytest.raises(ValueError, match="no gain is known"):
@@ -398,6 +390,8 @@ def test_a_report_is_of_one_study_or_of_runs(tmp_path: Path, capsys: pytest.Capt
         assert "is a study, which has arms of its own" in capsys.readouterr().err
     assert cli.main(["report", run, "--margin", "1"]) == 2
     assert "--margin is for the verdict on a study" in capsys.readouterr().err
+    assert cli.main(["inspect", run, "--level", "0.1"]) == 2
+    assert "--level is for the verdict on a study" in capsys.readouterr().err
     assert cli.main(["inspect", study, "--round", "1"]) == 2
     assert f"{run} --round 1" in capsys.readouterr().err
     assert cli.main(["report", study]) == 0
@@ -410,7 +404,7 @@ def test_a_study_says_what_it_lacks(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="choose from metric, difference"):
         study.plot("nothing")
     with pytest.raises(ValueError, match="leave out ax"):
-        study.plot("speed", ax=mpl.pyplot.subplots()[1])
+        study.plot("difference", ax=mpl.pyplot.subplots()[1])
     with pytest.raises(ValueError, match="--controls signs,order"):
         study.plot("barrier")
     with pytest.raises(StorageError, match="no round"):

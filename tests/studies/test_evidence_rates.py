@@ -1,115 +1,102 @@
-"""How often claims are false where there is nothing to claim, and true where there is: by simulation."""
+"""How often claims are false where there is nothing to claim, and true where there is: by simulation.
 
+`tests/evidence_rates.py` has the simulations; run large, it writes the tables of `docs/statistics.md`.
+"""
+
+from __future__ import annotations
+
+import evidence_rates as rates
 import numpy as np
 import pandas as pd
 import pytest
+from evidence_rates import LEVEL, MARGIN, Truth
 
-from lottery.foundations.statistics.paired import Paired, holm, power
 from lottery.studies.evidence import Evidence
 
-LEVEL = 0.05
-ROUNDS = 12
-CONTROLS = 2
-TRIALS = 10_000
-IMAGE = 1 / 360  # what one test image of digits is worth
+STUDIES = 2000
 
 
-def noise(generator, shape, kind):
-    """Of standard deviation 1."""
-    if kind == "t5":
-        return generator.standard_t(5, shape) / np.sqrt(5 / 3)
-    return generator.standard_normal(shape)
-
-
-def at_most(level, trials):
+def at_most(level: float, studies: int = STUDIES) -> float:
     """What a rate of `level` stays below in 999 of 1000 simulations."""
-    return level + 3.1 * np.sqrt(level * (1 - level) / trials)
+    return level + 3.1 * np.sqrt(level * (1 - level) / studies)
 
 
-def differences(seeds, kind, rng=0):
-    """Ticket - dense with a true difference of nothing: trials x rounds x seeds; the dense run is shared by all rounds.
-
-    "images": both are numbers of right test images, so that differences are often equal.
-    """
-    generator = np.random.default_rng(rng)
-    dense = noise(generator, (TRIALS, 1, seeds), kind)
-    ticket = noise(generator, (TRIALS, ROUNDS, seeds), kind)
-    if kind == "images":
-        return np.round(ticket) * IMAGE - np.round(dense) * IMAGE
-    return 0.003 * (ticket - dense)
-
-
-@pytest.mark.parametrize("kind", ["normal", "t5", "images"])
-@pytest.mark.parametrize("seeds", [3, 5])
-def test_a_ticket_at_the_margin_is_rarely_called_matching_or_below(seeds, kind):
-    margin = 0.01
-    found = Paired(differences(seeds, kind) - margin, rounding=1e-9)
-    for p in (found.p_above(-margin), found.p_below(-margin)):
-        assert (holm(p) <= LEVEL).any(1).mean() <= at_most(LEVEL, TRIALS)
-
-
-@pytest.mark.parametrize("kind", ["normal", "t5", "images"])
-@pytest.mark.parametrize("seeds", [3, 5])
-def test_a_ticket_like_its_controls_rarely_wins_over_any_of_them(seeds, kind):
-    generator = np.random.default_rng(1)
-    ticket = noise(generator, (TRIALS, 1, ROUNDS, seeds), kind)
-    control = noise(generator, (TRIALS, CONTROLS, ROUNDS, seeds), kind)
-    if kind == "images":
-        ticket, control = np.round(ticket), np.round(control)
-    p = Paired(ticket - control).p_above(0.0).reshape(TRIALS, -1)
-    assert (holm(p) <= LEVEL).any(1).mean() <= at_most(LEVEL, TRIALS)
+@pytest.mark.parametrize("failing", [0.0, 0.1])
+@pytest.mark.parametrize("looks", [1, 2])
+def test_what_is_simulated_is_what_evidence_says(failing: float, looks: int) -> None:
+    """Study by study, claim by claim."""
+    truth = Truth(np.array([1.0, -0.5, -2.0, -3.0]), np.array([[0.0, 1.0, 2.0, 3.0]] * 2), failing=failing)
+    dense, control = truth.draw(np.random.default_rng(0), 12, 8)
+    groups = [range(8)] if looks == 1 else [range(5), range(5, 8)]
+    found = rates.judge(dense, control, [np.array(group) for group in groups])
+    for study in range(12):
+        rows = [("dense", seed, 0, 0.0) for seed in range(8)]
+        for place, seed in np.ndindex(4, 8):
+            failed = np.isneginf(dense[study, place, seed])
+            ticket = np.nan if failed else dense[study, place, seed]
+            rows.append(("ticket", seed, place + 1, ticket))
+            for number, name in enumerate(("reinit", "random")):
+                rows.append((name, seed, place + 1, 0.0 if failed else ticket - control[number, study, place, seed]))
+        points = pd.DataFrame(rows, columns=["arm", "seed", "round", "value"])
+        evidence = Evidence(points.assign(density=0.8 ** points["round"]), MARGIN, LEVEL, metric="score", looks=groups)
+        for name in ("winning", "matching", "better", "equalled"):
+            shown = getattr(evidence, name)
+            np.testing.assert_array_equal(getattr(shown, "shown", shown), getattr(found, name)[study], name)
+        for name in ("below", "worse"):
+            np.testing.assert_array_equal(getattr(evidence, name).shown, getattr(found, name)[study], name)
+        for number, name in enumerate(("reinit", "random")):
+            np.testing.assert_array_equal(evidence.wins[name].shown, found.wins[number, study])
+            np.testing.assert_array_equal(evidence.close[name].shown, found.close[number, study])
 
 
-def test_without_correction_some_round_would_often_match_falsely():
-    p = Paired(differences(5, "normal")).p_above(0.0)
-    assert (p <= LEVEL).any(1).mean() > 2 * LEVEL
+@pytest.mark.parametrize("seeds", [3, 8])
+@pytest.mark.parametrize("kind", list(rates.KINDS))
+def test_no_kind_of_claim_is_false_more_often_than_it_says(kind: str, seeds: int) -> None:
+    truth = rates.KINDS[kind](6)
+    for each in (truth, *([] if truth.failing else [rates.other_way(truth)])):
+        found = rates.false_claims(each, seeds, STUDIES, np.random.default_rng(seeds))
+        assert max(found.values()) <= at_most(LEVEL), found
 
 
-@pytest.mark.parametrize("seeds", [3, 5, 10])
-def test_real_effects_are_shown_as_often_as_the_power_analysis_says(seeds):
-    generator = np.random.default_rng(2)
-    effect, spread, level = 0.01, 0.006, LEVEL / 2
-    found = Paired(generator.normal(effect, spread, (TRIALS, seeds)))
-    said = power(effect, spread, seeds, level)
-    seen = (found.p_above(0.0) <= level).mean()
-    assert seen == pytest.approx(said, abs=4 * np.sqrt(0.25 / TRIALS))
+@pytest.mark.parametrize("match", [True, False])
+def test_a_study_that_is_grown_until_it_shows_something_errs_no_more(match: bool) -> None:
+    truth = rates.at_the_edge(6) if match else rates.halves(6)
+    grown = [rates.grown(truth, 5, (3, 10), 1000, np.random.default_rng(0), once, match) for once in (False, True)]
+    assert grown[0] <= at_most(LEVEL, 1000) < grown[1]
 
 
-def study(generator, seeds, gain_to_dense, gain_to_reinit, rounds=6, spread=0.004):
-    """The points of a study, with true differences."""
-    rows = []
-    for seed in range(seeds):
-        dense = 0.9 + generator.normal(0, spread)
-        rows.append(("dense", seed, 0, 1.0, dense))
-        for round in range(1, rounds + 1):
-            ticket = 0.9 + gain_to_dense + generator.normal(0, spread)
-            reinit = 0.9 + gain_to_dense - gain_to_reinit + generator.normal(0, spread)
-            rows.append(("ticket", seed, round, 0.8**round, ticket))
-            rows.append(("reinit", seed, round, 0.8**round, reinit))
-    points = pd.DataFrame(rows, columns=["arm", "seed", "round", "density", "value"])
-    return points.assign(step=300, reached=300, steps=340)
+def test_a_round_with_a_failed_ticket_never_wins() -> None:
+    truth = Truth(np.full(6, 4.0), np.full((2, 6), 8.0), failing=0.2)
+    dense, control = truth.draw(np.random.default_rng(0), STUDIES, 5)
+    found, failed = rates.judge(dense, control), np.isneginf(dense).any(-1)
+    assert not (found.winning & failed).any()
+    assert found.winning[~failed].mean() > 0.5
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("to_dense", "to_reinit"), [(0.0, 0.0), (-0.01, 0.05)], ids=["no better than reinit", "at the margin below dense"]
-)
-def test_whole_studies_rarely_find_a_false_ticket(to_dense, to_reinit):
-    """That the rate of false winning tickets, from the points of studies on, stays below the level."""
-    generator = np.random.default_rng(3)
-    trials = 300
-    false = sum(Evidence(study(generator, 5, to_dense, to_reinit)).winning.any() for _ in range(trials))
-    assert false / trials <= at_most(LEVEL, trials)
+def test_steps_of_one_process_have_a_ratio_of_one() -> None:
+    lines = list(rates.table_of_speed(800))
+    same, slower = (line.split(" | ") for line in lines[2:4])
+    assert float(same[1]) == pytest.approx(1, abs=0.02) and float(slower[1]) == pytest.approx(1.3, abs=0.05)
+    assert min(map(float, same[2:6])) > 92
+
+
+def test_winning_tickets_are_found_as_often_as_with_a_family_for_each_kind_of_claim() -> None:
+    truth = Truth(np.zeros(6), np.full((2, 6), 1.0))
+    dense, control = truth.draw(np.random.default_rng(0), STUDIES, 8)
+    matching, better = rates.before(dense, control)
+    found = rates.judge(dense, control)
+    assert found.winning.any(1).mean() > (matching & better).any(1).mean() - 0.03
+    assert found.matching.sum(1).mean() > matching.sum(1).mean() - 0.05
 
 
 @pytest.mark.slow
-def test_winning_tickets_are_found_with_the_seeds_that_a_first_study_asks_for():
-    """That `seeds_needed` of small studies, taken together, are about what the true effects need."""
-    generator = np.random.default_rng(4)
-    asked = []
-    for _ in range(25):
-        small = Evidence(study(generator, 4, 0.0, 0.012, rounds=2)).verdict()
-        asked.append(small.seeds_needed or 50)
-    enough = int(np.median(asked))
-    found = [Evidence(study(generator, enough, 0.0, 0.012, rounds=2)).winning.any() for _ in range(100)]
-    assert np.mean(found) >= 0.6
+@pytest.mark.parametrize("pilot", [3, 5, 8])
+def test_what_is_forecast_comes_true_as_often_as_is_said(pilot: int) -> None:
+    said, seen, _ = rates.forecasts(pilot, 60, 30, np.random.default_rng(pilot))
+    assert said[:, :3].mean() == pytest.approx(seen[:, :3].mean(), abs=0.08)
+
+
+def test_a_table_takes_the_place_that_is_marked_for_it() -> None:
+    page = "a\n<!-- rates: power -->\nold\n<!-- end: power -->\nb\n"
+    once = rates.written(page, "power", ["new"])
+    assert once == "a\n<!-- rates: power -->\nnew\n<!-- end: power -->\nb\n" == rates.written(once, "power", ["new"])

@@ -81,11 +81,11 @@ class Recording(LocalEngine):
 
 
 def files(path: Path) -> dict[str, tuple[int, bytes]]:
-    """Contents and time of everything below a directory."""
+    """Contents and time of everything below a directory that is no lock."""
     return {
         str(file.relative_to(path)): (file.stat().st_mtime_ns, file.read_bytes())
         for file in path.rglob("*")
-        if file.is_file()
+        if file.is_file() and file.name != "run.lock"
     }
 
 
@@ -206,11 +206,11 @@ def test_a_point_holds_the_test_metric_at_the_step_that_validation_chose(trained
         run = trained.ticket_run(seed) if own else trained.run_of(arm, seed, round)
         number = round if own else 0
         assert row["value"] == run.summary(number).test_best["test_acc"]
-        level = trained.ticket_run(seed).summary(0).best["val_acc"]
-        there = [r["step"] for r in run.records(number) if r.get("val_acc", 0) >= level]
-        assert row["reached"] == there[0] if there else row["reached"] != row["reached"]
-    dense = points.loc["dense"]
-    assert (dense["reached"] == dense["step"]).all()
+        steps, values = zip(*row["progress"])
+        measured = {r["step"]: r["val_acc"] for r in run.records(number) if "val_acc" in r}
+        assert [measured[step] for step in steps] == list(values) == sorted(set(values))
+        assert (steps[0], steps[-1]) == (min(measured), row["step"])
+        assert values[-1] == max(measured.values()) == run.summary(number).best["val_acc"]
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -308,7 +308,7 @@ def test_a_barrier_that_was_not_measured_is_measured_without_training_again(copi
     assert Directory(cell).read_json(BARRIER, dict) == expected
     after = files(cell)
     changed = {name for name in after if after[name] != before.get(name)}
-    assert changed == {BARRIER, "manifest.json", "run.lock"}
+    assert changed == {BARRIER, "manifest.json"}
 
 
 @pytest.mark.parametrize(
@@ -608,12 +608,12 @@ def test_a_study_goes_on_by_its_directory_and_takes_no_other_settings(
 ) -> None:
     path = str(trained.path)
     before = files(trained.path)
-    assert cli.main(["study", path, "--level", "0.1"]) == 0
+    assert cli.main(["study", path]) == 0
     said = capsys.readouterr().out
     assert "8 of 8 done" in said
-    verdict = str(trained.evidence(level=0.1).verdict())
+    verdict = str(trained.evidence().verdict())
     assert " ".join(verdict.split()) in " ".join(said.split())  # lines are wrapped
-    for options in (["--seeds", "9"], ["--controls", "x"], ["--trainer.max_epochs", "3"]):
+    for options in (["--seeds", "9"], ["--controls", "x"], ["--trainer.max_epochs", "3"], ["--level", "0.1"]):
         assert "leave them out to go on with it" in refused(capsys, path, *options)
     assert files(trained.path) == before
 

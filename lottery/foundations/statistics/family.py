@@ -2,56 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
 import numpy as np
+from numpy.typing import ArrayLike
 
-from lottery.foundations.statistics.paired import Array, holm
-
-
-@dataclass(frozen=True, eq=False)
-class Claim:
-    """One claim, round by round, as a member of its family.
-
-    Args:
-        p: raw p values; NaN where fewer than two pairs are there to test with.
-        adjusted: Holm's p values over the family.
-        shown: where the claim can be made.
-        size: how many tests the family has.
-        next_level: the level at which Holm tests the family's next claim, those made so far aside.
-    """
-
-    p: Array
-    adjusted: Array
-    shown: np.ndarray
-    size: int
-    next_level: float
+from lottery.foundations.statistics.paired import Array
 
 
-def family(p: Mapping[str, Array], asked: Mapping[str, np.ndarray], level: float) -> dict[str, Claim]:
-    """Claims by name, with a chance of at most `level` for one or more false ones among all of them.
+def holm(p: ArrayLike) -> Array:
+    """Holm's adjusted p values of a family, along the last axis.
 
-    Args:
-        p: name to p values by round.
-        asked: name to the rounds in which there is a hypothesis at all. Those without enough pairs count in the family,
-            those never asked do not.
-        level: the chance allowed.
+    Rejecting those at or below a level keeps the chance of any false rejection in the family at or below it, however
+    the tests depend on each other. NaN, what could not be tested, stays NaN and counts as a member of the family.
+
+    Source: Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 1979.
 
     Example:
-        >>> found = family({"a": np.array([0.01, 0.2]), "b": np.array([0.02, np.nan])}, {"a": [True, True],
-        ...                 "b": [True, False]}, level=0.05)
-        >>> found["b"].shown.tolist(), found["b"].size, found["b"].next_level
-        ([True, False], 3, 0.05)
+        >>> holm([0.01, 0.04, 0.03]).round(3).tolist()
+        [0.03, 0.06, 0.06]
     """
-    if not p:
-        return {}
-    raw = np.array(list(p.values()), dtype=float)
-    members = np.array([asked[name] for name in p], dtype=bool)
-    adjusted = np.full(raw.shape, np.nan)
-    adjusted[members] = holm(raw[members])
-    shown = adjusted <= level
-    left = int(members.sum() - shown.sum())
-    return {
-        name: Claim(raw[i], adjusted[i], shown[i], int(members.sum()), level / max(1, left)) for i, name in enumerate(p)
-    }
+    p = np.asarray(p, dtype=float)
+    order = np.argsort(p, axis=-1)  # NaN last
+    sorted_p = np.take_along_axis(p, order, -1)
+    stepped = sorted_p * np.arange(p.shape[-1], 0, -1)
+    adjusted = np.minimum(np.maximum.accumulate(stepped, axis=-1), 1.0)
+    found = np.empty_like(p)
+    np.put_along_axis(found, order, adjusted, -1)
+    return found
+
+
+def in_order(p: ArrayLike) -> Array:
+    """Adjusted p values of a family that is tested in an order fixed beforehand, along the last axis.
+
+    Each test has the whole level, and the first that fails ends the family: what comes after it is not shown. What
+    could not be tested (NaN) ends it too.
+
+    Source: Maurer, Hothorn & Lehmacher, "Multiple comparisons in drug clinical trials and preclinical assays: a-priori
+    ordered hypotheses", Biometrie in der chemisch-pharmazeutischen Industrie 1995.
+
+    Example:
+        >>> in_order([0.01, 0.04, 0.03]).tolist()
+        [0.01, 0.04, 0.04]
+    """
+    return np.maximum.accumulate(np.asarray(p, dtype=float), axis=-1)
+
+
+def intersection(p: ArrayLike) -> Array:
+    """The p value of all of several claims together, along the first axis: the largest; NaN where one is not there.
+
+    Source: Berger, "Multiparameter hypothesis testing and acceptance sampling", Technometrics 1982.
+
+    Example:
+        >>> intersection([[0.01, 0.2], [0.03, 0.1]]).tolist()
+        [0.03, 0.2]
+    """
+    return np.asarray(p, dtype=float).max(0)

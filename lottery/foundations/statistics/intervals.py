@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -20,13 +19,13 @@ def mean_interval(values: Iterable[float], confidence: float = 0.95) -> tuple[fl
         confidence: share of such intervals that hold the true mean.
 
     Returns:
-        Mean, low, high. One value has no interval: low and high are the mean. No value: three NaN.
+        Mean, low, high. Low and high are NaN where there is no spread: of one value, or of equal ones. No value: three
+        NaN.
 
     Example:
         >>> [round(number, 2) for number in mean_interval([1.0, 2.0, 3.0])]
         [2.0, -0.48, 4.48]
     """
     sample = Paired(np.fromiter(values, float))
-    mean = float(sample.mean)
-    low, high = (float(end) for end in sample.interval(1 - confidence))
-    return (mean, mean, mean) if math.isnan(low) else (mean, low, high)
+    low, high = sample.interval(1 - confidence)
+    return float(sample.mean), float(low), float(high)

@@ -25,7 +25,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from lottery.studies.controls.magnitude import MagnitudeInit, OneShot
-from lottery.studies.controls.registry import MATERIALS, Control, available, register, resolve
+from lottery.studies.controls.registry import MATERIALS, Control, RulesOut, available, register, resolve, ruled_out_by
 from lottery.studies.controls.sampling import random, random_erk, random_uniform, shuffle, shuffle_fan_in
 from lottery.studies.controls.starting import order, reinit, reinit_signs, shuffle_weights, signs
 from lottery.studies.controls.transfer import Transfer, nearest
@@ -38,6 +38,7 @@ __all__ = [
     "Control",
     "MagnitudeInit",
     "OneShot",
+    "RulesOut",
     "Transfer",
     "available",
     "nearest",
@@ -49,6 +50,7 @@ __all__ = [
     "reinit",
     "reinit_signs",
     "resolve",
+    "ruled_out_by",
     "shuffle",
     "shuffle_fan_in",
     "shuffle_weights",

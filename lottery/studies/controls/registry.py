@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, dataclass, fields, is_dataclass, replace
 from pathlib import PurePath
 from typing import Any, Literal, NamedTuple, TypeVar, get_args
@@ -14,6 +14,8 @@ from lottery.tickets.ticket import Ticket
 
 Make = Callable[..., Ticket]
 Start = Literal["rewind", "initial"]
+RulesOut = Literal["weights", "masks"]
+"""What a control that must be beaten rules out: that other weights would do as well, or other masks."""
 F = TypeVar("F", bound=Callable[..., Any])
 
 MATERIALS = {
@@ -28,6 +30,7 @@ MATERIALS = {
 class _Training(NamedTuple):
     start: Start
     order: int
+    rules_out: RulesOut | None
 
 
 _controls: registry.Registry[Make] = registry.Registry(
@@ -52,12 +55,14 @@ class Control:
         start: where the training of what it makes starts: "rewind", the ticket's rewind point, or "initial", the very
             beginning, for fresh weights.
         order: the data order that it is trained with; 0 is the ticket's own.
+        rules_out: what beating it rules out, of a control that a winning ticket must beat; None of one that informs.
     """
 
     name: str
     function: Make
     start: Start
     order: int = 0
+    rules_out: RulesOut | None = None
 
     @property
     def needs(self) -> frozenset[str]:
@@ -113,7 +118,9 @@ class Control:
         return replace(made, provenance=origin(made, self.name, seed))
 
 
-def register(name: str, *, start: Start = "rewind", order: int = 0) -> Callable[[F], F]:
+def register(
+    name: str, *, start: Start = "rewind", order: int = 0, rules_out: RulesOut | None = None
+) -> Callable[[F], F]:
     """Decorator: give a control its name.
 
     It decorates a function of a ticket and a seed that returns a ticket, or a frozen dataclass with settings that can
@@ -125,9 +132,11 @@ def register(name: str, *, start: Start = "rewind", order: int = 0) -> Callable[
         start: "initial" where the ticket it makes has fresh weights, which are trained from the very beginning;
             "rewind" where they are of the rewind point.
         order: another number than 0 for another order of the data than the ticket's.
+        rules_out: of one that a winning ticket must beat: "weights" where the mask is the ticket's and the weights are
+            fresh, "masks" where the mask is random. A study needs one of each to call a ticket winning.
 
     Raises:
-        ValueError: another control has the name, it needs what there is not, or there is no such start.
+        ValueError: another control has the name, it needs what there is not, or there is no such start or kind.
 
     Example::
 
@@ -148,8 +157,13 @@ def register(name: str, *, start: Start = "rewind", order: int = 0) -> Callable[
             raise ValueError(
                 f"the control {name!r} has start={start!r}; choose from {', '.join(map(repr, get_args(Start)))}"
             )
+        if rules_out not in (None, *get_args(RulesOut)):
+            raise ValueError(
+                f"the control {name!r} has rules_out={rules_out!r}; choose from"
+                f" {', '.join(map(repr, get_args(RulesOut)))}, or leave it out"
+            )
         _controls.register(name)(function)
-        _trainings[name] = _Training(start, order)
+        _trainings[name] = _Training(start, order, rules_out)
         return function
 
     return decorate
@@ -190,6 +204,17 @@ def resolve(control: str | Mapping[str, object] | Make | Control) -> Control:
             f"the control {name!r} needs a ticket from elsewhere: write {name}=PATH, of a run or a ticket file"
         )
     return found
+
+
+def ruled_out_by(names: Iterable[str]) -> dict[str, RulesOut]:
+    """Those of some controls that a winning ticket must beat, and what that rules out; others are left out.
+
+    Example:
+        >>> ruled_out_by(["reinit", "random", "signs", "of my own"])
+        {'reinit': 'weights', 'random': 'masks'}
+    """
+    known = ((name, _trainings[name].rules_out) for name in names if name in _trainings)
+    return {name: rules_out for name, rules_out in known if rules_out is not None}
 
 
 def _parsed(text: str) -> dict[str, object]:

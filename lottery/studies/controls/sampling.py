@@ -21,7 +21,7 @@ from lottery.studies.controls.states import State, generator, origin, with_masks
 from lottery.tickets.ticket import Ticket
 
 
-@register("shuffle")
+@register("shuffle", rules_out="masks")
 def shuffle(ticket: Ticket, seed: int = 0) -> Ticket:
     """Mask shuffled within each layer, start weights as they were: do the layers' densities say it all?
 
@@ -40,7 +40,7 @@ def shuffle(ticket: Ticket, seed: int = 0) -> Ticket:
     return with_masks(ticket, masks, "shuffle", seed)
 
 
-@register("shuffle-fan-in")
+@register("shuffle-fan-in", rules_out="masks")
 def shuffle_fan_in(ticket: Ticket, seed: int = 0) -> Ticket:
     """Mask shuffled within each unit's row, start weights as they were: do the units' fan-ins say it all?
 
@@ -58,7 +58,7 @@ def shuffle_fan_in(ticket: Ticket, seed: int = 0) -> Ticket:
     return with_masks(ticket, Masks(masks), "shuffle-fan-in", seed)
 
 
-@register("random", start="initial")
+@register("random", start="initial", rules_out="masks")
 def random(ticket: Ticket, seed: int = 0, *, fresh: State) -> Ticket:
     """Random mask at the ticket's layer densities, fresh weights: is it more than a sparse network of that shape?
 
@@ -75,7 +75,7 @@ def random(ticket: Ticket, seed: int = 0, *, fresh: State) -> Ticket:
     return _random(ticket, _kept(ticket.masks), "random", seed, fresh)
 
 
-@register("random-erk", start="initial")
+@register("random-erk", start="initial", rules_out="masks")
 def random_erk(ticket: Ticket, seed: int = 0, *, fresh: State) -> Ticket:
     """Random mask at Erdős–Rényi-kernel densities, fresh weights: does a good rule for densities do as well?
 
@@ -102,7 +102,7 @@ def random_erk(ticket: Ticket, seed: int = 0, *, fresh: State) -> Ticket:
     return _random(ticket, counts, "random-erk", seed, fresh)
 
 
-@register("random-uniform", start="initial")
+@register("random-uniform", start="initial", rules_out="masks")
 def random_uniform(ticket: Ticket, seed: int = 0, *, fresh: State) -> Ticket:
     """Random mask at one density for all layers, fresh weights: do the layers' densities matter?
 

@@ -11,7 +11,7 @@ from lottery.studies.controls.states import State, check_fits, generator, origin
 from lottery.tickets.ticket import Ticket, with_values
 
 
-@register("reinit", start="initial")
+@register("reinit", start="initial", rules_out="weights")
 def reinit(ticket: Ticket, seed: int = 0, *, fresh: State) -> Ticket:
     """Fresh initial weights under the same mask: are the ticket's own weights needed?
 
@@ -38,7 +38,7 @@ def reinit(ticket: Ticket, seed: int = 0, *, fresh: State) -> Ticket:
     return Ticket(ticket.masks, fresh, origin(ticket, "reinit", seed))
 
 
-@register("reinit-signs", start="initial")
+@register("reinit-signs", start="initial", rules_out="weights")
 def reinit_signs(ticket: Ticket, seed: int = 0, *, fresh: State) -> Ticket:
     """Fresh magnitudes with the ticket's signs: is it the signs that make the ticket?
 

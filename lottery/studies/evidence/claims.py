@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from fnmatch import fnmatch
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from lottery.foundations.statistics.family import Claim, family
+from lottery.foundations.statistics.family import intersection
+from lottery.foundations.statistics.looks import share
 from lottery.foundations.statistics.paired import Array, Paired
+from lottery.studies.controls import RulesOut, ruled_out_by
+from lottery.studies.evidence.collapse import Collapse, collapse_of
+from lottery.studies.evidence.decision import ordered, p_values, primary, secondary
 from lottery.studies.evidence.grid import DENSE, TICKET, Grid
+from lottery.studies.evidence.margin import USUAL, Margin
 from lottery.studies.evidence.metric_text import MetricText
 from lottery.studies.evidence.speed import speed
 
@@ -20,11 +25,27 @@ if TYPE_CHECKING:
 
 Label = Literal["wins", "matching", "below", "open"]
 
-MARGIN = 0.01
-"""One percentage point of accuracy."""
-
-_ROUNDING = 1e-6
+ROUNDING = 1e-6
 """Relative: metrics are averages in single precision."""
+WORD: frozenset[RulesOut] = frozenset(("weights", "masks"))
+"""What must be ruled out for a ticket to be called winning."""
+
+
+@dataclass(frozen=True, eq=False)
+class Claim:
+    """One claim, round by round.
+
+    Args:
+        p: p values; NaN where fewer than three pairs are there to test with.
+        adjusted: corrected for the other claims that are made with it, and for other looks at the study.
+        shown: where the claim can be made: where that is at most the level.
+        size: how many tests were made together.
+    """
+
+    p: Array
+    adjusted: Array
+    shown: np.ndarray
+    size: int
 
 
 class Claims:
@@ -36,31 +57,37 @@ class Claims:
     def __init__(
         self,
         points: pandas.DataFrame,
-        margin: float | None = None,
+        margin: float | str | None = None,
         level: float = 0.05,
         lower_is_better: bool = False,
         metric: str = "test_acc",
-        must_beat: str | Sequence[str] = ("reinit", "random*"),
+        required: Mapping[str, RulesOut] | None = None,
         planned: Sequence[str] = (),
+        looks: Sequence[Sequence[int]] = (),
+        tested: bool = True,
+        waiting: str = "",
+        notes: Sequence[str] = (),
     ) -> None:
         self.grid = Grid(points, planned)
-        self.metric = metric
-        self.lower_is_better = lower_is_better
+        self.metric, self.lower_is_better, self.tested = metric, lower_is_better, tested
+        self.waiting, self.notes = waiting, list(notes)
         self.text = MetricText.of(metric, self.grid.points["value"])
         if margin is None:
             if lower_is_better or not self.text.in_percent:
                 raise ValueError(
                     f"no margin is known for {metric}: say how much worse than dense is still as good, with"
-                    f" margin=... in units of {metric} (accuracies have {MARGIN})"
+                    f" margin=... in units of {metric} (accuracies have {USUAL}), or as a share of dense's error, 10%"
                 )
-            margin = MARGIN
-        if not 0 < margin < float("inf"):
-            raise ValueError(f"margin={margin!r} must be more than 0")
+            margin = USUAL
+        self.margin = Margin.read(margin)
         if not 0 < level < 0.5:
             raise ValueError(f"level={level!r} must be between 0 and 0.5; 0.05 is usual")
-        self.margin, self.level = margin, level
-        patterns = (must_beat,) if isinstance(must_beat, str) else must_beat
-        self.must_beat = [name for name in self.controls if any(fnmatch(name, pattern) for pattern in patterns)]
+        self.level = level
+        known = ruled_out_by(self.controls) if required is None else required
+        self.required = {name: known[name] for name in self.controls if name in known}
+        self.looks = [list(map(int, seeds)) for seeds in looks] or [self.grid.seeds]
+        if lost := set(self.grid.seeds).difference(*self.looks):
+            raise ValueError(f"looks={self.looks} lack the seeds {sorted(lost)}, of which there are points")
 
     @property
     def rounds(self) -> list[int]:
@@ -74,58 +101,147 @@ class Claims:
 
     @property
     def missing(self) -> list[str]:
-        """The trainings that are absent or without a finite value, such as "reinit round 7: seeds 2, 3"."""
+        """The trainings that are absent, such as "reinit round 7: seeds 2, 3"."""
         return [str(missing) for missing in self.grid.missing]
 
-    # differences and claims, by round
+    @property
+    def look(self) -> int:
+        """Which look at the study this is: 1 for the first."""
+        return len(self.looks)
+
+    @cached_property
+    def stages(self) -> list[np.ndarray]:
+        """The places of the seeds that each look added."""
+        places = [np.flatnonzero(np.isin(self.grid.seeds, seeds)) for seeds in self.looks]
+        return [stage for stage in places if stage.size] or [np.arange(0)]
+
+    # differences, by round
+
+    def outcomes(self, arm: str) -> Array:
+        """The values of an arm, rounds x seeds, more is better; -inf where a training failed, NaN without any."""
+        return self.grid.outcomes(arm, -1 if self.lower_is_better else 1)
 
     @cached_property
     def gains(self) -> dict[str, Paired]:
-        """The ticket's gains over dense and over each control: rounds x seeds."""
-        sign = -1 if self.lower_is_better else 1
-        ticket = sign * self.grid.of(TICKET, "value")
+        """The ticket's gains over dense and over each control: rounds x seeds; see `Paired` for failed trainings."""
+        ticket = self.outcomes(TICKET)
         found = {}
         for arm in (DENSE, *self.controls):
-            other = sign * self.grid.of(arm, "value")
-            size = np.abs(np.where(np.isfinite(ticket - other), ticket, 0.0))
-            found[arm] = Paired(ticket - other, _ROUNDING * size.max(1, initial=0.0))
+            other = self.outcomes(arm)
+            with np.errstate(invalid="ignore"):
+                both_failed = np.isneginf(ticket) & np.isneginf(other)
+                gain = np.where(both_failed, 0.0, ticket - other)  # equally bad
+            size = np.abs(np.where(np.isfinite(gain), ticket, 0.0))
+            found[arm] = Paired(gain, ROUNDING * size.max(1, initial=0.0))
         return found
+
+    def interval(self, other: str, *, at_once: bool) -> tuple[Array, Array]:
+        """The ends of the intervals of the ticket's gain over dense or a control, two-sided.
+
+        Args:
+            other: dense or a control.
+            at_once: whether they hold for all rounds at once, also for one that was picked by its result; otherwise
+                each holds for itself.
+        """
+        gains = self.gains[other]
+        among = int((gains.seeds > 1).sum()) if at_once else 1
+        return gains.interval(self.level / max(1, among))
+
+    @cached_property
+    def unit(self) -> Array:
+        """What the margin's amount is a number of, by seed."""
+        rows = self.grid.of(DENSE, "value")
+        dense = rows[0] if len(rows) else np.full(len(self.grid.seeds), np.nan)
+        return self.margin.unit(dense, self.text.in_percent, self.lower_is_better)
+
+    @cached_property
+    def margin_size(self) -> float:
+        """The margin in units of the metric: the mean over seeds, of a share of dense's error."""
+        known = self.unit[np.isfinite(self.unit) & (self.unit > 0)]
+        return self.margin.amount * float(known.mean()) if known.size else self.margin.amount
+
+    def _p(self, other: str, bound: float | Array = 0.0, *, below: bool = False) -> Array:
+        """P values that the gain is above a bound, or below it."""
+        gains = self.gains[other]
+        if self.waiting:
+            return np.full(len(self.rounds), np.nan)
+        if below:
+            return p_values(-gains.differences, self.stages, -np.asarray(bound), gains.rounding)
+        return p_values(gains.differences, self.stages, bound, gains.rounding)
+
+    def p_of_stage(self, other: str, bound: Array, stage: np.ndarray) -> Array:
+        """P values that the gain is above a bound, by the seeds of one look alone."""
+        gains = self.gains[other]
+        return p_values(gains.differences, [stage], bound, gains.rounding)
+
+    # the claim of the headline, and matching
+
+    @cached_property
+    def _asked(self) -> np.ndarray:
+        """The rounds in which every control that must be beaten was trained."""
+        there = [self.grid.has(name) for name in self.required if self.grid.has(name).any()]
+        return np.logical_and.reduce(there) if there else np.ones(len(self.rounds), dtype=bool)
+
+    @cached_property
+    def _to_dense(self) -> Array:
+        return self._p(DENSE, -self.margin.amount * self.unit)
+
+    def _of_all(self, p: Sequence[Array], adjust: Callable[[Sequence[Array]], Array]) -> Claim:
+        """A claim about all controls that must be beaten together; none without any."""
+        whole, adjusted = np.full((2, len(self.rounds)), np.nan)
+        asked = self._asked & bool(self.required)
+        if asked.any():
+            whole, adjusted[asked] = intersection(p), adjust([each[asked] for each in p])
+        return Claim(whole, adjusted, adjusted <= self.level, int(asked.sum()))
+
+    @cached_property
+    def ahead(self) -> Claim:
+        """That the ticket is matching and better than every control that must be beaten."""
+        better = [self._p(name) for name in self.required]
+        return self._of_all([self._to_dense, *better], lambda p: primary(p[0], p[1:], self.look))
+
+    @property
+    def enough(self) -> bool:
+        """Whether the controls rule out enough for a ticket to be called winning."""
+        return set(self.required.values()) >= WORD
+
+    @property
+    def winning(self) -> np.ndarray:
+        """In which rounds the ticket is shown to win: it is ahead, of enough controls."""
+        return self.ahead.shown & self.enough
 
     @cached_property
     def matching(self) -> Claim:
-        """That the ticket is no more than the margin worse than dense."""
-        p = self.gains[DENSE].p_above(-self.margin)
-        return self._family({TICKET: p})[TICKET]
+        """That the ticket is no more than the margin worse than dense; in order, from dense downwards.
 
-    @cached_property
-    def below(self) -> Claim:
-        """That the ticket is more than the margin worse than dense."""
-        p = self.gains[DENSE].p_below(-self.margin)
-        return self._family({TICKET: p})[TICKET]
+        Rounds that are shown to win match too.
+        """
+        adjusted = ordered(self._to_dense, self.look)
+        shown = (adjusted <= self.level) | self.ahead.shown
+        return Claim(self._to_dense, adjusted, shown, len(self.rounds))
 
-    @cached_property
-    def wins(self) -> dict[str, Claim]:
-        """That the ticket is better than each control: a family of those to be beaten, and one of the others."""
-        p = {name: self.gains[name].p_above(0.0) for name in self.controls}
-        required = {name: p[name] for name in self.must_beat}
-        others = {name: p[name] for name in self.controls if name not in required}
-        return {**self._family(required), **self._family(others)}
+    def largest_loss(self, place: int) -> float | None:
+        """By how much a round is at most worse than dense, as the test of matching has it; None without a spread.
 
-    @cached_property
-    def close(self) -> dict[str, Claim]:
-        """That each control is less than the margin worse than the ticket."""
-        p = {name: self.gains[name].p_below(self.margin) for name in self.controls}
-        return self._family(p)
+        It is the smallest margin, as an amount of the same kind, with which the round would match by itself.
+        """
+        from scipy import optimize  # type: ignore[import-untyped]
 
-    def _family(self, p: dict[str, Array]) -> dict[str, Claim]:
-        return family(p, {name: self.grid.has(name) for name in p}, self.level)
+        gains = self.gains[DENSE]
+        if not gains.spread[place] > 0 or np.isnan(self.matching.p[place]):
+            return None
+        level = share(self.look) * self.level
+        unit = float(self.unit[self.unit > 0].mean())
+        far = (abs(gains.mean[place]) + 1e4 * gains.error[place]) / unit
+        row = gains.differences[place]
+        rounding = float(np.broadcast_to(gains.rounding, gains.mean.shape)[place])
 
-    @cached_property
-    def winning(self) -> np.ndarray:
-        """In which rounds the ticket is matching and better than every control that must be beaten."""
-        beaten = [self.wins[name].shown for name in self.must_beat]
-        every = [self.matching.shown, *beaten]
-        return np.logical_and.reduce(every) & bool(beaten)
+        def excess(amount: float) -> float:
+            return float(p_values(row, self.stages, -amount * self.unit, rounding)) - level
+
+        if excess(far) > 0:
+            return None
+        return float(optimize.brentq(excess, -far, far))
 
     def labels(self) -> dict[int, Label]:
         """Each round in a word: "wins", "matching", "below" or "open"."""
@@ -139,6 +255,76 @@ class Claims:
                 found[number] = "below" if self.below.shown[place] else "open"
         return found
 
-    def speed(self) -> pandas.DataFrame:
-        """Steps to reach dense's best validation value, relative to dense: `lottery.studies.evidence.speed.speed`."""
-        return speed(self.grid, self.level)
+    # other claims, each kind a family of its own
+
+    @cached_property
+    def below(self) -> Claim:
+        """That the ticket is more than the margin worse than dense."""
+        return self._family({DENSE: self._p(DENSE, -self.margin.amount * self.unit, below=True)})[DENSE]
+
+    @cached_property
+    def worse(self) -> Claim:
+        """That the ticket is worse than dense, by however little."""
+        return self._family({DENSE: self._p(DENSE, below=True)})[DENSE]
+
+    @cached_property
+    def wins(self) -> dict[str, Claim]:
+        """That the ticket is better than each control."""
+        return self._family({name: self._p(name) for name in self.controls})
+
+    @cached_property
+    def close(self) -> dict[str, Claim]:
+        """That each control is less than the margin worse than the ticket."""
+        bound = self.margin.amount * self.unit
+        return self._family({name: self._p(name, bound, below=True) for name in self.controls})
+
+    @cached_property
+    def better(self) -> Claim:
+        """That the ticket is better than every control that must be beaten."""
+        p = [self._p(name) for name in self.required]
+        return self._of_all(p, lambda p: secondary(intersection(p), self.look))
+
+    @cached_property
+    def equalled(self) -> Claim:
+        """That every control that must be beaten is less than the margin worse; in order, from dense downwards."""
+        bound = self.margin.amount * self.unit
+        p = [self._p(name, bound, below=True) for name in self.required]
+        return self._of_all(p, lambda p: ordered(intersection(p), self.look))
+
+    def _family(self, p: Mapping[str, Array]) -> dict[str, Claim]:
+        """Claims of a kind, with a chance of at most the level for one or more false ones among all of them."""
+        if not p:
+            return {}
+        asked = {name: np.ones(len(self.rounds), bool) if name == DENSE else self.grid.has(name) for name in p}
+        members = np.array(list(asked.values()))
+        raw = np.array(list(p.values()))
+        adjusted = np.full(raw.shape, np.nan)
+        adjusted[members] = secondary(raw[members], self.look)
+        return {
+            name: Claim(raw[i], adjusted[i], adjusted[i] <= self.level, int(members.sum())) for i, name in enumerate(p)
+        }
+
+    # what else is known
+
+    @cached_property
+    def collapses(self) -> dict[str, Collapse]:
+        """Of each arm, how many trainings failed or ended far from the others."""
+        found = {}
+        for arm in (DENSE, TICKET, *self.controls):
+            values = self.outcomes(arm)[:1] if arm == DENSE else self.outcomes(arm)
+            one = collapse_of(values, self.margin_size, self.level)
+            if one is not None:
+                found[arm] = one
+        return found
+
+    def pairs(self, shown: np.ndarray, others: Sequence[str]) -> int:
+        """The smallest number of pairs behind a claim about some rounds and arms; 0 without any."""
+        return min((int(n) for n in self._pairs(shown, others)), default=0)
+
+    def _pairs(self, shown: np.ndarray, others: Sequence[str]) -> Iterator[int]:
+        for name in others:
+            yield from self.gains[name].seeds[shown]
+
+    def speed(self, level: float | None = None) -> pandas.DataFrame:
+        """The ticket's steps to a common level, relative to dense's and each control's: `evidence.speed.speed`."""
+        return speed(self.grid, self.margin_size, self.level if level is None else level)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from lottery.studies.evidence.claims import Claims
@@ -19,30 +20,33 @@ class Evidence(Claims):
     of which less is better. In each round the ticket is
 
     - *matching*, if it is shown to be no more than `margin` worse than dense (non-inferior);
-    - *below*, if it is shown to be more than `margin` worse;
-    - *winning*, if it is matching and shown to be better than each control that must be beaten;
+    - *winning*, if it is matching and shown to be better than every control that must be beaten;
+    - *below*, if it is shown to be more than `margin` worse than dense;
     - open, if the seeds do not tell.
 
-    "Shown" is a one-sided paired t test whose p value, corrected by Holm, is at most `level`. So the chance of one or
-    more false claims is at most `level` in each of these families: matching, over rounds; below, over rounds; wins over
-    the controls that must be beaten, over rounds and these controls together; wins over the other controls likewise;
-    closeness of controls to the ticket, over rounds and all controls. That holds for a study that is read when it is
-    complete: stopping as soon as a claim appears makes false ones likelier.
+    Winning is one claim, which is false with a chance of at most `level`, over all rounds, controls and looks; matching
+    is another, at the same level. Other claims are families of their own, each tested at half of `level`: below; worse
+    than dense; better than each control; each control as good as the ticket. A training that failed counts as worse
+    than any other. The tests, what they assume, and how often they err in simulations: `docs/statistics.md`.
 
     Args:
-        points: one row per finished training: columns arm, seed, round, density, value, step, reached, steps and
-            perhaps budget; `Study.points()` makes them. `value` is measured on test data, at the step of best
-            validation. Seeds missing in one arm are left out where they are missing; see `missing`.
-        margin: how much worse than dense is still as good, in units of the metric. Default for accuracies between 0
-            and 1: 0.01, one percentage point. Papers say "commensurate" or "matching" without one, yet no number of
-            seeds shows a difference to be nothing; a point is about two standard deviations between seeds on small
-            tasks.
-        level: chance of a false claim in each family.
+        points: one row per finished training: columns arm, seed, round, density and value, and where they are known
+            progress and budget; `Study.points()` makes them. `value` is measured on test data, at the step of best
+            validation, and not finite where the training failed. Trainings that are absent are named in `missing`.
+        margin: how much worse than dense is still as good: in units of the metric, or a share of dense's error such as
+            "10%". Default for accuracies between 0 and 1: 0.01, one percentage point. Papers say "commensurate" or
+            "matching" without one, yet no number of seeds shows a difference to be nothing; a point is about two
+            standard deviations between seeds on small tasks.
+        level: chance of a false claim.
         lower_is_better: whether a smaller value is the better one.
         metric: what `value` is.
-        must_beat: glob pattern or patterns of the controls that a winning ticket beats: those of fresh weights or
-            random masks. The others inform.
+        required: the controls that a winning ticket beats, and what each rules out: other "weights" or other "masks".
+            Default: what the controls were registered with. A ticket is called winning only where both are ruled out.
         planned: the controls that were to be trained. One that must be beaten and was not trained is not beaten.
+        looks: the seeds that each look at the study added, this one last; default: all seeds, in a first look.
+        tested: whether `value` is of data that chose nothing.
+        waiting: why nothing is to be claimed yet, where the study is not complete.
+        notes: sentences that the verdict ends with.
 
     Raises:
         ValueError: points that cannot be compared (see `Grid`), no margin for a metric that is no accuracy, or a
@@ -64,9 +68,10 @@ class Evidence(Claims):
         """One row per round.
 
         Returns:
-            Index round; density; seeds (pairs with dense); dense and ticket, means over these pairs; gain, low, high,
-            p, p_holm and matching, against dense; label; and for each control, with its name and a blank before: gain,
-            low, high, p, p_holm and wins. Intervals are 1 - level, two-sided, each for itself.
+            Index round; density; seeds (pairs with dense); dense and ticket, means over these pairs without failed
+            trainings; gain, low, high, p, p_adjusted and matching, against dense; better, than all controls that must
+            be beaten; p_wins, of being winning; label; and for each control, with its name and a blank before: gain,
+            low, high, p, p_adjusted and wins. Intervals are 1 - level, two-sided, each for itself.
         """
         return overview(self)
 
@@ -74,8 +79,8 @@ class Evidence(Claims):
         """The ticket against one control, in the rounds in which it was trained.
 
         Returns:
-            Index round; density; seeds (pairs); control and ticket, means over these pairs; gain, low, high, p, p_holm
-            and wins; close, whether the control is shown to be less than the margin worse, and its p_close_holm.
+            Index round; density; seeds (pairs); control and ticket, means over these pairs; gain, low, high, p,
+            p_adjusted and wins; close, whether the control is shown to be less than the margin worse, and its p_close.
 
         Raises:
             ValueError: there is no such control.
@@ -86,10 +91,14 @@ class Evidence(Claims):
 
     def verdict(self) -> Verdict:
         """All of it in words."""
+        return self._verdict
+
+    @cached_property
+    def _verdict(self) -> Verdict:
         return verdict_on(self)
 
     def __repr__(self) -> str:
-        return f"Evidence({self.metric}, margin={self.margin:g}): {self.verdict().headline}"
+        return f"Evidence({self.metric}, margin={self.margin.text(self.text)}): {self.verdict().headline}"
 
     def _repr_html_(self) -> str:
         from html import escape

@@ -17,13 +17,16 @@ if TYPE_CHECKING:
 
 DENSE = "dense"
 TICKET = "ticket"
-_COLUMNS = ("arm", "seed", "round", "density", "value", "step", "reached", "steps")
+Progress = Sequence[tuple[float, float]]
+"""The steps at which validation was better than ever before, and how good it was there; more is better."""
+
+_COLUMNS = ("arm", "seed", "round", "density", "value")
 _TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
 class Missing:
-    """Seeds that an arm lacks in a round (None: in all), or whose value there is not finite."""
+    """Seeds of which an arm has no training in a round (None: in any)."""
 
     arm: str
     round: int | None
@@ -39,15 +42,14 @@ class Grid:
     """One finished training per arm, seed and round.
 
     Args:
-        points: columns arm, seed, round, density, value, step, reached, steps and, where the Trainer's limit in steps
-            is known, `budget`. Dense is the arm "dense" at round 0.
-
+        points: columns arm, seed, round, density and value, which is not finite where a training failed; where they are
+            known, `progress` (see `speed`) and `budget`, the Trainer's limit. Dense is the arm "dense" at round 0.
         planned: controls that were to be trained, also where nothing of them is there.
 
     Raises:
         ValueError: a column is missing, a training occurs twice, round 0 is not dense's alone, or an arm has another
-            density (by more than 2 %) or another budget than the ticket of its round and seed. `steps` are not
-            compared: early stopping makes them differ.
+            density (by more than 2 %) or another budget than the ticket of its round and seed. Steps are not compared:
+            early stopping makes them differ.
     """
 
     def __init__(self, points: pandas.DataFrame, planned: Sequence[str] = ()) -> None:
@@ -76,6 +78,18 @@ class Grid:
         found[every, seeds] = rows[column].to_numpy(dtype=float)
         return found
 
+    def outcomes(self, arm: str, sign: int = 1) -> Array:
+        """The values of an arm, rounds x seeds, times `sign`: -inf where a training failed, NaN without any."""
+        values, trained = sign * self.of(arm, "value"), ~np.isnan(self.of(arm, "density"))
+        return np.where(trained & ~np.isfinite(values), -np.inf, np.where(trained, values, np.nan))
+
+    def progress(self, arm: str) -> dict[tuple[int, int], Progress]:
+        """The progress of each training of an arm, by round and seed; none where it is not known."""
+        rows = self.points[self.points["arm"] == arm]
+        if "progress" not in rows:
+            return {}
+        return {(r, s): p for r, s, p in zip(rows["round"], rows["seed"], rows["progress"], strict=True)}
+
     def has(self, arm: str) -> NDArray[np.bool_]:
         """In which rounds any seed of an arm was trained."""
         return np.asarray(np.isfinite(self.of(arm, "density")).any(axis=1))
@@ -88,12 +102,12 @@ class Grid:
 
     @cached_property
     def missing(self) -> list[Missing]:
-        """What keeps seeds from being paired: absent trainings, and those without a finite value."""
+        """The trainings that are absent, which keeps seeds from being paired."""
         return list(self._missing())
 
     def _missing(self) -> Iterator[Missing]:
         for arm in (DENSE, TICKET, *self.controls):
-            there = np.isfinite(self.of(arm, "value"))
+            there = ~np.isnan(self.of(arm, "density"))
             rounds = self.rounds[:1] if arm == DENSE else self.rounds
             trained = self.has(arm) | (arm == TICKET)
             if arm in self.controls and not trained.any():

@@ -6,201 +6,217 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from lottery.foundations.statistics.paired import MOST_SEEDS
+from lottery.foundations.statistics.looks import share
+from lottery.foundations.statistics.paired import FEWEST
 from lottery.studies.evidence.claims import Claims
+from lottery.studies.evidence.collapse import MARGINS, SPREADS, Collapse
+from lottery.studies.evidence.forecast import Chance
 from lottery.studies.evidence.grid import DENSE
-from lottery.studies.evidence.metric_text import rounds_text
+from lottery.studies.evidence.headline import where_text
 from lottery.studies.evidence.outcome import Outcome
 from lottery.text.numbers import percent
 from lottery.text.wording import listed
-
-
-def headline(claims: Claims, outcome: Outcome) -> str:
-    """The verdict in one line, for a terminal."""
-    if outcome.seeds == 0:
-        return "Nothing to compare yet: no seed has finished both dense and a pruned round."
-    if outcome.seeds == 1:
-        return "One seed cannot tell a ticket from luck, so nothing is claimed; five seeds are usual."
-    within = f"within {claims.text.size(claims.margin)} of dense"
-    over = f"over {outcome.seeds} seeds"
-    matching, beaten = claims.matching.shown, claims.must_beat
-    if outcome.winning:
-        where = _rounds(claims, claims.winning)
-        return f"A winning ticket in {where}: {within} and better than {listed(beaten)}, {over}."
-    if not matching.any():
-        worse = int(claims.below.shown.sum()) or "none"
-        return (
-            f"No winning ticket is shown: no round is shown to be {within}, {over}; {worse} of {len(matching)} shown to"
-            " be worse than that."
-        )
-    where = _rounds(claims, matching)
-    if not beaten:
-        return (
-            f"A matching ticket in {where}: {within}, {over}. Whether it is a winning one needs controls to tell, such"
-            " as reinit."
-        )
-    better = [f"better than {name} in {_rounds(claims, claims.wins[name].shown) or 'no round'}" for name in beaten]
-    return (
-        f"No winning ticket is shown, {over}: {within} in {where}, {listed(better)}, but never all of it in one round."
-    )
 
 
 def body(claims: Claims, outcome: Outcome) -> Iterator[str]:
     """The sentences after the headline."""
     if outcome.round is not None:
         place = claims.rounds.index(outcome.round)
-        if outcome.seeds > 1:
-            yield from _needed(claims, outcome)
-        yield _measured(claims, outcome.seeds)
-        if outcome.seeds > 1:
-            yield _matching(claims)
-            yield from (_control(claims, name, place) for name in claims.controls)
+        tested = outcome.seeds >= FEWEST and not claims.waiting
+        if tested:
+            yield from _expected(claims, outcome)
+        yield _measured(claims)
+        if tested:
+            yield _how_sure(claims)
+        if tested:
+            yield _matching(claims, outcome)
+            yield from (_control(claims, outcome, name, place) for name in claims.controls)
         yield _largest(claims)
-        yield _speed(claims, outcome.round)
-        if outcome.seeds > 1:
+        yield from _speed(claims, outcome.round)
+        yield _collapsed(claims, outcome)
+        if tested:
             yield from _wide(claims)
-            yield from _open(claims, outcome)
+    yield from claims.notes
     if claims.missing:
-        yield (
-            f"Missing, or without a finite value: {'; '.join(claims.missing)}. Pairs that exist are used; if what is"
-            " missing failed because it trained badly, the rest flatters that arm."
-        )
+        yield f"Not trained: {'; '.join(claims.missing)}. The pairs that are there are compared."
 
 
-def _measured(claims: Claims, seeds: int) -> str:
-    pairs = "one seed" if seeds == 1 else f"pairs of equal seeds ({seeds})"
+def _measured(claims: Claims) -> str:
+    step = "at each training's step of best validation"
+    if claims.tested:
+        return f"Measured: {claims.metric} {step}, in pairs of equal seeds. Every claim is about these test images."
     return (
-        f"Measured: {claims.metric} at each training's step of best validation, in {pairs}. Matching is no more than"
-        f" {claims.text.size(claims.margin)} worse than dense. Claims are one-sided paired t tests, each kind"
-        f" corrected by Holm over its rounds and controls at {percent(claims.level)}; intervals are"
-        f" {percent(1 - claims.level)}, two-sided."
+        f"Measured: {claims.metric} {step}, in pairs of equal seeds. There is no test metric: validation data chose the"
+        " step and measured it, which flatters all arms, and every claim is about these images."
     )
 
 
-def _matching(claims: Claims) -> str:
-    """The rounds that match, and what is known of where it stops."""
-    shown, below = claims.matching.shown, np.flatnonzero(claims.below.shown)
-    found = f"Matching (Holm over {claims.matching.size}): {_rounds(claims, shown) or 'shown in no round'}"
-    margin = claims.text.size(claims.margin)
-    if below.size:
-        change = _gain(claims, DENSE, below[0])
-        worse = f"{_round(claims, below[0])} is the first shown to be more than {margin} worse: {change}"
+def _how_sure(claims: Claims) -> str:
+    whole = len(claims.looks) == 1
+    spends = percent(share(claims.look))
+    look = f"This is look {claims.look} at the study, which spends {spends} of the level of {percent(claims.level)}"
+    rest = "; later looks, at more seeds, have the rest" if whole else ", and joins the seeds that each look added"
+    winning = f"That a round wins is one claim, by Holm over {claims.ahead.size} rounds; that it matches"
+    first = winning if claims.required else "That a round matches"
+    return (
+        f"{look}{rest}. {first} is a claim of its own, tested in order from dense downwards. Each other kind of claim"
+        " is a family by Holm at half of the level. Tests are one-sided paired t tests; intervals are two-sided,"
+        f" {percent(1 - claims.level)}, and hold for all rounds at once."
+    )
+
+
+def _matching(claims: Claims, outcome: Outcome) -> str:
+    """The rounds that match, how much worse they may be, and what is known of where it stops."""
+    margin = claims.margin.text(claims.text)
+    if not outcome.matching:
+        found = "Matching: shown in no round"
     else:
-        worse = f"no round is shown to be more than {margin} worse"
-    if not shown.any():
-        return f"{found}; {worse}."
-    last = np.flatnonzero(shown)[-1]
-    change = f"{_gain(claims, DENSE, last)} against dense"
-    if last == len(shown) - 1:
-        return f"{found}. It has not stopped by the last round, {change}."
-    end = "" if below.size else ", so where it stops is open"
-    return f"{found}. The last is {_round(claims, last)}, {change}; {worse}{end}."
+        last = claims.rounds.index(outcome.matching[-1])
+        found = (
+            f"Matching: {where_text(claims, outcome.matching)}. At {_round(claims, last)} it is {_bound(claims, last)}"
+        )
+        if claims.worse.shown[last]:
+            found += "; it is worse than dense, within the margin"
+    following = next((place for place, there in enumerate(claims.matching.shown) if not there), None)
+    if following is None:
+        return f"{found}. It has not stopped by the last round."
+    gain = _gain(claims, DENSE, following)
+    found = f"{found}. {_round(claims, following).capitalize()} is not shown to match, {gain}"
+    if not outcome.below:
+        return f"{found}. No round is shown to be more than {margin} worse, so where it stops is open."
+    first = claims.rounds.index(outcome.below[0])
+    if first == following:
+        return f"{found}; it is shown to be more than {margin} worse."
+    gain = _gain(claims, DENSE, first)
+    return f"{found}; {_round(claims, first)} is the first shown to be more than {margin} worse, {gain}."
 
 
-def _control(claims: Claims, name: str, place: int) -> str:
-    """In which rounds the ticket beats a control, by how much, and where the control comes close."""
-    claim, close = claims.wins[name], claims.close[name].shown
-    where = _rounds(claims, claim.shown) or "shown in no round"
-    if claim.shown.any() and not claim.shown[place]:
-        place = int(np.flatnonzero(claim.shown)[-1])
-    found = f"Better than {name} (Holm over {claim.size}): {where}"
+def _bound(claims: Claims, place: int) -> str:
+    """By how much the ticket is at most worse than dense, beside the mean."""
+    gain = _gain(claims, DENSE, place)
+    worst = claims.largest_loss(place)
+    if worst is None:
+        return gain
+    if worst < 0:
+        return f"at least {claims.margin.text(claims.text, -worst)} better than dense, {gain}"
+    return f"at most {claims.margin.text(claims.text, worst)} worse than dense, {gain}"
+
+
+def _control(claims: Claims, outcome: Outcome, name: str, place: int) -> str:
+    """In which rounds the ticket beats a control, by how much, and where the control does as well."""
+    wins, close = outcome.wins[name], outcome.close[name]
+    where = where_text(claims, wins) or "shown in no round"
+    if wins and claims.rounds[place] not in wins:
+        place = claims.rounds.index(wins[-1])
+    kind = "" if name in claims.required else ", which informs"
+    found = f"Better than {name}{kind}: {where}"
     if claims.gains[name].seeds[place]:
-        found += f"; in round {claims.rounds[place]} by {_gain(claims, name, place)}"
-    if close.any():
-        margin = claims.text.size(claims.margin)
-        found += f"; it comes close, shown to be less than {margin} worse than the ticket, in {_rounds(claims, close)}"
+        found += f"; in round {claims.rounds[place]}, {_gain(claims, name, place)}"
+    if close:
+        found += (
+            f"; {name} does as well, less than {claims.margin.text(claims.text)} worse, in {where_text(claims, close)}"
+        )
     return f"{found}."
 
 
 def _largest(claims: Claims) -> str:
     """The largest gain over dense, whose interval must hold for all rounds that it was picked from."""
-    gains = claims.gains[DENSE]
-    tested = int((gains.seeds > 0).sum())
-    best = int(np.nanargmax(gains.mean))
-    low, high = gains.interval(claims.level / tested)
-    change = claims.text.change(gains.mean[best], low[best], high[best])
-    note = ""
-    if tested > 1 and np.isfinite(low[best]):
-        note = f"; picked from {tested} rounds, so this interval is wide enough to hold for all at once"
-    return f"Largest mean gain over dense: {_round(claims, best)}, {change}{note}."
+    means = claims.gains[DENSE].mean
+    best = int(np.where(np.isnan(means), -np.inf, means).argmax())
+    among = int((claims.gains[DENSE].seeds > 0).sum())
+    picked = f", picked from {among} rounds, so the mean flatters" if among > 1 else ""
+    return f"Largest mean gain over dense: {_round(claims, best)}, {_gain(claims, DENSE, best)}{picked}."
 
 
-def _speed(claims: Claims, number: int) -> str:
-    table = claims.speed().reset_index()
-    table = table[table["round"] == number].set_index("arm")
+def _speed(claims: Claims, number: int) -> Iterator[str]:
+    table = claims.speed(claims.level / len(claims.rounds)).reset_index()
+    rows = table[table["round"] == number].to_dict("records")
+    if not rows:
+        return
     parts = []
-    for arm, row in table.to_dict("index").items():
-        of = f"{row['reached']} of {row['seeds']} seeds"
-        if 2 * row["reached"] < max(1, row["seeds"]):  # a mean of the few fast ones
-            parts.append(f"{arm} got there in {of}")
-            continue
+    for row in rows:
         there = np.isfinite(row["low"])
         interval = f" ({row['low']:.2f} to {row['high']:.2f})" if there else ""
-        parts.append(f"{arm} {row['ratio']:.2f}{interval}, {of}")
+        parts.append(f"{row['ratio']:.2f} of {row['other']}'s{interval}")
+    yield f"Steps to a margin below what both reach, in round {number}: {listed(parts)}."
+
+
+def _collapsed(claims: Claims, outcome: Outcome) -> str:
+    """How many trainings collapsed, and how many seeds might without having been seen."""
+    hit = [_hit(name, found, claims.level) for name, found in outcome.collapses.items() if found.collapsed]
+    none = [name for name, found in outcome.collapses.items() if not found.collapsed]
+    seeds = max(found.seeds for found in outcome.collapses.values())
+    rule = f"failed, or more than {SPREADS} spreads and {MARGINS} margins below the median of arm and round"
+    if not hit:
+        high = percent(max(outcome.collapses[name].high for name in none))
+        return (
+            f"No training collapsed ({rule}); {seeds} seed{'s' * (seeds > 1)} cannot exclude that in up to {high} of"
+            " seeds one does."
+        )
+    return f"Collapsed ({rule}): {'; '.join(hit)}{'; of ' + listed(none) + ' none' if none else ''}."
+
+
+def _hit(name: str, found: Collapse, level: float) -> str:
     return (
-        f"Steps to dense's best validation value in round {number}, as a ratio to dense's own, of the seeds that got"
-        f" there: {'; '.join(parts)}."
+        f"{found.collapsed} of {found.trainings} trainings of {name}, in {found.seeds_hit} of {found.seeds} seeds"
+        f" ({percent(1 - level)} interval {percent(found.low)} to {percent(found.high)})"
     )
 
 
 def _wide(claims: Claims) -> Iterator[str]:
-    low, high = claims.gains[DENSE].interval(claims.level)
+    low, high = claims.interval(DENSE, at_once=False)
     half = (high - low) / 2
-    wide = half > claims.margin
+    wide = half > claims.margin_size
     if wide.any():
         widest = claims.text.size(float(np.nanmax(half)))
         yield (
-            f"The interval to dense is wider than the margin to either side in {wide.sum()} of {len(wide)} rounds (by"
-            f" up to {widest}): there neither matching nor its absence is easily shown."
+            f"The interval to dense, of a round by itself, is wider than the margin to either side in {wide.sum()} of"
+            f" {len(wide)} rounds (by up to {widest}): there neither matching nor its absence is easily shown."
         )
 
 
-def _needed(claims: Claims, outcome: Outcome) -> Iterator[str]:
-    """How many seeds would show what is not shown in any round."""
-    if outcome.winning or (not claims.must_beat and outcome.last_matching is not None):
+def _expected(claims: Claims, outcome: Outcome) -> Iterator[str]:
+    """What more seeds would show, where the headline claims no winning ticket."""
+    if outcome.ahead or (not claims.required and outcome.matching):
         return
-    what = "a winning ticket" if claims.must_beat else "matching"
-    if outcome.seeds_needed is None or outcome.nearest is None:
-        yield f"Not even {MOST_SEEDS} seeds would show any round to be {what}, if means and spreads stay as they are."
+    what = "a winning ticket" if claims.enough else "a ticket that matches and is better than that"
+    if not claims.required:
+        what = "a matching ticket"
+    if not outcome.forecast:
+        yield f"What more seeds would show cannot be said: it needs {FEWEST} pairs that differ, and no failed training."
         return
-    yield (
-        f"Too few seeds to show {what}, if there is one: about {outcome.seeds_needed} would show"
-        f" {_round(claims, claims.rounds.index(outcome.nearest))} to be it (power 80 %), if means and spreads stay as"
-        f" they are, which {outcome.seeds} seeds tell only roughly."
+    likely = next((c for c in outcome.forecast if c.added == outcome.seeds_added), None)
+    few, many = outcome.forecast[2], outcome.forecast[-1]
+    if likely is not None:
+        yield f"With {likely.added} more seeds the next look would show {what} with {_chance(likely)}."
+    elif many.high < 0.5:
+        yield f"Even with {many.added} more seeds the next look would show {what} with {_chance(many)} only."
+    else:
+        yield (
+            f"How many seeds would show {what} cannot be said yet: with {few.added} more it is {_chance(few)}, with"
+            f" {many.added} more {_chance(many)}."
+        )
+
+
+def _chance(one: Chance) -> str:
+    return (
+        f"a chance of {percent(round(one.chance, 2))} ({percent(round(one.low, 2))} to {percent(round(one.high, 2))})"
     )
 
 
-def _open(claims: Claims, outcome: Outcome) -> Iterator[str]:
-    """Which rounds the seeds leave undecided, and how many would decide."""
-    if not outcome.open:
-        return
-    places = np.isin(claims.rounds, list(outcome.open))
-    known = [(need, number) for number, need in outcome.open.items() if need is not None]
-    many = len(outcome.open) > 1
-    found = f"Undecided: whether {_rounds(claims, places)} {'match' if many else 'matches'} dense"
-    if not known:
-        yield f"{found}; {MOST_SEEDS} seeds would not settle {'any of them' if many else 'it'}."
-        return
-    need, number = min(known)
-    if not many:
-        yield f"{found}; about {need} seeds would settle it."
-        return
-    every = f"about {max(known)[0]} all of them" if len(known) == len(outcome.open) else f"{MOST_SEEDS} not all of them"
-    yield f"{found}; about {need} seeds would settle {_round(claims, claims.rounds.index(number))}, {every}."
-
-
-def _rounds(claims: Claims, shown: np.ndarray) -> str:
-    densities = dict(zip(claims.rounds, claims.grid.densities, strict=True))
-    chosen = [r for r, there in zip(claims.rounds, shown, strict=True) if there]
-    return rounds_text(chosen, densities) if chosen else ""
-
-
 def _round(claims: Claims, place: int) -> str:
-    density = percent(claims.grid.densities[place])
-    return f"round {claims.rounds[place]} ({density})"
+    return f"round {claims.rounds[place]} ({percent(claims.grid.densities[place])})"
 
 
 def _gain(claims: Claims, other: str, place: int) -> str:
+    """The mean gain with its interval, which holds for all rounds at once."""
     gains = claims.gains[other]
-    low, high = gains.interval(claims.level)
-    return claims.text.change(gains.mean[place], low[place], high[place])
+    mean, seeds = gains.mean[place], int(gains.seeds[place])
+    if not np.isfinite(mean):
+        lost = int(np.isinf(gains.differences[place]).sum())
+        return f"as in {lost} of {seeds} pairs a training failed"
+    if seeds > 1 and gains.spread[place] == 0:
+        same = abs(mean) <= np.broadcast_to(gains.rounding, gains.mean.shape)[place]
+        return "identical in every seed" if same else f"gain {claims.text.change(mean)} in every seed"
+    low, high = claims.interval(other, at_once=True)
+    return f"mean gain {claims.text.change(mean, low[place], high[place])}"

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lottery.foundations.statistics.family import Claim
 from lottery.foundations.statistics.paired import Array, Paired
-from lottery.studies.evidence.claims import Claims
+from lottery.studies.evidence.claims import Claim, Claims
 from lottery.studies.evidence.grid import DENSE, TICKET
 
 if TYPE_CHECKING:
@@ -25,13 +24,15 @@ def overview(claims: Claims) -> pandas.DataFrame:
         "seeds": gains.seeds,
         "dense": _mean_of_pairs(claims, DENSE, gains),
         "ticket": _mean_of_pairs(claims, TICKET, gains),
-        **_tested(claims, gains, claims.matching),
+        **_tested(claims, DENSE, claims.matching),
         "matching": claims.matching.shown,
+        "better": claims.better.shown,
+        "p_wins": claims.ahead.adjusted,
         "label": list(claims.labels().values()),
     }
     for name in claims.controls:
         claim = claims.wins[name]
-        found = _tested(claims, claims.gains[name], claim) | {"wins": claim.shown}
+        found = _tested(claims, name, claim) | {"wins": claim.shown}
         columns |= {f"{name} {column}": values for column, values in found.items()}
     return pandas.DataFrame(columns, index=pandas.Index(claims.rounds, name="round"))
 
@@ -46,22 +47,23 @@ def against(claims: Claims, control: str) -> pandas.DataFrame:
         "seeds": gains.seeds,
         "control": _mean_of_pairs(claims, control, gains),
         "ticket": _mean_of_pairs(claims, TICKET, gains),
-        **_tested(claims, gains, claim),
+        **_tested(claims, control, claim),
         "wins": claim.shown,
-        "p_close_holm": claims.close[control].adjusted,
+        "p_close": claims.close[control].adjusted,
         "close": claims.close[control].shown,
     }
     index = pandas.Index(claims.rounds, name="round")
     return pandas.DataFrame(columns, index=index)[claims.grid.has(control)]
 
 
-def _tested(claims: Claims, gains: Paired, claim: Claim) -> dict[str, np.ndarray]:
-    low, high = gains.interval(claims.level)
-    numbers = {"gain": gains.mean, "low": low, "high": high}
-    return {**numbers, "p": claim.p, "p_holm": claim.adjusted}
+def _tested(claims: Claims, other: str, claim: Claim) -> dict[str, np.ndarray]:
+    low, high = claims.interval(other, at_once=False)
+    numbers = {"gain": claims.gains[other].mean, "low": low, "high": high}
+    return {**numbers, "p": claim.p, "p_adjusted": claim.adjusted}
 
 
 def _mean_of_pairs(claims: Claims, arm: str, gains: Paired) -> Array:
-    """The mean of an arm over the seeds that are paired."""
-    paired = np.isfinite(gains.differences)
-    return Paired(np.where(paired, claims.grid.of(arm, "value"), np.nan)).mean
+    """The mean of an arm over the seeds that are paired and did not fail."""
+    values = claims.grid.of(arm, "value")
+    there = ~np.isnan(gains.differences) & np.isfinite(values)
+    return Paired(np.where(there, values, np.nan)).mean

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lottery.studies.evidence import sentences
 from lottery.studies.evidence.claims import Claims
+from lottery.studies.evidence.headline import headline
 from lottery.studies.evidence.outcome import Outcome, outcome_of
+from lottery.studies.evidence.sentences import body
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,4 @@ class Verdict(Outcome):
 def verdict_on(claims: Claims) -> Verdict:
     """The verdict on the trainings of a study."""
     outcome = outcome_of(claims)
-    return Verdict(
-        **vars(outcome), headline=sentences.headline(claims, outcome), sentences=tuple(sentences.body(claims, outcome))
-    )
+    return Verdict(**vars(outcome), headline=headline(claims, outcome), sentences=tuple(body(claims, outcome)))

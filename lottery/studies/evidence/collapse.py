@@ -1,0 +1,66 @@
+"""Trainings that collapsed: how many there were, and how many so few seeds cannot exclude."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lottery.foundations.statistics.paired import Array
+from lottery.foundations.statistics.shares import share_interval
+
+SPREADS = 5
+MARGINS = 5
+
+
+@dataclass(frozen=True)
+class Collapse:
+    """The trainings of an arm that ended far from the others, or did not end with a finite value.
+
+    Args:
+        trainings: how many were trained.
+        collapsed: how many of these collapsed.
+        seeds: how many seeds were trained.
+        seeds_hit: how many of these have a training that collapsed.
+        low, high: the ends of the exact interval of the chance that a seed has one.
+    """
+
+    trainings: int
+    collapsed: int
+    seeds: int
+    seeds_hit: int
+    low: float
+    high: float
+
+
+def collapse_of(values: Array, margin: float, level: float = 0.05) -> Collapse | None:
+    """The collapsed trainings of an arm; None where nothing was trained.
+
+    One has collapsed if it failed, or lies below the median of its arm and round by more than five spreads and five
+    margins. The spread is that of the whole arm: 1.4826 times the median distance from these medians, which a few
+    trainings cannot move. An interval needs independent trials: these are seeds, not trainings.
+
+    Args:
+        values: rounds x seeds, more is better; -inf where a training failed, NaN where there was none.
+        margin: in units of the values.
+        level: 1 - level is that of the interval.
+
+    Example:
+        >>> found = collapse_of(np.array([[0.90, 0.91, 0.92, 0.70], [0.90, 0.91, -np.inf, 0.90]]), margin=0.01)
+        >>> found.collapsed, found.trainings, found.seeds_hit, round(found.low, 3), round(found.high, 3)
+        (2, 8, 2, 0.068, 0.932)
+    """
+    there = ~np.isnan(values)
+    if not there.any():
+        return None
+    values = values[there.any(-1)]
+    there = ~np.isnan(values)
+    middle = np.nanmedian(values, axis=-1, keepdims=True)
+    middle = np.where(np.isfinite(middle), middle, np.inf)  # most of a round failed
+    with np.errstate(invalid="ignore"):
+        away = values - middle
+    apart = np.abs(away[there & np.isfinite(away) & (away != 0)])  # a median is no distance from itself
+    spread = 1.4826 * float(np.median(apart)) if apart.size else 0.0
+    collapsed = there & ((away < -max(SPREADS * spread, MARGINS * margin)) | ~np.isfinite(values))
+    seeds, hit = int(there.any(0).sum()), int(collapsed.any(0).sum())
+    return Collapse(int(there.sum()), int(collapsed.sum()), seeds, hit, *share_interval(hit, seeds, level))
