@@ -27,12 +27,24 @@ def decode(value: object, kind: type[T]) -> T:
 
     try:
         return msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, RecursionError, OverflowError) as error:
         raise ValueError(str(error)) from None
 
 
 def encode_json(value: Any) -> bytes:
     return (json.dumps(value, indent=1) + "\n").encode()
+
+
+def decode_json(data: bytes | str) -> Any:
+    """Plain data from the text of a file.
+
+    Raises:
+        ValueError: it is no JSON, or nested deeper than anything that is written here.
+    """
+    try:
+        return json.loads(data)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def encode_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
@@ -50,16 +62,41 @@ def encode_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | 
             " (register_buffer(..., persistent=False)), or keep it dense."
         )
     plain = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
-    return save(plain, metadata=dict(metadata) if metadata else None)
+    return _canonical(save(plain, metadata=dict(metadata) if metadata else None))
+
+
+def _canonical(data: bytes) -> bytes:
+    """A safetensors file with its header in one order: the library's metadata come in any."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    entries = sorted((n, e) for n, e in header.items() if n != "__metadata__")
+    first = {"__metadata__": dict(sorted(header["__metadata__"].items()))} if "__metadata__" in header else {}
+    text = json.dumps({**first, **dict(entries)}, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return b"".join([len(text).to_bytes(8, "little"), text, data[end:]])
 
 
 def decode_tensors(data: bytes) -> dict[str, Tensor]:
+    """The tensors of a safetensors file in memory.
+
+    Raises:
+        ValueError: the bytes are damaged.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import load
 
-    return load(data)
+    try:
+        return load(data)
+    except (SafetensorError, KeyError) as error:
+        raise ValueError(f"it is no safetensors file, or damaged: {error}") from None
 
 
 def decode_metadata(data: bytes) -> dict[str, str]:
-    """The text metadata of a safetensors file in memory."""
+    """The text metadata of a safetensors file in memory.
+
+    Raises:
+        ValueError: the bytes are damaged.
+    """
     size = int.from_bytes(data[:8], "little")
-    return json.loads(data[8 : 8 + size]).get("__metadata__", {})
+    header = decode(decode_json(data[8 : 8 + size]), dict[str, Any])
+    return decode(header.get("__metadata__", {}), dict[str, str])

@@ -16,6 +16,7 @@ from lottery.pruning.scores.movement import MovementAccumulator
 from lottery.runs.layout import LAST, REWIND, STATE, snapshot_file
 from lottery.runs.metric import Mode
 from lottery.runs.schema import RoundState
+from lottery.storage.checkpoints import encode_checkpoint
 from lottery.storage.directory import Directory, StorageError
 from lottery.training import decision, messages
 from lottery.training.enforcement import Enforcement, RegrowthError, regrown
@@ -68,9 +69,14 @@ class ActiveRun:
         """Seed of a round's random streams."""
         return streams.derive(self.seed, "round", number)
 
-    def write_checkpoint(self, name: str, checkpoint: dict[str, Any]) -> None:
-        if self.fit.is_writer:
-            self.directory.write_checkpoint(name, checkpoint)
+    def write_state(self, name: str, state: dict[str, Any]) -> None:
+        """Store a state: for good, but for that of the round in progress."""
+        if not self.fit.is_writer:
+            return
+        if name == LAST:
+            self.directory.write_checkpoint(name, state)
+        else:
+            self.directory.commit({name: encode_checkpoint(state)})
 
 
 class Round:
@@ -361,8 +367,7 @@ class Round:
             return {}
         states = {snapshot_file(step): step for step in options.snapshots}
         states[REWIND] = self.run.rewind_step
-        path = self.run.directory.path
-        return {n: step for n, step in states.items() if not (path / n).exists()}
+        return {name: step for name, step in states.items() if name not in self.run.directory}
 
     def _reached(self) -> list[str]:
         """The files of the states to store that the round has come to."""
@@ -390,4 +395,4 @@ class Round:
         state = self.run.fit.states.capture(position)
         self._check_saved(state)
         messages.not_stored(self.run.fit.not_stored())
-        self.run.write_checkpoint(name, state)
+        self.run.write_state(name, state)

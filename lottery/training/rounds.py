@@ -9,6 +9,7 @@ from lottery import storage
 from lottery.foundations import streams
 from lottery.foundations.environment import changes, environment, versions
 from lottery.foundations.names import load_weights, shape_buffers
+from lottery.foundations.steps import Step
 from lottery.masks.masks import Masks
 from lottery.masks.prunable import prunable_parameters
 from lottery.pruning import dynamic
@@ -22,6 +23,7 @@ from lottery.runs.layout import (
     LAST,
     REWIND,
     RUN,
+    START,
     STATE,
     SUMMARY,
     TRAINED,
@@ -35,6 +37,7 @@ from lottery.runs.metric import Mode
 from lottery.runs.run import Run, weights_in
 from lottery.runs.schema import RoundState, RunInfo, Settings
 from lottery.runs.starting_point import check_reached, starting_state, with_weights
+from lottery.runs.states import read_state, state_of
 from lottery.storage.directory import StorageError
 from lottery.text import terminal
 from lottery.training import decision, messages, settings
@@ -42,7 +45,7 @@ from lottery.training.lightning import Fit, Position
 from lottery.training.limits import check_round
 from lottery.training.options import Options
 from lottery.training.round import ActiveRun, Round
-from lottery.training.run_directory import own_state, resumed_state, write_beginning, write_round
+from lottery.training.run_directory import open_again, resumed_state, write_beginning, write_round
 from lottery.training.tracking import Tracking
 
 
@@ -129,6 +132,9 @@ class Rounds:
                 if line is not None:
                     terminal.show(line)
             self._activate(stored.id, stored.seed)
+            if fit.is_writer:
+                open_again(self.active)
+            fit.barrier()
             self._check_resume()
         else:
             self._start_run(now, masks, seed)
@@ -193,17 +199,19 @@ class Rounds:
 
     def _end(self) -> None:
         """Leave the module with the trained weights of the last round, also when nothing was left to train."""
-        run = Run(self.directory.path)
+        run, fit = Run(self.directory.path), self.fit
         if self.round is None:
             try:
                 weights = run.weights(self.options.rounds)
-                shape_buffers(self.fit.module, weights)
-                load_weights(self.fit.module, weights)
+                shape_buffers(fit.module, weights)
+                load_weights(fit.module, weights)
             except StorageError as error:
-                has = f"its initial weights: {error}"
-            else:
-                has = f"the weights of round {self.options.rounds}"
-            messages.nothing_trained(self.options.rounds, has)
+                raise StorageError(
+                    f"all rounds are finished, but the module cannot be given what it trained: {error}"
+                ) from error
+            messages.nothing_trained(self.options.rounds, f"the weights of round {self.options.rounds}")
+        if fit.is_writer:
+            self.directory.delete([LAST])
         terminal.show(messages.run_table(run))
 
     # the directory
@@ -212,8 +220,9 @@ class Rounds:
         fit, options, path = self.fit, self.options, self.directory.path
         if lost_its_manifest(path):
             raise StorageError(
-                f"{path / storage.MANIFEST} is missing, though the directory holds finished rounds. Restore it from a"
-                " copy, or use another dirpath. Nothing was changed."
+                f"{path / storage.MANIFEST} is missing, though the directory holds what was trained. Restore it from a"
+                f" copy, have `lottery verify {path} --repair` make it again, or use another dirpath. Nothing was"
+                " changed."
             )
         if options.ticket is not None:
             options.ticket.apply(fit.module)
@@ -337,9 +346,7 @@ class Rounds:
 
     def _start_of(self, number: int) -> dict[str, Any]:
         check_reached(Run(self.directory.path), self._rewind_step)
-        start = starting_state(self.directory, self.options.rewind, number)
-        own_state(self.active, start, REWIND)
-        return start
+        return starting_state(self.directory, self.options.rewind, number, self.active.id)
 
     def _start_of_branch(self, branch: Branch) -> dict[str, Any]:
         """Where the round that this one is trained instead of started, with this run's weights."""
@@ -356,10 +363,30 @@ class Rounds:
             own = RoundState.within(saved)
             if number == (0 if own is None else own.round):
                 return saved
-        if not (self.directory.path / LAST).exists():
+        if self.directory.holds(LAST):
+            saved = self.directory.read_checkpoint(LAST)
+            own = state_of(self.directory, LAST, saved, self.active.id)
+            if own.round == number:
+                return saved
+            if self.fit.is_writer and self._finished(own.round):  # a kill came before it was deleted
+                self.directory.delete([LAST])
+        return self._first_state() if number == 0 else None
+
+    def _first_state(self) -> dict[str, Any] | None:
+        """The state that round 0 began from; None for a branch, which takes it from its run.
+
+        Raises:
+            StorageError: it is not there.
+        """
+        if self.options.branch is not None:
             return None
-        saved = self.directory.read_checkpoint(LAST)
-        return saved if own_state(self.active, saved, LAST).round == number else None
+        name = START if START in self.directory or self._rewind_step != Step() else REWIND
+        if not self.directory.holds(name):
+            raise StorageError(
+                f"{self.directory.path} has lost {LAST}, and an earlier version of lottery kept nothing else of where"
+                " round 0 began. Restore it from a copy, or start the run again in a new dirpath."
+            )
+        return read_state(self.directory, name, self.active.id)
 
     # while a round trains
 
