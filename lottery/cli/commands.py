@@ -36,6 +36,7 @@ _OTHERS = {
     "ls": "list studies, runs and ticket files",
     "inspect": "show a study, a run, the ticket of one round, or a ticket file",
     "report": "write a page about a study, one run or several, with plots",
+    "retry": "have a round that diverged trained again, otherwise",
 }
 
 

@@ -90,6 +90,11 @@ class Run:
         return finished_rounds(self._directory.files())
 
     @property
+    def begun(self) -> int:
+        """The last round that was begun."""
+        return self._begun()
+
+    @property
     def in_progress(self) -> int | None:
         """The round that was begun and is not finished, or None."""
         begun = self._begun()

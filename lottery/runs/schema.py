@@ -131,6 +131,30 @@ class RunInfo:
 
 
 @dataclass(frozen=True)
+class Retried:
+    """How a round is trained otherwise than the others, since it had diverged.
+
+    Args:
+        attempt: which it is after the first: 1, 2, ...
+        seed: of the round's random streams; None for one that follows from the run's seed and the attempt.
+        learning_rate: what all learning rates are multiplied by.
+    """
+
+    attempt: int
+    seed: int | None = None
+    learning_rate: float = 1.0
+
+    @classmethod
+    def of(cls, stored: object) -> Retried:
+        """What `asdict` made plain.
+
+        Raises:
+            ValueError: something is missing, or of another type; the message says where.
+        """
+        return decode(stored, cls)
+
+
+@dataclass(frozen=True)
 class RoundSummary:
     """A finished round in numbers.
 
@@ -154,6 +178,7 @@ class RoundSummary:
         connectivity: what the masks leave of the network.
         moves: the moves of the masks within the round.
         metric: the number that says most, decided when round 0 ended; None where nothing was logged.
+        retried: how it was trained otherwise than the others, since it had diverged; None where it was not.
     """
 
     round: int
@@ -175,6 +200,7 @@ class RoundSummary:
     connectivity: ConnectivitySummary
     moves: tuple[Move, ...] = ()
     metric: Metric | None = None
+    retried: Retried | None = None
 
     @classmethod
     def of(cls, stored: object) -> RoundSummary:

@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lottery.foundations import streams
 from lottery.foundations.names import parameters_of
 from lottery.foundations.steps import Step
 from lottery.masks.masks import Masks
@@ -30,6 +29,7 @@ from lottery.training.lightning.hooks import (
 )
 from lottery.training.options import Options
 from lottery.training.record import Record
+from lottery.training.stopping import Stopping
 
 # where others read gradients before an optimizer does, and where they may write weights
 _READING = ("on_before_optimizer_step",)
@@ -55,6 +55,7 @@ class ActiveRun:
         directory: where to store it.
         monitor: the metric that chooses the best step, or None, and its mode.
         rewind_step: the step of round 0 at which the rewind point is stored.
+        stopping: the signals that ask to end.
     """
 
     id: str
@@ -64,10 +65,7 @@ class ActiveRun:
     directory: Directory
     monitor: tuple[str | None, Mode]
     rewind_step: Step
-
-    def seed_of(self, number: int) -> int:
-        """Seed of a round's random streams."""
-        return streams.derive(self.seed, "round", number)
+    stopping: Stopping
 
     def write_state(self, name: str, state: dict[str, Any]) -> None:
         """Store a state: for good, but for that of the round in progress."""
@@ -300,13 +298,17 @@ class Round:
         if position == "end":
             return
         reached, due = self._reached(), self._due()
-        if (reached or due) and self.run.fit.states.can_capture():
+        can_capture = self.run.fit.states.can_capture()
+        if (reached or due) and can_capture:
             for name in reached:
                 self._write(name, position)
                 del self._pending[name]
             if due:
                 self._write(LAST, position)
                 self._mark_saved()
+        if self.run.stopping.is_asked:
+            messages.stopped(self.number, self.run.fit.global_step if can_capture else None, self.run.directory.path)
+            self.run.stopping.stop()
 
     def wants_boundary(self) -> bool:
         """Whether `at_boundary` has anything to do after a batch."""
@@ -382,6 +384,8 @@ class Round:
         self._saved_at = (time.monotonic(), self.run.fit.global_step, self.run.fit.epoch)
 
     def _due(self) -> bool:
+        if self.run.stopping.is_asked:
+            return True
         seconds, step, epoch = self._saved_at
         every = self.run.options.save_every
         if isinstance(every, Step):
