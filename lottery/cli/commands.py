@@ -57,7 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if not _is_for_the_user(error):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        from lottery.text.terminal import printable
+
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
 
 

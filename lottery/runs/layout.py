@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from lottery.foundations.steps import Step
 from lottery.masks.history import MaskHistory
+from lottery.storage.declared import check_declared, least_size
 from lottery.storage.directory import Directory
 from lottery.storage.encoding import decode, decode_json, decode_metadata, decode_tensors, encode_tensors
 from lottery.storage.files import local_path
@@ -98,11 +99,16 @@ def encode_masks(history: MaskHistory) -> bytes:
     """The masks of all rounds as one safetensors file in memory: one coded tensor."""
     shapes = {name: list(deaths.shape) for name, deaths in history.deaths.items()}
     described = {"rounds": json.dumps(len(history)), "shapes": json.dumps(shapes)}
-    return encode_tensors({"deaths": history.pack()}, described)
+    weights = sum(deaths.numel() for deaths in history.deaths.values())
+    return encode_tensors({"deaths": history.pack()}, described, at_least=least_size(weights))
 
 
-def decode_masks(data: bytes) -> MaskHistory:
+def decode_masks(data: bytes, evidence: int = 0) -> MaskHistory:
     """What `encode_masks` wrote.
+
+    Args:
+        data: the bytes.
+        evidence: bytes beside these in which the same weights lie.
 
     Raises:
         ValueError: it is damaged, or says something else.
@@ -112,5 +118,6 @@ def decode_masks(data: bytes) -> MaskHistory:
     if set(tensors) != {"deaths"} or not {"shapes", "rounds"} <= described.keys():
         raise ValueError(f"it holds {sorted(tensors)} and says {sorted(described)} in place of coded masks")
     shapes = decode(decode_json(described["shapes"]), dict[str, tuple[int, ...]])
-    rounds: Any = decode(decode_json(described["rounds"]), int)
+    rounds = decode(decode_json(described["rounds"]), int)
+    check_declared(sum(map(math.prod, shapes.values())), len(data) + evidence)
     return MaskHistory.unpack(tensors["deaths"], shapes, rounds)

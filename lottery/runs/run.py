@@ -244,7 +244,7 @@ class Run:
         begun = self._begun()
         if self._masks is None or self._masks[0] != begun:
             try:
-                self._masks = (begun, self._directory.read_as(masks_file(begun), decode_masks))
+                self._masks = (begun, self._decoded_masks(masks_file(begun)))
             except StorageError:
                 if self._begun() == begun:
                     raise
@@ -258,7 +258,7 @@ class Run:
         """
         moved = round_file(number, MOVED)
         if moved in self._directory:
-            return self._directory.read_as(moved, decode_masks)[0]
+            return self._decoded_masks(moved)[0]
         return self.masks[number]
 
     def ticket(self, number: int) -> Ticket:
@@ -353,6 +353,11 @@ class Run:
     ) -> Axes | Figure:
         """Draw the run; `kind` and the other arguments are those of `Comparison.plot`."""
         return gallery.draw(kind, {"ticket": [self]}, metric=metric, ax=ax, **options)
+
+    def _decoded_masks(self, name: str) -> MaskHistory:
+        initial = self._directory.path / INITIAL
+        evidence = initial.stat().st_size if initial.is_file() else 0
+        return self._directory.read_as(name, lambda data: decode_masks(data, evidence))
 
     def _begun(self) -> int:
         """The last round that has masks."""

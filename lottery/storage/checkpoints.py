@@ -27,7 +27,8 @@ def decode_checkpoint(data: bytes) -> dict[str, object]:
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            wrong = _oversized(archive, len(data)) or archive.testzip() or _folder_in(archive)
+            check_sizes(data)
+            wrong = archive.testzip() or _folder_in(archive)
     except Exception as error:  # noqa: BLE001 (damaged zip headers raise errors of many kinds)
         raise ValueError(f"cannot be read ({error})") from None
     if wrong is not None:
@@ -46,14 +47,19 @@ def decode_checkpoint(data: bytes) -> dict[str, object]:
     return found
 
 
-def _oversized(archive: zipfile.ZipFile, size: int) -> str | None:
-    """An entry that is compressed, which torch never does, or the one with which all together outgrow the file."""
+def check_sizes(data: bytes) -> None:
+    """Make sure that the entries of a zip file are not compressed, which torch never does, nor larger than the file.
+
+    Raises:
+        ValueError: one is; the message names it. Bytes that are no zip file pass.
+    """
+    if not zipfile.is_zipfile(io.BytesIO(data)):
+        return
     total = 0
-    for entry in archive.infolist():
+    for entry in zipfile.ZipFile(io.BytesIO(data)).infolist():
         total += entry.file_size
-        if entry.compress_type != zipfile.ZIP_STORED or total > size:
-            return f"{entry.filename}, which declares {entry.file_size} bytes"
-    return None
+        if entry.compress_type != zipfile.ZIP_STORED or total > len(data):
+            raise ValueError(f"{entry.filename} declares {entry.file_size} bytes, for which the file has not the room")
 
 
 def _folder_in(archive: zipfile.ZipFile) -> str | None:

@@ -197,7 +197,7 @@ class Directory:
 
         Args:
             name: of the file.
-            decode: of its bytes; raises ValueError where they say something else.
+            decode: of its bytes; raises an error where they say something else.
 
         Raises:
             StorageError: it is missing, damaged, or says something else.
@@ -205,9 +205,10 @@ class Directory:
         data = self.read(name)
         try:
             return decode(data)
-        except ValueError as error:
+        except Exception as error:  # noqa: BLE001 (what strangers write is wrong in many ways)
+            said = str(error).rstrip(".") or type(error).__name__
             raise StorageError(
-                f"{self.path / name} does not say what a file of this name says: {error}. It was written by another"
+                f"{self.path / name} does not say what a file of this name says: {said}. It was written by another"
                 " version of lottery, or changed by hand: update (pip install -U lottery-tickets), or restore it from a"
                 " copy."
             ) from None

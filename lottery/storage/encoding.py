@@ -47,8 +47,15 @@ def decode_json(data: bytes | str) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
-def encode_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
-    """Tensors as one safetensors file in memory.
+def encode_tensors(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None, *, at_least: int = 0
+) -> bytes:
+    """Tensors as one safetensors file in memory: of equal contents, equal bytes.
+
+    Args:
+        tensors: by name.
+        metadata: text that goes along.
+        at_least: bytes that the file has; spaces in its header make them up.
 
     Raises:
         ValueError: one is sparse, which the format cannot hold; the message names it.
@@ -62,16 +69,17 @@ def encode_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | 
             " (register_buffer(..., persistent=False)), or keep it dense."
         )
     plain = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
-    return _canonical(save(plain, metadata=dict(metadata) if metadata else None))
+    return _canonical(save(plain, metadata=dict(metadata) if metadata else None), at_least)
 
 
-def _canonical(data: bytes) -> bytes:
+def _canonical(data: bytes, at_least: int) -> bytes:
     """A safetensors file with its header in one order: the library's metadata come in any."""
     end = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:end])
     entries = sorted((n, e) for n, e in header.items() if n != "__metadata__")
     first = {"__metadata__": dict(sorted(header["__metadata__"].items()))} if "__metadata__" in header else {}
     text = json.dumps({**first, **dict(entries)}, separators=(",", ":")).encode()
+    text += b" " * max(0, at_least - len(data) + end - 8 - len(text))
     text += b" " * (-len(text) % 8)
     return b"".join([len(text).to_bytes(8, "little"), text, data[end:]])
 
@@ -98,5 +106,14 @@ def decode_metadata(data: bytes) -> dict[str, str]:
         ValueError: the bytes are damaged.
     """
     size = int.from_bytes(data[:8], "little")
-    header = decode(decode_json(data[8 : 8 + size]), dict[str, Any])
-    return decode(header.get("__metadata__", {}), dict[str, str])
+    return metadata_in(data[8 : 8 + size])
+
+
+def metadata_in(header: bytes) -> dict[str, str]:
+    """The text metadata in the header of a safetensors file.
+
+    Raises:
+        ValueError: the bytes are damaged.
+    """
+    found = decode(decode_json(header), dict[str, Any])
+    return decode(found.get("__metadata__", {}), dict[str, str])

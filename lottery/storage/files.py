@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 T = TypeVar("T")
 
@@ -44,16 +44,30 @@ def local_path(path: str | os.PathLike[str]) -> Path:
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of a regular file. Nothing that never ends is waited for: a pipe, a device.
+    """The bytes of a regular file.
+
+    Raises:
+        OSError: there is none, or it cannot be read.
+    """
+    with open_regular(path) as file:
+        return file.read()
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading. Nothing that never ends is waited for: a pipe, a device.
 
     Raises:
         OSError: there is none, or it cannot be read.
     """
     _check_regular(os.stat(path), path)
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(handle, "rb") as file:
+    file = open(handle, "rb")  # noqa: SIM115 (handed on)
+    try:
         _check_regular(os.fstat(handle), path)
-        return file.read()
+    except OSError:
+        file.close()
+        raise
+    return file
 
 
 def _check_regular(found: os.stat_result, path: Path) -> None:
@@ -94,27 +108,34 @@ def _sync_directory(path: Path) -> None:
         os.close(handle)
 
 
-def read_as(path: str | os.PathLike[str], decode: Callable[[bytes], T], kind: str) -> T:
+def read_as(
+    path: str | os.PathLike[str],
+    decode: Callable[[bytes], T],
+    kind: str,
+    read: Callable[[Path], bytes] = read_file,
+) -> T:
     """What a single file holds.
 
     Args:
         path: the file.
         decode: of its bytes; raises `ForeignFile`, or anything where they are damaged.
         kind: of file, in words, such as "a ticket".
+        read: the part of it that is decoded.
 
     Raises:
         StorageError: the file is missing, damaged or foreign.
     """
+    file = local_path(path)
     try:
-        return decode(read_file(local_path(path)))
+        return decode(read(file))
     except FileNotFoundError:
         raise StorageError(f"{path} does not exist") from None
     except OSError as error:
-        raise StorageError(f"{path} cannot be read: {error.strerror or error}.") from None
+        raise StorageError(f"{path} is not {kind}, or cannot be read: {error.strerror or error}.") from None
     except ForeignFile as error:
         raise StorageError(f"{path} {error}") from None
     except Exception as error:
-        said = f"it lacks {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
+        said = f"it lacks {error}" if isinstance(error, KeyError) else str(error).rstrip(".") or type(error).__name__
         raise StorageError(
             f"{path} is not {kind}, or is damaged: {said}. Get it again from where it came from."
         ) from error

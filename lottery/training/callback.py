@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lottery.foundations.steps import Step
@@ -127,7 +128,8 @@ class LotteryTicket(_Callback):
         if limit is not None and limit < rounds:
             raise ValueError(f"rounds={rounds}, but there are only {limit} densities")
         self.rewind = Rewind.of(rewind)
-        self.dirpath = None if dirpath is None else local_path(dirpath).absolute()  # wherever the process goes
+        self.dirpath = dirpath if dirpath is None else local_path(dirpath)
+        self._made_in = Path.cwd()  # what a relative dirpath is of, wherever the process goes
         self.seed = seed
         self.monitor = monitor
         self.mode = mode or _mode_of(monitor)
@@ -254,7 +256,7 @@ class LotteryTicket(_Callback):
             dirpath = local_path(tempfile.mkdtemp(prefix="lottery-fast-dev-run-"))
         elif dirpath is None:
             dirpath = local_path(trainer.default_root_dir) / "checkpoints" / "lottery"
-        return Options.of(self, run_directory(dirpath).path)
+        return Options.of(self, run_directory(self._made_in / dirpath).path)
 
 
 def _mode_of(monitor: str | None) -> Mode:
