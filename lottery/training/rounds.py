@@ -89,7 +89,7 @@ class Rounds:
         """Every round that is not finished yet, in order."""
         self.begun = True
         self._stopping = Stopping(self.fit.requeue_signal, self.fit.handlers_before)
-        with self.directory.locked(self.fit.is_writer), terminal.logs_above_bars(), self._stopping.heeding():
+        with self._stopping.heeding(), self.directory.locked(self.fit.is_writer), terminal.logs_above_bars():
             self._open()
             self.tracking.start()
             for number in range(self.options.rounds + 1):
