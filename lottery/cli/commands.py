@@ -17,6 +17,7 @@ examples:
   lottery inspect checkpoints/digits               the rounds of a run
   lottery inspect checkpoints/digits --round 7     the ticket of round 7, layer by layer
   lottery report checkpoints/digits                a page with plots
+  lottery verify checkpoints/digits                is everything whole?
   lottery cost recipes/digits.yaml                 is it smaller, is it faster?
   lottery export recipes/digits.yaml --to onnx -o digits.onnx
 """
@@ -36,6 +37,8 @@ _OTHERS = {
     "ls": "list studies, runs and ticket files",
     "inspect": "show a study, a run, the ticket of one round, or a ticket file",
     "report": "write a page about a study, one run or several, with plots",
+    "verify": "check that a run, a study or a file is whole; make again what can be",
+    "retry": "have a round that diverged trained again, otherwise",
 }
 
 
@@ -48,15 +51,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             run = getattr(import_module(f"lottery.cli.{file}"), function)
             return run(arguments[1:])
         known = _parse(arguments)
-        known.run(known)
-        return 0
+        return known.run(known) or 0
     except KeyboardInterrupt:
         print("\nstopped.", file=sys.stderr)
         return 130
     except Exception as error:
         if not _is_for_the_user(error):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        from lottery.text.terminal import printable
+
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
 
 

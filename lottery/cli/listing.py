@@ -12,8 +12,10 @@ from lottery.runs.layout import FOLDERS, RUN, STUDY
 from lottery.runs.metric import Metric
 from lottery.runs.run import Run
 from lottery.runs.schema import RoundSummary
+from lottery.storage.declared import FREE
 from lottery.storage.directory import LOCK, MANIFEST, StorageError
 from lottery.tickets.ticket import Ticket
+from lottery.tickets.ticket_file import read_description
 
 
 @dataclass(frozen=True)
@@ -153,8 +155,18 @@ def _of_study(path: Path) -> Entry:
 
 
 def _of_ticket(path: Path) -> Entry:
-    ticket = Ticket.load(path)
-    return Entry(path, "ticket", _changed(path), round=ticket.provenance.get("round"), density=ticket.density)
+    described = read_description(path)
+    kept = described.kept
+    if kept is None and described.total <= FREE:  # of an earlier version
+        kept = Ticket.load(path).masks.kept
+    number = described.provenance.get("round")
+    return Entry(
+        path,
+        "ticket",
+        _changed(path),
+        round=number if isinstance(number, int) else None,
+        density=None if kept is None else kept / max(1, described.total),
+    )
 
 
 def _value(metric: Metric | None, summaries: Iterable[RoundSummary]) -> float | None:

@@ -54,11 +54,12 @@ def study(arguments: list[str]) -> int:
     source, *options = arguments
     known, overrides = parser.parse_known_args(options)
     from lottery.studies import Study
-    from lottery.studies.driver import standing
+    from lottery.studies.driver import check_attempts, standing
     from lottery.studies.progress_table import board, table
     from lottery.training.recipes import quieten
 
     quieten()
+    check_attempts(known.attempts)
     path, plan = _planned(source, known, overrides)
     command = f"lottery study {shlex.join(arguments)}"
     if known.dry_run:

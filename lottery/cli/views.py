@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from lottery.cli.listing import Entry
+from lottery.runs.metric import Part
 from lottery.runs.run import Run
 from lottery.text.numbers import number, percent
 from lottery.text.sparkline import bar, sparkline
-from lottery.text.terminal import light_table
+from lottery.text.terminal import light_table, one_line
 from lottery.training.messages import run_table
 
 if TYPE_CHECKING:
@@ -84,10 +85,10 @@ def _origin(provenance: Mapping[str, Any]) -> Iterator[RenderableType]:
     if not provenance:
         return
     table = Table.grid(padding=(0, 2, 0, 0))
-    for name, value in provenance.items():
-        if name == "metrics":
-            for part, metrics in value.items():
-                if metrics:
+    for name, value in _in_order(provenance, _ORIGIN):
+        if name == "metrics" and isinstance(value, dict):
+            for part, metrics in _in_order(value, get_args(Part)):
+                if metrics and isinstance(metrics, dict):
                     table.add_row(part.replace("_", ", "), _pairs(metrics))
         else:
             table.add_row(name, _pairs(value) if isinstance(value, dict) else str(value))
@@ -95,10 +96,19 @@ def _origin(provenance: Mapping[str, Any]) -> Iterator[RenderableType]:
     yield table
 
 
+_ORIGIN = ("run", "round", "seed", "versions", "rewind", "dynamic", "metrics")
+
+
+def _in_order(values: Mapping[str, Any], first: Sequence[str]) -> list[tuple[str, Any]]:
+    """The items, some names first: a file has them in any order."""
+    place = {name: number for number, name in enumerate(first)}
+    return sorted(values.items(), key=lambda item: (place.get(item[0], len(place)), item[0]))
+
+
 def _pairs(values: Mapping[str, object]) -> str:
     return "  ".join(
         f"{name} {f'{value:.4g}' if isinstance(value, float) else value}"
-        for name, value in values.items()
+        for name, value in sorted(values.items())
         if value is not None
     )
 
@@ -188,7 +198,7 @@ def _cells(entry: Entry, directory: Path) -> dict[str, str]:
 
 def _name(entry: Entry, directory: Path) -> str:
     inside = entry.path.is_relative_to(directory) and entry.path != directory
-    return str(entry.path.relative_to(directory) if inside else entry.path)
+    return one_line(str(entry.path.relative_to(directory) if inside else entry.path))
 
 
 def _thinned(values: Sequence[float | None], most: int = 16) -> list[float | None]:
@@ -205,7 +215,7 @@ def _if_known(value: float | None, text: Callable[[float], str]) -> str:
 def _damage(found: Iterable[Entry]) -> Iterator[str]:
     for entry in found:
         if entry.wrong is not None:
-            yield f"damaged: {entry.wrong}"
+            yield f"damaged: {one_line(entry.wrong)}"
 
 
 def age(seconds: float) -> str:

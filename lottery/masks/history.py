@@ -140,10 +140,11 @@ class MaskHistory(Sequence[Masks]):
         if not (0 < rounds <= MOST_ROUNDS and all(0 <= n <= sys.maxsize for n in [*sides, sum(sizes)])):
             raise ValueError(f"no masks have {rounds} rounds and the shapes {shapes}")
         reader = _Reader(packed.numpy().tobytes())
-        alive = reader.bits(sum(sizes)).nonzero()[0]
-        flat = np.zeros(sum(sizes), np.int16)
-        flat[alive] = 1
+        first = reader.bits(sum(sizes))
+        flat = first.astype(np.int16)
+        alive = first.nonzero()[0] if rounds > 1 else None
         for _ in range(1, rounds):
+            assert alive is not None
             alive = alive[reader.bits(len(alive))]
             flat[alive] += 1
         reader.close()

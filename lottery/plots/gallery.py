@@ -52,4 +52,31 @@ class Gallery:
         """
         if kind not in self:
             raise ValueError(f"kind={kind!r}; choose from {', '.join(self)}")
-        return self._pictures.resolve(kind)(of, **options)
+        drawn = self._pictures.resolve(kind)(of, **options)
+        take_literally(drawn)
+        return drawn
+
+
+def take_literally(drawn: Any) -> None:
+    """Have names with dollar signs in a picture drawn as they are, rather than set as formulas.
+
+    Args:
+        drawn: axes or a figure; whatever else is left alone.
+    """
+    figure = getattr(drawn, "figure", None)
+    if figure is None:
+        return
+    from matplotlib.text import Text
+    from matplotlib.ticker import FixedFormatter
+
+    numbers = {
+        id(label)
+        for ax in figure.axes
+        for axis in (ax.xaxis, ax.yaxis)
+        if not isinstance(axis.get_major_formatter(), FixedFormatter)
+        for tick in (*axis.majorTicks, *axis.minorTicks)
+        for label in (tick.label1, tick.label2)
+    }
+    for text in figure.findobj(Text):
+        if id(text) not in numbers:
+            text.set_parse_math(False)

@@ -11,10 +11,11 @@ from typing import Any
 from lottery.foundations import streams
 from lottery.foundations.steps import Step
 from lottery.runs.differences import differences
-from lottery.runs.layout import REWIND, snapshot_file
+from lottery.runs.layout import REWIND, run_directory, snapshot_file
 from lottery.runs.run import Run, weights_in
 from lottery.runs.starting_point import starting_state
-from lottery.storage.directory import Directory, StorageError
+from lottery.runs.states import read_state
+from lottery.storage.directory import StorageError
 from lottery.tickets.ticket import Ticket
 
 
@@ -90,21 +91,21 @@ class Branch:
 
     def state(self) -> dict[str, Any] | None:
         """The state that training starts from; None for the beginning of the training, which every fit has."""
-        directory = Directory(self.dirpath)
+        directory, run = run_directory(self.dirpath), self.run.info.id
         if self.start == "rewind" and not self.round:
-            return directory.read_checkpoint(REWIND)
+            return read_state(directory, REWIND, run)
         if self.start == "rewind":
-            return starting_state(directory, self.run.info.settings.rewind, self.round)
+            return starting_state(directory, self.run.info.settings.rewind, self.round, run)
         step = Step.parse(self.start)
         if step == Step():
             return None
-        if not (directory.path / snapshot_file(step)).exists():
+        if not directory.holds(snapshot_file(step)):
             stored = sorted(p.stem for p in directory.path.glob("snapshots/*.ckpt"))
             raise StorageError(
                 f"{directory.path} has no snapshot of step {self.start!r}; it has {', '.join(stored) or 'none'}."
                 " LotteryTicket(snapshots=[...]) stores them in round 0."
             )
-        return directory.read_checkpoint(snapshot_file(step))
+        return read_state(directory, snapshot_file(step), run)
 
     def described(self) -> dict[str, Any]:
         """What of it changes results, as plain data."""

@@ -7,7 +7,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from torch import Tensor
@@ -17,12 +16,14 @@ from lottery.masks.history import MaskHistory
 from lottery.masks.masks import Masks
 from lottery.pruning.dynamic import Move
 from lottery.runs.layout import (
+    GOAL,
     HISTORY,
     INITIAL,
     LAST,
     MOVED,
     REWIND,
     RUN,
+    START,
     STATE,
     SUMMARY,
     TRAINED,
@@ -37,7 +38,11 @@ from lottery.runs.layout import (
 from lottery.runs.metric import Part
 from lottery.runs.pictures import gallery
 from lottery.runs.schema import RoundState, RoundSummary, Row, RunInfo, rows_of
-from lottery.storage.directory import MANIFEST, Directory, StorageError
+from lottery.runs.states import read_state, state_of
+from lottery.storage.checkpoints import encode_checkpoint
+from lottery.storage.directory import MANIFEST, StorageError
+from lottery.storage.encoding import decode
+from lottery.storage.files import local_path
 from lottery.tickets.ticket import Ticket
 
 if TYPE_CHECKING:
@@ -66,7 +71,7 @@ class Run:
     """
 
     def __init__(self, dirpath: str | os.PathLike[str]) -> None:
-        self.path = Path(dirpath).expanduser()
+        self.path = local_path(dirpath)
         self._directory = run_directory(self.path)
         self._masks: tuple[int, MaskHistory] | None = None
         if RUN not in self._directory:
@@ -85,6 +90,11 @@ class Run:
         return finished_rounds(self._directory.files())
 
     @property
+    def begun(self) -> int:
+        """The last round that was begun."""
+        return self._begun()
+
+    @property
     def in_progress(self) -> int | None:
         """The round that was begun and is not finished, or None."""
         begun = self._begun()
@@ -92,10 +102,19 @@ class Run:
 
     @property
     def status(self) -> Literal["running", "interrupted", "finished"]:
-        """Whether a process is writing the run now, and if none is, whether a round was left unfinished."""
+        """Whether a process is writing the run now; if none is, whether all rounds that were asked for are finished."""
         if self._directory.in_use:
             return "running"
-        return "finished" if self.in_progress is None else "interrupted"
+        goal = self.goal
+        done = self.in_progress is None and (goal is None or goal in self.rounds)
+        return "finished" if done else "interrupted"
+
+    @property
+    def goal(self) -> int | None:
+        """How many rounds after the dense one were last asked for; None in runs of earlier versions."""
+        if GOAL not in self._directory:
+            return None
+        return self._directory.read_json(GOAL, lambda stored: decode(stored, dict[str, int])["rounds"])
 
     # numbers
 
@@ -225,7 +244,7 @@ class Run:
         begun = self._begun()
         if self._masks is None or self._masks[0] != begun:
             try:
-                self._masks = (begun, decode_masks(self._directory.read(masks_file(begun))))
+                self._masks = (begun, self._decoded_masks(masks_file(begun)))
             except StorageError:
                 if self._begun() == begun:
                     raise
@@ -239,7 +258,7 @@ class Run:
         """
         moved = round_file(number, MOVED)
         if moved in self._directory:
-            return decode_masks(self._directory.read(moved))[0]
+            return self._decoded_masks(moved)[0]
         return self.masks[number]
 
     def ticket(self, number: int) -> Ticket:
@@ -288,11 +307,11 @@ class Run:
         if of == "initial":
             return renamed(self._directory.read_tensors(INITIAL))
         if of == "rewind":
-            if not (self._directory.path / REWIND).exists():
+            if not self._directory.holds(REWIND):
                 if 0 in self.rounds:
                     raise self._directory.damaged(REWIND, "is missing")
                 raise StorageError(f"{self.path} has no rewind point yet: round 0 has not come to it")
-            return weights_in(self._directory.read_checkpoint(REWIND))
+            return weights_in(read_state(self._directory, REWIND, self.info.id))
         try:
             of = operator.index(of)
         except TypeError:
@@ -314,17 +333,18 @@ class Run:
             weights: also the initial and trained weights. The rewind point goes along with them; a round in progress
                 does not.
 
+        The copy appears whole or not at all, and is of one moment, also of a run that is being written.
+
         Raises:
             StorageError: the target exists, a file is damaged, or the disk is full.
         """
-        target = Directory(dirpath)
-        if target.path.exists():
-            raise StorageError(f"{target.path} exists already; copy to a new directory")
-        names = [name for name in self._directory.files() if weights or not name.endswith((INITIAL, TRAINED))]
-        if weights and (self._directory.path / REWIND).exists():
-            target.write_checkpoint(REWIND, self._directory.read_checkpoint(REWIND))
-        target.commit({name: self._directory.read(name) for name in names})
-        return Run(target.path)
+        target = local_path(dirpath)
+        more = {}
+        if weights and REWIND not in self._directory and self._directory.holds(REWIND):  # of an earlier format
+            more[REWIND] = encode_checkpoint(read_state(self._directory, REWIND, self.info.id))
+        left_out = (START,) if weights else (INITIAL, TRAINED, ".ckpt")
+        self._directory.copy(target, lambda name: not name.endswith(left_out), more)
+        return Run(target)
 
     # pictures
 
@@ -333,6 +353,11 @@ class Run:
     ) -> Axes | Figure:
         """Draw the run; `kind` and the other arguments are those of `Comparison.plot`."""
         return gallery.draw(kind, {"ticket": [self]}, metric=metric, ax=ax, **options)
+
+    def _decoded_masks(self, name: str) -> MaskHistory:
+        initial = self._directory.path / INITIAL
+        evidence = initial.stat().st_size if initial.is_file() else 0
+        return self._directory.read_as(name, lambda data: decode_masks(data, evidence))
 
     def _begun(self) -> int:
         """The last round that has masks."""
@@ -349,10 +374,10 @@ class Run:
 
     def _saved(self, number: int) -> RoundState | None:
         """What the last checkpoint holds of a round."""
-        if not (self._directory.path / LAST).exists():
+        if not self._directory.holds(LAST):
             return None
-        found = RoundState.within(self._directory.read_checkpoint(LAST))
-        return found if found is not None and found.round == number else None
+        found = state_of(self._directory, LAST, self._directory.read_checkpoint(LAST), self.info.id)
+        return found if found.round == number else None
 
     def _density(self, number: int) -> float:
         return self.summary(number).density if number in self.rounds else self.masks[number].density

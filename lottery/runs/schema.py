@@ -84,7 +84,7 @@ def _with_itself(settings: Mapping[str, object]) -> dict[str, object]:
     pruning = named.get("pruning")
     if isinstance(pruning, Mapping):
         named["pruning"] = {
-            name: {**_UNRECORDED.get(piece.get("name", ""), {}), **piece} if isinstance(piece, Mapping) else piece
+            name: {**_UNRECORDED.get(str(piece.get("name")), {}), **piece} if isinstance(piece, Mapping) else piece
             for name, piece in pruning.items()
         }
     return {**named, "stored": named}
@@ -109,14 +109,15 @@ class RunInfo:
     environment: Mapping[str, object] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, stored: Mapping[str, Any]) -> RunInfo:
+    def of(cls, stored: object) -> RunInfo:
         """What `plain` returned.
 
         Raises:
             ValueError: something is missing, or of another type; the message says where.
         """
-        settings = stored.get("settings")
-        return decode({**stored, "settings": _with_itself(settings)} if settings else stored, cls)
+        plain = decode(stored, dict[str, Any])
+        settings = plain.get("settings")
+        return decode({**plain, "settings": _with_itself(settings)} if isinstance(settings, Mapping) else plain, cls)
 
     def plain(self) -> dict[str, object]:
         """For JSON."""
@@ -127,6 +128,30 @@ class RunInfo:
             "environment": self.environment,
             "settings": self.settings.stored,
         }
+
+
+@dataclass(frozen=True)
+class Retried:
+    """How a round is trained otherwise than the others, since it had diverged.
+
+    Args:
+        attempt: which it is after the first: 1, 2, ...
+        seed: of the round's random streams; None for one that follows from the run's seed and the attempt.
+        learning_rate: what all learning rates are multiplied by.
+    """
+
+    attempt: int
+    seed: int | None = None
+    learning_rate: float = 1.0
+
+    @classmethod
+    def of(cls, stored: object) -> Retried:
+        """What `asdict` made plain.
+
+        Raises:
+            ValueError: something is missing, or of another type; the message says where.
+        """
+        return decode(stored, cls)
 
 
 @dataclass(frozen=True)
@@ -153,6 +178,7 @@ class RoundSummary:
         connectivity: what the masks leave of the network.
         moves: the moves of the masks within the round.
         metric: the number that says most, decided when round 0 ended; None where nothing was logged.
+        retried: how it was trained otherwise than the others, since it had diverged; None where it was not.
     """
 
     round: int
@@ -174,16 +200,18 @@ class RoundSummary:
     connectivity: ConnectivitySummary
     moves: tuple[Move, ...] = ()
     metric: Metric | None = None
+    retried: Retried | None = None
 
     @classmethod
-    def of(cls, stored: Mapping[str, Any]) -> RoundSummary:
+    def of(cls, stored: object) -> RoundSummary:
         """What `plain` returned; summaries of earlier versions get the metric that is decided now.
 
         Raises:
             ValueError: something is missing, or of another type; the message says where.
         """
-        found = decode(stored, cls)
-        return found if "metric" in stored else found.with_metric(None)
+        plain = decode(stored, dict[str, Any])
+        found = decode(plain, cls)
+        return found if "metric" in plain else found.with_metric(None)
 
     def with_metric(self, first: Metric | None) -> RoundSummary:
         """With the metric of the run's first round; of None with what its own numbers decide."""
@@ -236,13 +264,14 @@ class RoundState:
 
     @classmethod
     def within(cls, checkpoint: Mapping[str, Any]) -> RoundState | None:
-        """That of a checkpoint, None where it is of a training without LotteryTicket."""
-        found = checkpoint.get("callbacks", {}).get(CALLBACK)
-        return (
-            None
-            if not found
-            else cls(**{field.name: found[field.name] for field in fields(cls) if field.name in found})
-        )
+        """That of a checkpoint, None where it is of a training without LotteryTicket.
+
+        Raises:
+            ValueError: something is missing, or of another type; the message says where.
+        """
+        callbacks = checkpoint.get("callbacks")
+        found = callbacks.get(CALLBACK) if isinstance(callbacks, Mapping) else None
+        return decode(found, cls) if found else None
 
     def plain(self) -> dict[str, Any]:
         """For the checkpoint."""

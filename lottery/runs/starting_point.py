@@ -9,9 +9,10 @@ from torch import Tensor
 
 from lottery.foundations.names import canonical
 from lottery.foundations.steps import Step
-from lottery.runs.layout import END, REWIND, STATE, TRAINED, round_file
+from lottery.runs.layout import REWIND, STATE, TRAINED, round_file, run_directory
 from lottery.runs.retraining import Rewind
 from lottery.runs.run import Run
+from lottery.runs.states import optimizers_at_end, read_state
 from lottery.storage.directory import Directory, StorageError
 
 
@@ -20,13 +21,14 @@ def takes_from_the_end(rewind: Rewind) -> bool:
     return rewind.optimizer == "keep" or rewind.rule == "fine-tune"
 
 
-def starting_state(directory: Directory, rewind: Rewind, number: int) -> dict[str, Any]:
+def starting_state(directory: Directory, rewind: Rewind, number: int, run: str) -> dict[str, Any]:
     """The rewind point, with what the retraining rule takes from the end of the round before.
 
     Args:
         directory: a run directory whose round before this one is finished.
         rewind: the run's retraining rule.
         number: 1, 2, ...
+        run: the run's id.
 
     Returns:
         A state that `Fit.begin` takes.
@@ -34,9 +36,9 @@ def starting_state(directory: Directory, rewind: Rewind, number: int) -> dict[st
     Raises:
         StorageError: it is missing or damaged; the message says why.
     """
-    start = directory.read_checkpoint(REWIND)
+    start = read_state(directory, REWIND, run)
     there = start["optimizer_states"]
-    end = _end_of(directory, number - 1)["optimizer_states"] if takes_from_the_end(rewind) else there
+    end = optimizers_at_end(directory, number - 1) if takes_from_the_end(rewind) else there
     if rewind.rule != "weights":
         trained = directory.read_tensors(round_file(number - 1, TRAINED))
         start = with_weights(start, trained)
@@ -74,19 +76,8 @@ def check_reached(run: Run, step: Step) -> None:
     """
     dense = run.summary(0)
     cut_off = dense.epochs <= step.epochs or dense.steps <= step.iterations
-    if cut_off and not (run.path / REWIND).exists():
+    if cut_off and not run_directory(run.path).holds(REWIND):
         raise StorageError(
             f"rewind={str(step)!r} was never reached: round 0 ended after {dense.epochs} epochs and"
             f" {dense.steps} steps. Round 0 is stored in {run.path}; give an earlier rewind point and a new dirpath."
         )
-
-
-def _end_of(directory: Directory, number: int) -> dict[str, Any]:
-    """The optimizers at the end of a round; only those of the latest round are kept."""
-    end = directory.read_checkpoint(END)
-    if end["round"] != number:
-        raise StorageError(
-            f"{directory.path} keeps the optimizers' state at the end of round {end['round']} only, but that of round"
-            f" {number} is needed. Rewind weights or learning rates, with optimizer='rewind' or 'fresh'."
-        )
-    return end

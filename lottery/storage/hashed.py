@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lottery import storage
-from lottery.storage.directory import ForeignFile
+from lottery.storage.declared import least_size
+from lottery.storage.encoding import decode, metadata_in
+from lottery.storage.files import ForeignFile, open_regular
 
 
-def encode_hashed(kind: str, format: int, described: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bytes:
-    """The bytes of a file.
+def encode_hashed(
+    kind: str, format: int, described: Mapping[str, Any], tensors: Mapping[str, Tensor], weights: int
+) -> bytes:
+    """The bytes of a file: of equal contents, equal bytes.
 
     Args:
         kind: of file, in a word.
         format: its version.
         described: what the tensors are; plain data.
         tensors: by name.
+        weights: that the file declares.
     """
     text = json.dumps({"format": format, **described})
-    return storage.encode_tensors(tensors, {kind: text, "sha256": digest(tensors, text)})
+    metadata = {kind: text, "sha256": digest(tensors, text)}
+    return storage.encode_tensors(tensors, metadata, at_least=least_size(weights))
 
 
 def decode_hashed(data: bytes, kind: str, format: int, otherwise: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -42,17 +50,44 @@ def decode_hashed(data: bytes, kind: str, format: int, otherwise: str) -> tuple[
     """
     tensors = storage.decode_tensors(data)
     metadata = storage.decode_metadata(data)
+    described = _described(metadata, kind, format, otherwise)
+    if metadata.get("sha256") != digest(tensors, metadata[kind]):
+        raise ValueError("its contents are not those that were written")
+    return described, tensors
+
+
+def read_description(path: Path, kind: str, format: int, otherwise: str) -> dict[str, Any]:
+    """The description in a file that `encode_hashed` made, read without its tensors and not verified.
+
+    Raises:
+        StorageError: the file is missing, damaged, or of another kind or format.
+    """
+    return storage.read_as(
+        path,
+        lambda header: _described(metadata_in(header), kind, format, otherwise),
+        f"a {kind} file",
+        read=_header,
+    )
+
+
+def _header(path: Path) -> bytes:
+    with open_regular(path) as file:
+        size = int.from_bytes(file.read(8), "little")
+        if size > os.fstat(file.fileno()).st_size - 8:
+            raise ValueError("its header is cut off")
+        return file.read(size)
+
+
+def _described(metadata: Mapping[str, str], kind: str, format: int, otherwise: str) -> dict[str, Any]:
     if kind not in metadata:
         raise ForeignFile(otherwise)
-    described = json.loads(metadata[kind])
+    described = decode(storage.decode_json(metadata[kind]), dict[str, Any])
     if described["format"] != format:
         raise ForeignFile(
             f"has {kind} format {described['format']}, this version reads {format}."
             " Update (pip install -U lottery-tickets), or read it with the version that wrote it."
         )
-    if metadata["sha256"] != digest(tensors, metadata[kind]):
-        raise ValueError("its contents are not those that were written")
-    return described, tensors
+    return described
 
 
 def digest(tensors: Mapping[str, Tensor], text: str = "") -> str:

@@ -8,9 +8,8 @@ from pathlib import Path
 from torch import Tensor
 
 from lottery import storage
-from lottery.runs.layout import BARRIER
+from lottery.runs.layout import BARRIER, run_directory
 from lottery.runs.run import Run
-from lottery.storage.directory import Directory
 from lottery.storage.encoding import decode
 from lottery.studies.evaluation import Evaluation
 from lottery.studies.stability import Barrier
@@ -27,14 +26,14 @@ def measure_barrier(cli: RecipeCLI, weights: Mapping[str, Tensor], path: Path, m
         metric: of what the error is made; default: the metric that the recipe monitors, on validation data.
     """
     found = Evaluation.of(cli, metric).barrier(weights, Run(path).weights(0))
-    directory = Directory(path)
+    directory = run_directory(path)
     with directory.locked():
         directory.commit({BARRIER: storage.encode_json({"alphas": found.alphas, "errors": found.errors})})
 
 
 def read_barrier(path: Path) -> Barrier | None:
     """The barrier of a run directory, where there is one."""
-    directory = Directory(path)
+    directory = run_directory(path)
     if BARRIER not in directory:
         return None
     return directory.read_json(BARRIER, lambda stored: decode(stored, Barrier))

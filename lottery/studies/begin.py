@@ -9,9 +9,9 @@ from typing import Any
 
 from lottery.storage.directory import StorageError
 from lottery.studies.controls import resolve
-from lottery.studies.driver import ATTEMPTS, Progress
+from lottery.studies.driver import ATTEMPTS, Progress, check_attempts
 from lottery.studies.jobs import Engine
-from lottery.studies.plan import Plan
+from lottery.studies.plan import Cell, Plan
 from lottery.studies.study import Study
 from lottery.training import recipes
 
@@ -51,15 +51,37 @@ def run_study(
     Raises:
         ValueError: the recipe cannot be studied, or an argument is wrong.
         StorageError: the directory holds a study of another recipe or of other settings.
+        TrainingsFailed: trainings were given up, after all that can be trained was.
 
     Example::
 
         study = run_study("recipes/digits.yaml", "checkpoints/digits_study", controls=["reinit", "signs"])
         print(study.evidence().verdict())
     """
+    check_attempts(attempts)
     study = prepare(recipe, dirpath, seeds, controls, rounds, overrides, margin, level)
-    study.run(engine, attempts=attempts, show=show)
+    failed = study.run(engine, attempts=attempts, show=show).failed
+    if failed:
+        raise TrainingsFailed(study, failed)
     return study
+
+
+class TrainingsFailed(RuntimeError):
+    """Trainings of a study were given up; what the others found can be read.
+
+    Attributes:
+        study: the study.
+        failed: the trainings, each with its last error.
+    """
+
+    def __init__(self, study: Study, failed: Mapping[Cell, str]) -> None:
+        self.study, self.failed = study, dict(failed)
+        rows = [f"\n  {cell.key}: {why.splitlines()[-1] if why else why}" for cell, why in list(failed.items())[:5]]
+        more = f"\n  and {len(failed) - 5} more" if len(failed) > 5 else ""
+        super().__init__(
+            f"{len(failed)} of the {len(list(study.plan.cells()))} trainings of {study.path} failed:"
+            f"{''.join(rows)}{more}\nThe same call tries them again; Study({str(study.path)!r}) reads what there is."
+        )
 
 
 def prepare(

@@ -14,7 +14,7 @@ from lottery import storage
 from lottery.foundations import streams
 from lottery.runs.branch import Branch
 from lottery.runs.run import Run
-from lottery.storage.directory import Directory
+from lottery.storage.directory import Directory, StorageError
 from lottery.studies import controls
 from lottery.studies.barriers import BARRIER, measure_barrier
 from lottery.studies.controls import Control
@@ -48,6 +48,12 @@ def perform(job: Job) -> None:
                     "the training stopped before its end, as the Trainer's max_time makes it: give it more time, or"
                     " max_epochs or max_steps instead"
                 )
+        except StorageError as error:
+            traceback.print_exc()
+            raise StorageError(
+                f"{error} Of a study: move {path / job.key} away, and the same command trains it again, with the same"
+                " results."
+            ) from error
         except BaseException:
             traceback.print_exc()
             raise
@@ -66,10 +72,14 @@ def is_done(path: Path, plan: Plan, cell: Cell) -> bool:
 
 
 def finished_rounds(path: Path, cell: Cell) -> int:
-    """How many rounds of a cell's run are finished; 0 where it was not begun."""
+    """How many rounds of a cell's run are finished; 0 where it was not begun, or where it cannot be read: whoever
+    trains it is told why, and the others go on."""
     if not (path / cell.key / storage.MANIFEST).exists():
         return 0
-    return len(Run(path / cell.key).rounds)
+    try:
+        return len(Run(path / cell.key).rounds)
+    except StorageError:
+        return 0
 
 
 def load_recipe(path: Path, plan: Plan, cell: Cell, *settings: str) -> RecipeCLI:

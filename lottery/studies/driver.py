@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from lottery import storage
-from lottery.storage.directory import Directory
+from lottery.storage.directory import Directory, StorageError
 from lottery.studies.cell import finished_rounds, is_done
 from lottery.studies.jobs import Ended, Engine, Job
 from lottery.studies.plan import TICKET, Cell, Plan
@@ -63,7 +64,11 @@ def drive(
 
     Returns:
         What is done and what failed.
+
+    Raises:
+        ValueError: cells are to be tried less than once.
     """
+    check_attempts(attempts)
     progress = Progress(list(plan.cells()))
     tries: dict[Cell, int] = {}
     _note_done(progress, path, plan)
@@ -86,6 +91,16 @@ def drive(
     finally:
         engine.close()
     return progress
+
+
+def check_attempts(attempts: int) -> None:
+    """Make sure that cells are tried once at least.
+
+    Raises:
+        ValueError: they are not.
+    """
+    if attempts < 1:
+        raise ValueError(f"attempts={attempts} must be 1 or more: how often a training is tried")
 
 
 def failure_file(path: Path, cell: Cell) -> Path:
@@ -136,7 +151,8 @@ def _give_up_waiting(progress: Progress, path: Path) -> bool:
 
 def _give_up(cell: Cell, reason: str, progress: Progress, path: Path) -> None:
     progress.failed[cell] = reason
-    storage.write(failure_file(path, cell), f"{reason}\n".encode())
+    with contextlib.suppress(StorageError):  # a full disk ends no study; who reads it then is not told why
+        storage.write(failure_file(path, cell), f"{reason}\n".encode("utf-8", "backslashreplace"))
 
 
 def _take_note(ended: Ended, progress: Progress, tries: dict[Cell, int], path: Path, attempts: int) -> None:

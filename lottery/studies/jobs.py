@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,6 +31,24 @@ class Ended:
 
     job: Job
     error: str | None
+
+
+_LONGEST = 4000  # characters of an error that travel; the log beside the cell has all
+
+
+def reason(error: BaseException) -> str:
+    """An error in a few lines, fit to be stored and shown anywhere.
+
+    Example:
+        >>> reason(ValueError("no \\ud800 such"))
+        'ValueError: no \\\\ud800 such'
+    """
+    cause = error.__context__
+    if isinstance(error, SystemExit) and isinstance(cause, KeyboardInterrupt):  # what Lightning makes of it
+        error = cause
+    said = "".join(traceback.format_exception_only(type(error), error)).strip()
+    plain = said.encode("utf-8", "backslashreplace").decode()
+    return plain if len(plain) <= _LONGEST else f"{plain[:_LONGEST]} ... ({len(plain):,} characters)"
 
 
 class Engine(Protocol):

@@ -16,7 +16,7 @@ from lottery.foundations.statistics.intervals import mean_interval
 from lottery.foundations.statistics.paired import FEWEST
 from lottery.foundations.steps import Step
 from lottery.runs.branch import Branch
-from lottery.runs.layout import snapshot_file
+from lottery.runs.layout import run_directory, snapshot_file
 from lottery.runs.run import Run
 from lottery.storage.directory import StorageError
 from lottery.studies.barriers import measure_barrier, read_barrier
@@ -228,7 +228,7 @@ class _Network:
             cli.ticket.snapshots = tuple(steps)
             cli.trainer.fit(cli.model, datamodule=cli.datamodule)
         dense = self._directory("dense")
-        lost = [str(s) for s in steps if not (dense / snapshot_file(s)).exists()]
+        lost = [str(s) for s in steps if not run_directory(dense).holds(snapshot_file(s))]
         if lost:
             raise StorageError(
                 f"{dense} was trained without storing its state at {', '.join(lost)}: it was begun with other steps, or"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -42,6 +43,24 @@ def fitted(table: Table) -> Table:
     return table
 
 
+_UNPRINTABLE = re.compile(r"(\x1b\[[\d;]*m)|([\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff])")
+
+
+def printable(text: str) -> str:
+    """A text without what a terminal would obey: control characters, but for new lines, tabs and colours, as escapes.
+
+    Example:
+        >>> printable("name\x1b]0;title\x07")
+        'name\\\\x1b]0;title\\\\x07'
+    """
+    return _UNPRINTABLE.sub(lambda found: found[1] or repr(found[2])[1:-1], text)
+
+
+def one_line(text: str) -> str:
+    """A name as it stands in a line or table, whatever is in it."""
+    return _UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], text.replace("\n", "\\n").replace("\t", "\\t"))
+
+
 def show(what: object) -> None:
     """Print text or a table above whatever progress bar is alive, from the first process of a fit only."""
     from lightning_utilities.core.rank_zero import rank_zero_only
@@ -56,7 +75,7 @@ def show(what: object) -> None:
         out = _console(width=_FILE_WIDTH)
     with out.capture() as text:
         out.print(what, soft_wrap=isinstance(what, str) and not out.is_terminal)
-    _AboveBars("stdout").write(text.get())
+    _AboveBars("stdout").write(printable(text.get()))
 
 
 @contextlib.contextmanager

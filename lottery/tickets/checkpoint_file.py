@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from lottery.foundations.names import mismatches, renamed
+from lottery.storage.checkpoints import check_sizes
+from lottery.storage.files import local_path, read_file
 
 
 def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -19,11 +21,15 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     Raises:
         ValueError: there is no such file, it holds no state dict, or it holds what could execute code.
     """
-    path = Path(path)
+    path = local_path(path)
     try:
-        found: object = torch.load(path, map_location="cpu", weights_only=True)
+        data = read_file(path)
+        check_sizes(data)
+        found: object = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ValueError(f"there is no checkpoint {str(path)!r}") from None
+    except OSError as error:
+        raise ValueError(f"{path} is no checkpoint, or cannot be read: {error.strerror or error}") from None
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path} is no checkpoint, or holds objects besides tensors, which are not read because they can execute"
@@ -34,7 +40,11 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         raise ValueError(f"{path} is no checkpoint, or is damaged") from error
     if isinstance(found, Mapping) and "state_dict" in found:
         found = found["state_dict"]
-    if not isinstance(found, Mapping) or not any(isinstance(value, Tensor) for value in found.values()):
+    if (
+        not isinstance(found, Mapping)
+        or not all(isinstance(name, str) for name in found)
+        or not any(isinstance(value, Tensor) for value in found.values())
+    ):
         raise ValueError(
             f"{path} holds a {type(found).__name__} without weights; give a Lightning checkpoint or a state dict"
         )

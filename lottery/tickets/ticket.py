@@ -6,7 +6,6 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -269,16 +268,21 @@ class Ticket:
         """
         ticket = self.signed() if weights == "signs" else self
         contents = ticket_file.Contents(ticket.masks, dict(ticket.weights), dict(ticket.provenance))
-        storage.write(Path(path), ticket_file.encode(contents, weights))
+        storage.write(storage.local_path(path), ticket_file.encode(contents, weights))
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Ticket:
+    def load(cls, path: str | os.PathLike[str], *, most_weights: int | None = None) -> Ticket:
         """Read a ticket. Nothing in the file is ever executed.
 
+        Args:
+            path: the file.
+            most_weights: how many weights it may declare. Default: 8 million, and 256 more for each of its bytes, so
+                that no small file of a stranger's takes all memory; every file that `save` writes is large enough.
+
         Raises:
-            StorageError: the file is missing, damaged, not a ticket, or of another format.
+            StorageError: the file is missing, damaged, not a ticket, of another format, or declares more weights.
         """
-        return cls(*storage.read_as(path, ticket_file.decode, "a ticket"))
+        return cls(*storage.read_as(path, lambda data: ticket_file.decode(data, most_weights), "a ticket"))
 
     def __repr__(self) -> str:
         origin = f", round {self.provenance['round']}" if "round" in self.provenance else ""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping
-from typing import Literal, NamedTuple, get_args
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -11,6 +15,9 @@ from torch import Tensor
 
 from lottery.masks.history import MaskHistory
 from lottery.masks.masks import Masks, spread
+from lottery.storage import encoding, hashed
+from lottery.storage.declared import check_declared
+from lottery.storage.files import StorageError
 from lottery.storage.hashed import decode_hashed, encode_hashed
 
 FORMAT = 2
@@ -19,6 +26,7 @@ _MASKS = "masks"
 _WEIGHT = "weight/"
 _SURVIVORS = "survivors/"
 _SIGNS = "signs/"
+_OTHERWISE = "is a safetensors file, but not a ticket (Ticket.save writes them)"
 
 
 class Contents(NamedTuple):
@@ -59,36 +67,94 @@ def encode(contents: Contents, kind: Kind) -> bytes:
             tensors[_SIGNS + name] = torch.from_numpy(np.packbits(survivors.numpy() >= 0))
     described = {
         "weights": kind,
+        "kept": masks.kept,
         "shapes": {name: list(mask.shape) for name, mask in masks.items()},
         "magnitudes": magnitudes,
         "dtypes": dtypes,
-        "provenance": provenance,
+        "provenance": json.loads(json.dumps(provenance, sort_keys=True)),
     }
-    return encode_hashed("ticket", FORMAT, described, tensors)
+    return encode_hashed("ticket", FORMAT, described, tensors, masks.total)
 
 
-def decode(data: bytes) -> Contents:
+def decode(data: bytes, most_weights: int | None = None) -> Contents:
     """What the bytes of a ticket file hold. Nothing in them is ever executed.
+
+    Args:
+        data: the bytes.
+        most_weights: how many weights they may declare, where these are more than is usual for so many bytes.
 
     Raises:
         ForeignFile: it is not a ticket, or one of another format; the message says what to do.
         Exception: the bytes are damaged: errors of many kinds.
     """
-    described, tensors = decode_hashed(
-        data, "ticket", FORMAT, "is a safetensors file, but not a ticket (Ticket.save writes them)"
-    )
-    shapes = described["shapes"]
-    masks = MaskHistory.unpack(tensors[_MASKS], shapes, 1)[0]
+    found, tensors = decode_hashed(data, "ticket", FORMAT, _OTHERWISE)
+    described = encoding.decode(found, Description)
+    check_declared(described.total, len(data), most_weights)
+    masks = MaskHistory.unpack(tensors.pop(_MASKS), described.shapes, 1)[0]
     weights = _part(tensors, _WEIGHT)
     for name, survivors in _part(tensors, _SURVIVORS).items():
         weights[name] = spread(survivors, masks[name])
     for name, packed in _part(tensors, _SIGNS).items():
-        bits = np.unpackbits(packed.numpy())[: int(masks[name].sum())]
-        magnitude = described["magnitudes"][name]
+        bits = np.unpackbits(packed.numpy(), count=int(masks[name].sum()))
         signs = torch.from_numpy(bits.astype(np.float64) * 2 - 1)
-        dtype = getattr(torch, described["dtypes"][name])
-        weights[name] = spread((signs * magnitude).to(dtype), masks[name])
-    return Contents(masks, weights, described["provenance"])
+        dtype = _floating(described.dtypes[name])
+        weights[name] = spread((signs * described.magnitudes[name]).to(dtype), masks[name])
+    for name, mask in masks.items():
+        if name in weights and weights[name].shape != mask.shape:
+            raise ValueError(f"{name} has the shape {tuple(weights[name].shape)}, its mask {tuple(mask.shape)}")
+    if described.kept not in (None, masks.kept):
+        raise ValueError(f"it says that {described.kept} weights are kept, and its masks keep {masks.kept}")
+    return Contents(masks, weights, dict(described.provenance))
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a ticket file says of itself. Files of earlier versions lack `kept`.
+
+    Args:
+        weights: which start weights it has.
+        shapes: of the masks.
+        magnitudes: of signs, by parameter.
+        dtypes: of signs, by parameter.
+        provenance: where the ticket came from.
+        kept: weights that the masks keep.
+    """
+
+    weights: Kind
+    shapes: Mapping[str, tuple[int, ...]]
+    magnitudes: Mapping[str, float]
+    dtypes: Mapping[str, str]
+    provenance: Mapping[str, Any]
+    kept: int | None = None
+
+    def __post_init__(self) -> None:
+        if any(side < 0 for shape in self.shapes.values() for side in shape):
+            raise ValueError(f"no masks have the shapes {dict(self.shapes)}")
+
+    @property
+    def total(self) -> int:
+        """Weights that the masks are of."""
+        return sum(map(math.prod, self.shapes.values()))
+
+
+def read_description(path: Path) -> Description:
+    """What a ticket file says of itself, read without its tensors and not verified.
+
+    Raises:
+        StorageError: the file is missing, damaged, not a ticket, or of another format.
+    """
+    found = hashed.read_description(path, "ticket", FORMAT, _OTHERWISE)
+    try:
+        return encoding.decode(found, Description)
+    except ValueError as error:
+        raise StorageError(f"{path} is not a ticket, or is damaged: {error}") from None
+
+
+def _floating(name: str) -> torch.dtype:
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise ValueError(f"{name!r} is no dtype of signs")
+    return dtype
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

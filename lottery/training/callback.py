@@ -17,6 +17,7 @@ from lottery.runs.layout import CALLBACK, run_directory
 from lottery.runs.metric import Mode
 from lottery.runs.retraining import Rewind
 from lottery.runs.schema import RoundState
+from lottery.storage.files import local_path
 from lottery.tickets.ticket import Ticket
 from lottery.training.lightning import Fit
 from lottery.training.lightning.namespaces import callback_bases
@@ -70,6 +71,9 @@ class LotteryTicket(_Callback):
         branch: a `Branch` from a round of another run: train the ticket once, with ``rounds=0``, from where that round
             started and on its random draws, so that only the ticket differs. The ticket defaults to the round's own.
         snapshots: steps of round 0 whose states are stored too, such as ["100it", "1ep"], for a `Branch` to start from.
+        on_divergence: what to do with a round that ends with weights or a loss that are NaN or infinite: nothing of it
+            is stored; "stop" raises a `DivergedError`, "retry" trains it again on other random draws, three times in
+            all, and records that in its summary.
 
     Raises:
         ValueError: an argument is out of range; the message says which and what it may be.
@@ -103,6 +107,7 @@ class LotteryTicket(_Callback):
         dynamic: str | Mapping[str, Any] | Method | None = None,
         branch: Branch | Mapping[str, Any] | None = None,
         snapshots: Sequence[str] = (),
+        on_divergence: Literal["stop", "retry"] = "stop",
     ) -> None:
         super().__init__()
         if isinstance(rounds, bool) or not isinstance(rounds, int) or rounds < 0:
@@ -113,6 +118,8 @@ class LotteryTicket(_Callback):
             raise ValueError(f"seed={seed!r} must be a whole number from 0 to 2**64 - 1")
         if mode not in (None, "min", "max"):
             raise ValueError(f"mode={mode!r}; choose 'min' or 'max'")
+        if on_divergence not in ("stop", "retry"):
+            raise ValueError(f"on_divergence={on_divergence!r}; choose 'stop' or 'retry'")
         if keep not in ("last", "all"):
             raise ValueError(f"keep={keep!r}; choose 'last' or 'all'")
         self.rounds = rounds
@@ -121,7 +128,8 @@ class LotteryTicket(_Callback):
         if limit is not None and limit < rounds:
             raise ValueError(f"rounds={rounds}, but there are only {limit} densities")
         self.rewind = Rewind.of(rewind)
-        self.dirpath = dirpath
+        self.dirpath = dirpath if dirpath is None else local_path(dirpath)
+        self._made_in = Path.cwd()  # what a relative dirpath is of, wherever the process goes
         self.seed = seed
         self.monitor = monitor
         self.mode = mode or _mode_of(monitor)
@@ -139,6 +147,7 @@ class LotteryTicket(_Callback):
                 " rounds=0 and fixed masks"
             )
         self.snapshots = tuple(Step.parse(step) for step in snapshots)
+        self.on_divergence = on_divergence
         self._rounds: Rounds | None = None
         self._fit: Fit | None = None
         self._kept: dict[str, object] = {}
@@ -244,10 +253,10 @@ class LotteryTicket(_Callback):
     def _options(self, trainer: Any) -> Options:
         dirpath = self.dirpath
         if trainer.fast_dev_run:
-            dirpath = tempfile.mkdtemp(prefix="lottery-fast-dev-run-")
+            dirpath = local_path(tempfile.mkdtemp(prefix="lottery-fast-dev-run-"))
         elif dirpath is None:
-            dirpath = Path(trainer.default_root_dir) / "checkpoints" / "lottery"
-        return Options.of(self, run_directory(dirpath).path)
+            dirpath = local_path(trainer.default_root_dir) / "checkpoints" / "lottery"
+        return Options.of(self, run_directory(self._made_in / dirpath).path)
 
 
 def _mode_of(monitor: str | None) -> Mode:

@@ -131,6 +131,19 @@ def out_of_time(number: int, path: Path) -> None:
     )
 
 
+def stopped(number: int, step: int | None, path: Path) -> None:
+    saved = "it goes on from where it was last saved" if step is None else f"saved at step {step}"
+    show(f"stopped in round {number}: {saved}. Run the same again to go on. Stored in {path}")
+
+
+def stopped_between(number: int, path: Path) -> None:
+    show(f"stopped before round {number}; those before it are finished. Run the same again to go on. Stored in {path}")
+
+
+def trained_again(number: int, found: Sequence[str], attempt: int) -> None:
+    show(f"round {number} diverged ({', '.join(found[:2])}): trained again on other draws, attempt {attempt + 1}")
+
+
 def run_table(run: Run) -> Any:
     """A run's rounds for the terminal: density, the monitored metric, test metrics, steps and time."""
     from rich.console import Group

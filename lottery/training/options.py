@@ -33,6 +33,7 @@ class Options:
     dynamic: Method | None = None
     branch: Branch | None = None
     snapshots: tuple[Step, ...] = ()
+    on_divergence: str = "stop"
 
     @classmethod
     def of(cls, ticket: object, dirpath: Path) -> Options:

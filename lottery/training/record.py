@@ -11,7 +11,7 @@ from lottery.masks.masks import Masks
 from lottery.pruning.dynamic import Move
 from lottery.pruning.graph.paths import ConnectivitySummary
 from lottery.runs.metric import Metric, Metrics, Mode
-from lottery.runs.schema import RoundSummary
+from lottery.runs.schema import Retried, RoundSummary
 
 
 @dataclass
@@ -69,6 +69,7 @@ class Record:
         connectivity: ConnectivitySummary,
         moves: Iterable[Move] = (),
         metric: Metric | None = None,
+        retried: Retried | None = None,
     ) -> RoundSummary:
         """The finished round in numbers; `metric` is that of the first round, None in the first."""
         last: dict[str, float] = {}
@@ -93,6 +94,7 @@ class Record:
             logged_steps=logged_steps,
             connectivity=connectivity,
             moves=tuple(moves),
+            retried=retried,
         )
         return found.with_metric(metric)
 

@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lottery.foundations import streams
 from lottery.foundations.names import parameters_of
 from lottery.foundations.steps import Step
 from lottery.masks.masks import Masks
@@ -17,6 +16,7 @@ from lottery.pruning.scores.movement import MovementAccumulator
 from lottery.runs.layout import LAST, REWIND, STATE, snapshot_file
 from lottery.runs.metric import Mode
 from lottery.runs.schema import RoundState
+from lottery.storage.checkpoints import encode_checkpoint
 from lottery.storage.directory import Directory, StorageError
 from lottery.training import decision, messages
 from lottery.training.enforcement import Enforcement, RegrowthError, regrown
@@ -30,6 +30,7 @@ from lottery.training.lightning.hooks import (
 )
 from lottery.training.options import Options
 from lottery.training.record import Record
+from lottery.training.stopping import Stopping
 
 # where others read gradients before an optimizer does, and where they may write weights
 _READING = ("on_before_optimizer_step",)
@@ -55,6 +56,7 @@ class ActiveRun:
         directory: where to store it.
         monitor: the metric that chooses the best step, or None, and its mode.
         rewind_step: the step of round 0 at which the rewind point is stored.
+        stopping: the signals that ask to end.
     """
 
     id: str
@@ -64,18 +66,20 @@ class ActiveRun:
     directory: Directory
     monitor: tuple[str | None, Mode]
     rewind_step: Step
-
-    def seed_of(self, number: int) -> int:
-        """Seed of a round's random streams."""
-        return streams.derive(self.seed, "round", number)
+    stopping: Stopping
 
     def follow(self, masks: Masks) -> Connectivity:
         """What masks leave of the network, as far as its paths can be followed."""
         return decision.connectivity(self.fit, masks, self.seed)
 
-    def write_checkpoint(self, name: str, checkpoint: dict[str, Any]) -> None:
-        if self.fit.is_writer:
-            self.directory.write_checkpoint(name, checkpoint)
+    def write_state(self, name: str, state: dict[str, Any]) -> None:
+        """Store a state: for good, but for that of the round in progress."""
+        if not self.fit.is_writer:
+            return
+        if name == LAST:
+            self.directory.write_checkpoint(name, state)
+        else:
+            self.directory.commit({name: encode_checkpoint(state)})
 
 
 class Round:
@@ -299,13 +303,17 @@ class Round:
         if position == "end":
             return
         reached, due = self._reached(), self._due()
-        if (reached or due) and self.run.fit.states.can_capture():
+        can_capture = self.run.fit.states.can_capture()
+        if (reached or due) and can_capture:
             for name in reached:
                 self._write(name, position)
                 del self._pending[name]
             if due:
                 self._write(LAST, position)
                 self._mark_saved()
+        if self.run.stopping.is_asked:
+            messages.stopped(self.number, self.run.fit.global_step if can_capture else None, self.run.directory.path)
+            self.run.stopping.stop()
 
     def wants_boundary(self) -> bool:
         """Whether `at_boundary` has anything to do after a batch."""
@@ -366,8 +374,7 @@ class Round:
             return {}
         states = {snapshot_file(step): step for step in options.snapshots}
         states[REWIND] = self.run.rewind_step
-        path = self.run.directory.path
-        return {n: step for n, step in states.items() if not (path / n).exists()}
+        return {name: step for name, step in states.items() if name not in self.run.directory}
 
     def _reached(self) -> list[str]:
         """The files of the states to store that the round has come to."""
@@ -382,6 +389,8 @@ class Round:
         self._saved_at = (time.monotonic(), self.run.fit.global_step, self.run.fit.epoch)
 
     def _due(self) -> bool:
+        if self.run.stopping.is_asked:
+            return True
         seconds, step, epoch = self._saved_at
         every = self.run.options.save_every
         if isinstance(every, Step):
@@ -395,4 +404,4 @@ class Round:
         state = self.run.fit.states.capture(position)
         self._check_saved(state)
         messages.not_stored(self.run.fit.not_stored())
-        self.run.write_checkpoint(name, state)
+        self.run.write_state(name, state)

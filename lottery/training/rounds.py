@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from typing import Any, Literal
 
 from lottery import storage
 from lottery.foundations import streams
 from lottery.foundations.environment import changes, environment, versions
 from lottery.foundations.names import load_weights, shape_buffers
+from lottery.foundations.steps import Step
 from lottery.masks.masks import Masks
 from lottery.masks.prunable import prunable_parameters
 from lottery.pruning import dynamic
@@ -19,8 +21,10 @@ from lottery.runs.layout import (
     GATHERED,
     INITIAL,
     LAST,
+    RETRIED,
     REWIND,
     RUN,
+    START,
     STATE,
     SUMMARY,
     TRAINED,
@@ -34,14 +38,16 @@ from lottery.runs.metric import Mode
 from lottery.runs.run import Run, weights_in
 from lottery.runs.schema import RoundState, RunInfo, Settings
 from lottery.runs.starting_point import check_reached, starting_state, with_weights
+from lottery.runs.states import read_state, state_of
 from lottery.storage.directory import StorageError
 from lottery.text import terminal
-from lottery.training import decision, messages, settings
+from lottery.training import decision, divergence, messages, settings
 from lottery.training.lightning import Fit, Position
 from lottery.training.limits import check_round
 from lottery.training.options import Options
 from lottery.training.round import ActiveRun, Round
-from lottery.training.run_directory import own_state, resumed_state, write_beginning, write_round
+from lottery.training.run_directory import open_again, resumed_state, write_beginning, write_round
+from lottery.training.stopping import Stopping
 from lottery.training.tracking import Tracking
 
 
@@ -70,6 +76,7 @@ class Rounds:
         self.resume: dict[str, Any] | None = None
         self.begun = False
         self.round: Round | None = None
+        self._stopping = Stopping()
         self._rewind_step = options.rewind.resolve(fit.max_epochs, fit.trainer.max_steps)
         self.tracking = Tracking(fit, options)
 
@@ -80,20 +87,22 @@ class Rounds:
     def run(self) -> None:
         """Every round that is not finished yet, in order."""
         self.begun = True
-        with self.directory.locked(self.fit.is_writer), terminal.logs_above_bars():
+        self._stopping = Stopping(self.fit.requeue_signal, self.fit.handlers_before)
+        with self._stopping.heeding(), self.directory.locked(self.fit.is_writer), terminal.logs_above_bars():
             self._open()
             self.tracking.start()
             for number in range(self.options.rounds + 1):
-                if self._finished(number):
-                    continue
-                if self._out_of_time(number):
-                    return
-                self.round = current = self._begin(number)
-                self.tracking.begin(number, current.masks)
-                current.train()
-                if not self._complete(current):
-                    return
-                self._finish(current)
+                while not self._finished(number):
+                    if self._out_of_time(number):
+                        return
+                    self._heed_signals(number)
+                    self.round = current = self._begin(number)
+                    self.tracking.begin(number, current.masks)
+                    current.train()
+                    if not self._complete(current):
+                        return
+                    if not self._diverged(current):
+                        self._finish(current)
             self._end()
 
     # the steps of the loop
@@ -129,6 +138,9 @@ class Rounds:
                 if line is not None:
                     terminal.show(line)
             self._activate(stored.id, stored.seed)
+            if fit.is_writer:
+                open_again(self.active)
+            fit.barrier()
             self._check_resume()
         else:
             self._start_run(now, masks, seed)
@@ -144,13 +156,18 @@ class Rounds:
         if number > 0:
             check_norms(current.masks, norms_of(self.fit.module, current.masks))
             self._check_paths(current)
-        saved = self._saved_state(number)
+        saved, attempt = self._saved_state(number), divergence.retried(self.directory, number)
         if saved is None:
-            if branch is not None:
-                start = self._start_of_branch(branch)
-                self.fit.entering.begin(start, seed=branch.seed, reorder=branch.order > 0)
-            elif number > 0:
-                self.fit.entering.begin(self._start_of(number), seed=self.active.seed_of(number), seconds=self._spent())
+            start = self._start_of(number) if branch is None else self._start_of_branch(branch)
+            seed = (
+                branch.seed
+                if branch is not None and attempt is None
+                else divergence.seed_of(self.active.seed, number, attempt)
+            )
+            reorder = branch is not None and branch.order > 0
+            seconds = self._spent() if branch is None else 0.0
+            self.fit.entering.begin(start, seed=seed, seconds=seconds, reorder=reorder)
+            divergence.scale_rates(self.fit, 1.0 if attempt is None else attempt.learning_rate)
             current.see_all_but(())
         elif STATE in saved:
             current.go_on(saved)
@@ -170,6 +187,31 @@ class Rounds:
             return False
         return True
 
+    def _heed_signals(self, number: int) -> None:
+        if self._stopping.is_asked:
+            messages.stopped_between(number, self.directory.path)
+            self._stopping.stop()
+
+    def _diverged(self, current: Round) -> bool:
+        """Whether a round has ended in NaN or infinity, and is to be trained again.
+
+        Raises:
+            DivergedError: it is not; nothing of it is stored.
+        """
+        found, number = divergence.trouble(self.fit, current.record), current.number
+        if not found:
+            return False
+        if self.fit.is_writer:
+            self.directory.delete([LAST])  # the trouble may be in it already
+        attempt = divergence.again(divergence.retried(self.directory, number))
+        if self.options.on_divergence == "stop" or attempt.attempt >= divergence.ATTEMPTS:
+            raise divergence.error(number, found, self.directory)
+        messages.trained_again(number, found, attempt.attempt)
+        if self.fit.is_writer:
+            self.directory.commit({round_file(number, RETRIED): storage.encode_json(asdict(attempt))})
+        self.fit.barrier()
+        return True
+
     def _finish(self, current: Round) -> None:
         """Store a round. From here on it is never trained again."""
         fit, number = self.fit, current.number
@@ -184,6 +226,7 @@ class Rounds:
             connectivity=self.active.follow(current.masks).summary(),
             moves=() if current.mover is None else current.mover.moves,
             metric=Run(self.directory.path).summary(0).metric if number else None,
+            retried=divergence.retried(self.directory, number),
         )
         if fit.is_writer:
             write_round(current, summary)
@@ -193,17 +236,19 @@ class Rounds:
 
     def _end(self) -> None:
         """Leave the module with the trained weights of the last round, also when nothing was left to train."""
-        run = Run(self.directory.path)
+        run, fit = Run(self.directory.path), self.fit
         if self.round is None:
             try:
                 weights = run.weights(self.options.rounds)
-                shape_buffers(self.fit.module, weights)
-                load_weights(self.fit.module, weights)
+                shape_buffers(fit.module, weights)
+                load_weights(fit.module, weights)
             except StorageError as error:
-                has = f"its initial weights: {error}"
-            else:
-                has = f"the weights of round {self.options.rounds}"
-            messages.nothing_trained(self.options.rounds, has)
+                raise StorageError(
+                    f"all rounds are finished, but the module cannot be given what it trained: {error}"
+                ) from error
+            messages.nothing_trained(self.options.rounds, f"the weights of round {self.options.rounds}")
+        if fit.is_writer:
+            self.directory.delete([LAST])
         terminal.show(messages.run_table(run))
 
     # the directory
@@ -212,8 +257,9 @@ class Rounds:
         fit, options, path = self.fit, self.options, self.directory.path
         if lost_its_manifest(path):
             raise StorageError(
-                f"{path / storage.MANIFEST} is missing, though the directory holds finished rounds. Restore it from a"
-                " copy, or use another dirpath. Nothing was changed."
+                f"{path / storage.MANIFEST} is missing, though the directory holds what was trained. Restore it from a"
+                f" copy, have `lottery verify {path} --repair` make it again, or use another dirpath. Nothing was"
+                " changed."
             )
         if options.ticket is not None:
             options.ticket.apply(fit.module)
@@ -237,7 +283,9 @@ class Rounds:
             self._activate(stored.id, stored.seed)
 
     def _activate(self, run: str, seed: int) -> None:
-        self.active = ActiveRun(run, seed, self.options, self.fit, self.directory, self._monitor(), self._rewind_step)
+        self.active = ActiveRun(
+            run, seed, self.options, self.fit, self.directory, self._monitor(), self._rewind_step, self._stopping
+        )
 
     def _environment(self) -> tuple[dict[str, str], dict[str, object]]:
         return versions(), environment(self.fit.module.device)
@@ -328,10 +376,10 @@ class Rounds:
             ) from error
 
     def _start_of(self, number: int) -> dict[str, Any]:
+        if number == 0:
+            return self._first_state()
         check_reached(Run(self.directory.path), self._rewind_step)
-        start = starting_state(self.directory, self.options.rewind, number)
-        own_state(self.active, start, REWIND)
-        return start
+        return starting_state(self.directory, self.options.rewind, number, self.active.id)
 
     def _start_of_branch(self, branch: Branch) -> dict[str, Any]:
         """Where the round that this one is trained instead of started, with this run's weights."""
@@ -348,10 +396,29 @@ class Rounds:
             own = RoundState.within(saved)
             if number == (0 if own is None else own.round):
                 return saved
-        if not (self.directory.path / LAST).exists():
-            return None
-        saved = self.directory.read_checkpoint(LAST)
-        return saved if own_state(self.active, saved, LAST).round == number else None
+        if self.directory.holds(LAST):
+            saved = self.directory.read_checkpoint(LAST)
+            own = state_of(self.directory, LAST, saved, self.active.id)
+            if own.round == number:
+                return saved
+            if self.fit.is_writer and self._finished(own.round):  # a kill came before it was deleted
+                self.directory.delete([LAST])
+        own_draws = number == 0 and self.options.branch is None and divergence.retried(self.directory, 0) is None
+        return self._first_state() if own_draws else None
+
+    def _first_state(self) -> dict[str, Any]:
+        """The state that round 0 began from.
+
+        Raises:
+            StorageError: it is not there.
+        """
+        name = START if START in self.directory or self._rewind_step != Step() else REWIND
+        if not self.directory.holds(name):
+            raise StorageError(
+                f"{self.directory.path} has lost {LAST}, and an earlier version of lottery kept nothing else of where"
+                " round 0 began. Restore it from a copy, or start the run again in a new dirpath."
+            )
+        return read_state(self.directory, name, self.active.id)
 
     # while a round trains
 

@@ -545,7 +545,7 @@ def test_where_no_run_is_is_an_error_that_says_who_writes_one(tmp_path, last, ki
     if kind != "nothing":
         path.mkdir()
     if kind == "other files":
-        Directory(path).commit({"notes.json": encode_json([])})
+        Directory(path).commit({"barrier.json": encode_json([])})
     if kind == "half-written":  # killed before the first commit was complete
         shutil.copytree(last.run.path, path, dirs_exist_ok=True)
         (path / "manifest.json").unlink()
@@ -710,7 +710,7 @@ def test_a_damaged_rewind_point_is_an_error_that_names_it(last, tmp_path):
     path = shutil.copytree(last.run.path, tmp_path / "run")
     data = (path / "rewind.ckpt").read_bytes()
     (path / "rewind.ckpt").write_bytes(data[: len(data) // 2])
-    with pytest.raises(StorageError, match=r"rewind\.ckpt cannot be read"):
+    with pytest.raises(StorageError, match=r"rewind\.ckpt has \d+ bytes instead of"):
         Run(path).ticket(1)
     assert Run(path).ticket(0).density == 1
 

@@ -25,6 +25,7 @@ from lottery.runs.layout import STUDY
 from lottery.storage.directory import Directory
 from lottery.studies import Study, controls, planned, prepare, run_study
 from lottery.studies.barriers import BARRIER
+from lottery.studies.begin import TrainingsFailed
 from lottery.studies.cell import load_recipe
 from lottery.studies.driver import Progress, standing
 from lottery.studies.engines.local import LocalEngine
@@ -420,16 +421,18 @@ def test_a_run_that_fails_gives_its_finished_rounds_to_the_controls(
         "            raise ArithmeticError('too sparse for me')\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    study = run_study(
-        recipe,
-        tmp_path / "study",
-        seeds=1,
-        controls=["signs"],
-        rounds=[1, 2],
-        overrides=["--model", "picky.Picky", "--lottery.pruning.scope", "layerwise"],
-        engine=LocalEngine(2),
-        attempts=1,
-    )
+    with pytest.raises(TrainingsFailed, match="2 of the 3 trainings") as error:
+        run_study(
+            recipe,
+            tmp_path / "study",
+            seeds=1,
+            controls=["signs"],
+            rounds=[1, 2],
+            overrides=["--model", "picky.Picky", "--lottery.pruning.scope", "layerwise"],
+            engine=LocalEngine(2),
+            attempts=1,
+        )
+    study = error.value.study
     progress = study.progress()
     assert {cell.key for cell in progress.done} == {"signs/seed-0/round-01"}
     assert not progress.left

@@ -14,6 +14,7 @@ import pytorch_lightning as pl
 import torch
 import zoo
 from pytorch_lightning.callbacks import EarlyStopping
+from resealed import reseal
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -325,6 +326,7 @@ def test_a_state_that_is_not_of_the_run_is_refused(name: str, other: str, tmp_pa
         torch.save({**found, "callbacks": {}}, tmp_path / "one" / name)
     else:
         torch.save([1], tmp_path / "one" / name)
+    reseal(tmp_path / "one")
     with pytest.raises(StorageError, match=f"{name} is (of|no)"):
         fit(tmp_path / "one", NEVER_TRAINED())
 

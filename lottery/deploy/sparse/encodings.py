@@ -181,8 +181,8 @@ def _from_blocks(code: bytes, shape: Shape) -> np.ndarray:
     grid = tuple(-(-n // side) for n, side in zip(shape, block, strict=True))
     mask = _from_delta(code[4 * len(shape) :], grid)
     for axis, side in enumerate(block):
-        mask = mask.repeat(np.minimum(side, shape[axis]), axis)
-    return mask[tuple(slice(n) for n in shape)]
+        mask = mask.repeat(np.minimum(side, shape[axis]), axis).take(range(shape[axis]), axis)
+    return mask
 
 
 def _side(mask: np.ndarray, axis: int) -> int:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,8 @@ from lottery.deploy.sparse.encodings import ENCODINGS, Coded
 from lottery.deploy.sparse.values import Stored, Values
 from lottery.foundations.names import renamed, ties
 from lottery.masks.masks import Masks
+from lottery.storage.declared import check_declared
+from lottery.storage.encoding import decode as plain
 from lottery.storage.hashed import decode_hashed, encode_hashed
 
 if TYPE_CHECKING:
@@ -65,16 +68,21 @@ def save_sparse(
         >>> small < 120_000 / 20, torch.equal(back["weight"], net.weight * masks["weight"])
         (True, True)
     """
-    storage.write(Path(path), encode(state_dict, masks, values=values, encoding=encoding))
+    storage.write(storage.local_path(path), encode(state_dict, masks, values=values, encoding=encoding))
 
 
-def load_sparse(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+def load_sparse(path: str | os.PathLike[str], *, most_weights: int | None = None) -> dict[str, Tensor]:
     """The state dict in a file that `save_sparse` wrote: dense, with zeros where pruned, in the original dtypes.
 
+    Args:
+        path: the file.
+        most_weights: how many masked weights it may declare. Default: 8 million, and 256 more for each of its bytes;
+            every file that `save_sparse` writes is large enough.
+
     Raises:
-        StorageError: the file is missing, damaged, of another kind, or of another format.
+        StorageError: the file is missing, damaged, of another kind or format, or declares more weights.
     """
-    return _load(path)[0]
+    return _load(path, most_weights)[0]
 
 
 def load_sparse_masks(path: str | os.PathLike[str]) -> Masks:
@@ -122,31 +130,56 @@ def encode(
             "dtype": str(tensor.dtype).removeprefix("torch."),
         }
     described = {"values": values, "order": list(state_dict), "tied": tied, "masked": masked}
-    return encode_hashed("sparse", FORMAT, described, tensors)
+    return encode_hashed("sparse", FORMAT, described, tensors, masks.total)
 
 
-def decode(data: bytes) -> tuple[dict[str, Tensor], Masks]:
+@dataclass(frozen=True)
+class _Masked:
+    """What a file says of a masked parameter."""
+
+    encoding: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class _Description:
+    """What a file says of itself."""
+
+    masked: Mapping[str, _Masked]
+    order: tuple[str, ...]
+    tied: Mapping[str, str]
+
+
+def decode(data: bytes, most_weights: int | None = None) -> tuple[dict[str, Tensor], Masks]:
     """The state dict and the masks in the bytes of a file.
 
     Raises:
         ForeignFile: it is another kind of file, or of another format.
         Exception: the bytes are damaged: errors of many kinds.
     """
-    described, tensors = decode_hashed(
+    found, tensors = decode_hashed(
         data, "sparse", FORMAT, "is a safetensors file, but not one that save_sparse wrote (Ticket.load reads tickets)"
     )
+    described = plain(found, _Description)
+    if any(side < 0 for of in described.masked.values() for side in of.shape):
+        raise ValueError("a shape has a negative side")
+    check_declared(sum(math.prod(of.shape) for of in described.masked.values()), len(data), most_weights)
     masks: dict[str, Tensor] = {}
     state: dict[str, Tensor] = {}
-    for name, of in described["masked"].items():
+    for name, of in described.masked.items():
         code = tensors[_MASK + name].numpy().tobytes()
-        masks[name] = encodings.decode(Coded(of["encoding"], code), of["shape"])
+        masks[name] = encodings.decode(Coded(of.encoding, code), of.shape)
         stored = Stored(tensors[_VALUES + name], tensors.get(_SCALES + name))
-        state[name] = kinds.restore(stored, masks[name], getattr(torch, of["dtype"]))
-    for name in described["order"]:
-        if name not in state and name not in described["tied"]:
+        dtype = getattr(torch, of.dtype, None)
+        if not isinstance(dtype, torch.dtype):
+            raise TypeError(f"{of.dtype!r} is no dtype")
+        state[name] = kinds.restore(stored, masks[name], dtype)
+    for name in described.order:
+        if name not in state and name not in described.tied:
             state[name] = tensors[_DENSE + name]
-    state |= {name: state[other] for name, other in described["tied"].items()}
-    return {name: state[name] for name in described["order"]}, Masks(masks)
+    state |= {name: state[other] for name, other in described.tied.items()}
+    return {name: state[name] for name in described.order}, Masks(masks)
 
 
 def totals(layers: pandas.DataFrame) -> pandas.DataFrame:
@@ -213,8 +246,8 @@ def layer_sizes(
     return pandas.DataFrame(rows, index=index, columns=columns)
 
 
-def _load(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Masks]:
-    return storage.read_as(path, decode, "a sparse file")
+def _load(path: str | os.PathLike[str], most_weights: int | None = None) -> tuple[dict[str, Tensor], Masks]:
+    return storage.read_as(path, lambda data: decode(data, most_weights), "a sparse file")
 
 
 def _plain(entry: object) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from lottery.storage.directory import Directory
 from lottery.studies.cell import perform
-from lottery.studies.jobs import Job
+from lottery.studies.jobs import Job, reason
 
 PATIENCE = 60.0  # seconds in which a dead node's or driver's work should have ended
 
@@ -57,6 +57,6 @@ def perform_elsewhere(job: Job, surroundings: Surroundings) -> str | None:
         while run.in_use and time.monotonic() < patience:
             time.sleep(0.2)
         perform(job)
-    except Exception as error:  # noqa: BLE001 (whatever it is, the driver reports it)
-        return f"{type(error).__name__}: {error}"
+    except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 (whatever it is, the driver reports it)
+        return reason(error)
     return None

@@ -7,12 +7,11 @@ import os
 import signal
 import threading
 import time
-import traceback
 from multiprocessing import connection
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
-from lottery.studies.jobs import Ended, Job
+from lottery.studies.jobs import Ended, Job, reason
 
 # what most cells import; other modules of a recipe are imported by each
 _PRELOADED = ["lottery.studies.cell", "lottery.tasks.data", "lottery.tasks.models", "sklearn.datasets"]
@@ -24,6 +23,7 @@ class _Running(NamedTuple):
     process: Any
     answers: Connection
     device: str | None
+    said: list[str | None]
 
 
 class LocalEngine:
@@ -63,11 +63,15 @@ class LocalEngine:
         )
         process.start()
         theirs.close()
-        self._running.append(_Running(job, process, answers, device))
+        self._running.append(_Running(job, process, answers, device, []))
 
     def wait(self, seconds: float) -> list[Ended]:
-        ended = connection.wait([r.process.sentinel for r in self._running], seconds)
-        done = [r for r in self._running if r.process.sentinel in ended]
+        # answers too: a process may wait until a long one is read before it ends
+        answers = [r.answers for r in self._running if not r.said]
+        ready = connection.wait([*answers, *(r.process.sentinel for r in self._running)], seconds)
+        for running in self._running:
+            _listen(running)
+        done = [r for r in self._running if r.process.sentinel in ready]
         self._running = [r for r in self._running if r not in done]
         return [Ended(running.job, _outcome(running)) for running in done]
 
@@ -101,7 +105,7 @@ def _perform(job: Job, answers: Connection, device: str | None, directory: str) 
         os.chdir(directory)  # relative paths of a recipe are the driver's
         perform(job)
     except BaseException as error:  # noqa: BLE001 - whatever it is, the driver is told; `perform` has logged it
-        answers.send("".join(traceback.format_exception_only(error)).strip())
+        answers.send(reason(error))
     else:
         answers.send(None)
 
@@ -113,16 +117,25 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
+def _listen(running: _Running) -> None:
+    """Take an answer that is there."""
+    try:
+        if not running.said and running.answers.poll():
+            running.said.append(running.answers.recv())
+    except (EOFError, OSError):
+        running.said.append(_death(running))
+
+
 def _outcome(running: _Running) -> str | None:
     """What the process said, or how it died without a word."""
     running.process.join()
-    try:
-        if running.answers.poll():
-            return running.answers.recv()
-    except EOFError:
-        pass
-    finally:
-        running.answers.close()
+    _listen(running)
+    running.answers.close()
+    return running.said[0] if running.said else _death(running)
+
+
+def _death(running: _Running) -> str:
+    running.process.join()
     code = running.process.exitcode
     if code < 0:
         return f"the worker was killed by {signal.Signals(-code).name}"

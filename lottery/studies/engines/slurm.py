@@ -247,7 +247,20 @@ def _squeue() -> dict[str, str] | None:
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return dict(line.split() for line in answer.stdout.splitlines())
+    return _states(answer.stdout)
+
+
+def _states(listed: str) -> dict[str, str] | None:
+    """The states of jobs in what squeue prints; None where it prints something else, so that nothing is known.
+
+    Example:
+        >>> _states("12 RUNNING\\n13_4 PENDING"), _states("slurm_load_jobs error: try again")
+        ({'12': 'RUNNING', '13_4': 'PENDING'}, None)
+    """
+    lines = [line.split() for line in listed.splitlines() if line.strip()]
+    if not all(len(words) == 2 and words[0][0].isdigit() for words in lines):
+        return None
+    return {job: state for job, state in lines}
 
 
 def _outcome(submitted: Submitted) -> str | None:

@@ -137,7 +137,7 @@ class Checkpoints:
     lottery: Lottery
 
     def _restore_modules_and_callbacks(self, checkpoint_path: object = None, *args: object, **kwargs: object) -> None:
-        if checkpoint_path is None:
+        if checkpoint_path is None or self.lottery.states.is_unasked(checkpoint_path):
             super()._restore_modules_and_callbacks(None, *args, **kwargs)  # type: ignore[misc]
             return
         self.lottery.states.restored_from = checkpoint_path

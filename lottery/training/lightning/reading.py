@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from lottery.foundations.names import weights_of
 from lottery.pruning.dynamic import Training
 from lottery.runs.metric import Mode
+from lottery.training.lightning import signals
 from lottery.training.lightning.described import settings_of
 from lottery.training.lightning.kinds import is_a
 from lottery.training.lightning.schedules import final_rates
@@ -63,6 +64,16 @@ class Reading:
     def logged_steps(self) -> int:
         """The step under which loggers get what comes next: batches, whatever the optimizers do with them."""
         return self.trainer.fit_loop.epoch_loop._batches_that_stepped
+
+    @property
+    def requeue_signal(self) -> int | None:
+        """The signal with which SLURM asks for the job to be put back into the queue, None where nothing asks."""
+        return signals.requeue_signal(self.trainer)
+
+    @property
+    def handlers_before(self) -> dict[int, Any]:
+        """The handlers of signals that there were before the fit."""
+        return signals.handlers_before(self.trainer)
 
     @property
     def is_writer(self) -> bool:

@@ -73,12 +73,14 @@ class States:
 
     @property
     def is_resuming(self) -> bool:
-        """Whether Lightning restores a checkpoint that the user has named, rather than one of a tuner's or, unasked, of
-        OnExceptionCheckpoint: the run itself knows more than that."""
-        path = self.restored_from
-        unasked = [c for c in self.trainer.callbacks if is_a(c, "OnExceptionCheckpoint")]
-        named = path is not None and all(c.ckpt_path != path for c in unasked)
-        return self.is_own and named
+        """Whether Lightning restores a checkpoint that the user has named, rather than one of a tuner's."""
+        return self.is_own and self.restored_from is not None
+
+    def is_unasked(self, path: object) -> bool:
+        """Whether Lightning has found a checkpoint by itself: SLURM's, or one of OnExceptionCheckpoint. The run itself
+        knows more than that, and it may be of another one."""
+        found = [c.ckpt_path for c in self.trainer.callbacks if is_a(c, "OnExceptionCheckpoint")]
+        return self.is_own and (path in found or path == self.trainer._checkpoint_connector._hpc_resume_path)
 
     def optimizers(self) -> list[Optimizer]:
         """The Trainer's, and those that the module or a callback holds and steps by itself."""
