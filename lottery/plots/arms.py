@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from lottery.plots.curves import against_density
 from lottery.plots.density_axis import falls_to_the_right, side_by_side
 from lottery.plots.panels import mark_level, new_stack
+from lottery.plots.picture import Picture
 from lottery.plots.style import DENSE, INK, fit_to_means, legend_height, line_style, new_axes, write_legend
 
 _MARKS = {"wins": ("*", 46), "matching": ("o", 12), "below": ("x", 14)}
@@ -26,7 +26,7 @@ def study_metric(
     ylabel: str | None = None,
     labels: pd.DataFrame | None = None,
     ax: Axes | None = None,
-) -> Axes:
+) -> Picture:
     """A metric of a study against density: ticket and controls as lines, dense as a band.
 
     Args:
@@ -56,10 +56,12 @@ def study_metric(
         legend = ax.get_legend()
         title = None if legend is None else legend.get_title().get_text()
         write_legend(ax, title)
-    return ax
+    return Picture([ax])
 
 
-def gains(table: pd.DataFrame, *, margin: float, percent: bool, labels: pd.DataFrame | None = None) -> Figure:
+def gains(
+    table: pd.DataFrame, *, margin: float, percent: bool, labels: pd.DataFrame | None = None, ax: Axes | None = None
+) -> Picture:
     """How much better the ticket is than dense, and than each control, with 95 % intervals.
 
     Args:
@@ -68,6 +70,7 @@ def gains(table: pd.DataFrame, *, margin: float, percent: bool, labels: pd.DataF
         margin: how much worse than dense is still as good.
         percent: whether gains are shares, to be drawn in percentage points.
         labels: as for `study_metric`.
+        ax: axes whose place in their figure the panels take; a figure of its own if it is not given.
 
     Raises:
         ValueError: no row has a gain.
@@ -79,7 +82,7 @@ def gains(table: pd.DataFrame, *, margin: float, percent: bool, labels: pd.DataF
     shown = table.assign(**{name: factor * table[name] for name in ("gain", "low", "high")})
     arms = [arm for arm in dict.fromkeys(shown["against"]) if arm != "dense"]
     legend = legend_height(len(arms), below=True)
-    figure, axes = new_stack([2.6, 3 + legend] if arms else [3.2])
+    axes = new_stack([2.6, 3 + legend] if arms else [3.2], ax)
     ink: dict[str, Any] = {"color": INK, "marker": "o", "linestyle": "-"}
     to_dense = shown[shown["against"] == "dense"]
     _draw_gains(axes[0], {"dense": to_dense}, {"dense": ink}, [0, -factor * margin])
@@ -102,7 +105,7 @@ def gains(table: pd.DataFrame, *, margin: float, percent: bool, labels: pd.DataF
         title = "gain of the ticket over, with 95 % interval"
         write_legend(axes[1], title, below=True)
     falls_to_the_right(axes[-1])
-    return figure
+    return Picture(axes)
 
 
 def _draw_gains(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colorbar import Colorbar
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
-from lottery.plots.panels import SMALL
+from lottery.plots.panels import SMALL, Sheet
 from lottery.plots.pixels import Pixels, panel_height
 from lottery.plots.style import PALETTE
 
@@ -54,6 +57,20 @@ def _count_pixels(ax: Axes) -> None:
     ax.tick_params(labelsize=SMALL)
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
+
+
+def put_color_bar_below(
+    sheet: Sheet, scale: ScalarMappable, panels: Sequence[Axes], label: str, **options: Any
+) -> Colorbar:
+    """Put one color bar below all panels."""
+    height = sheet.bbox.height / sheet.figure.dpi
+    bar = sheet.colorbar(
+        scale, ax=panels, location="bottom", panchor=False, shrink=0.6, aspect=30, fraction=0.3 / height,
+        pad=0.1 / height, **options,
+    )  # fmt: skip
+    bar.ax.tick_params(labelsize=SMALL)
+    bar.set_label(label, fontsize=SMALL)
+    return bar
 
 
 def set_color_bar(ax: Axes, image: AxesImage, label: str) -> None:

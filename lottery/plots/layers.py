@@ -12,13 +12,14 @@ from matplotlib.ticker import MaxNLocator
 
 from lottery.plots.density_axis import DensityLocator, percentages, write_percentages
 from lottery.plots.panels import SMALL, shortened
+from lottery.plots.picture import Picture
 from lottery.plots.style import ACCENT, KEPT, PALETTE, dark_where_dense, line_style, new_axes
 from lottery.text.numbers import percent
 
 MOST_LINES = 8
 
 
-def layer_bars(densities: Mapping[str, float], overall: float, ax: Axes | None = None) -> Axes:
+def layer_bars(densities: Mapping[str, float], overall: float, ax: Axes | None = None) -> Picture:
     """Density of each parameter as horizontal bars, the whole network's as a line.
 
     Args:
@@ -38,10 +39,10 @@ def layer_bars(densities: Mapping[str, float], overall: float, ax: Axes | None =
     ax.margins(x=0.12, y=0.3 / len(names))
     ax.set_xlabel(KEPT)
     ax.legend(loc="lower right", bbox_to_anchor=(1, 1), frameon=False, borderpad=0)
-    return ax
+    return Picture([ax])
 
 
-def layer_densities(densities: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+def layer_densities(densities: pd.DataFrame, *, ax: Axes | None = None) -> Picture:
     """Density of each parameter over rounds: lines, or a heat map of more than 8 parameters.
 
     Args:
@@ -86,10 +87,10 @@ def layer_densities(densities: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     ax.set_xlabel("round")
     ax.set_ylabel(KEPT)
     ax.legend(fontsize="small")
-    return ax
+    return Picture([ax])
 
 
-def _heat_map(densities: pd.DataFrame, ax: Axes | None) -> Axes:
+def _heat_map(densities: pd.DataFrame, ax: Axes | None) -> Picture:
     names = shortened(map(str, densities.columns), 32)
     ax = new_axes(max(4.0, 1.0 + 0.17 * len(names))) if ax is None else ax
     shares = 100 * densities.to_numpy(dtype=float).T
@@ -112,4 +113,4 @@ def _heat_map(densities: pd.DataFrame, ax: Axes | None) -> Axes:
     ax.set_xlabel("round")
     bar = ax.figure.colorbar(image, ax=ax, label=KEPT, ticks=DensityLocator(), format=percentages())
     bar.minorticks_off()
-    return ax
+    return Picture([ax])

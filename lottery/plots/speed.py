@@ -7,22 +7,23 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from lottery.plots.density_axis import falls_to_the_right, side_by_side, write_percentages
 from lottery.plots.panels import SMALL, new_stack
+from lottery.plots.picture import Picture
 from lottery.plots.style import DENSE, INK, fit_to_means, legend_height, line_style, write_legend
 
 _ROW = 0.19  # inches of a row of numbers
 
 
-def learning_speed(table: pd.DataFrame) -> Figure:
+def learning_speed(table: pd.DataFrame, *, ax: Axes | None = None) -> Picture:
     """Steps to dense's level relative to dense, by arm, over a table of how many seeds got there.
 
     Args:
         table: a row per arm and round: columns `arm`, `density` (0 to 1), `seeds` (trained), `reached` (how many of
             them got to dense's level), `ratio` (of steps to dense's; NaN where none got there), `low` and `high`; as
             `Evidence.speed` makes them.
+        ax: axes whose place in their figure the panels take; a figure of its own if it is not given.
 
     Raises:
         ValueError: no arm has got to dense's level in any round.
@@ -31,7 +32,7 @@ def learning_speed(table: pd.DataFrame) -> Figure:
         raise ValueError("there is nothing to draw: no arm got to dense's best validation value in any round")
     arms = list(dict.fromkeys(table["arm"]))
     legend = legend_height(len(arms), below=True)
-    figure, (ax, below) = new_stack([3.2 + legend, 0.6 + _ROW * len(arms)])
+    ax, below = new_stack([3.2 + legend, 0.6 + _ROW * len(arms)], ax)
     shifts = side_by_side(table["density"], len(arms))
     for number, arm in enumerate(arms):
         rows = table[(table["arm"] == arm) & table["ratio"].notna()]
@@ -82,7 +83,7 @@ def learning_speed(table: pd.DataFrame) -> Figure:
     air = (most / least) ** 0.05 if most > least else 1.1
     ax.set_xlim(most * air, least / air)  # also where no arm got there
     ax.set_xlabel("")
-    return figure
+    return Picture([ax, below])
 
 
 def _write_counts(ax: Axes, table: pd.DataFrame, arms: Sequence[str]) -> None:

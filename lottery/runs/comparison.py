@@ -13,7 +13,8 @@ from lottery.runs.run import Run
 if TYPE_CHECKING:
     import pandas
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+
+    from lottery.plots.picture import Picture
 
 
 def compare(
@@ -96,8 +97,8 @@ class Comparison:
         return pandas.DataFrame(rows).set_index(["arm", "round"])
 
     def plot(
-        self, kind: str = "metric", metric: str | None = None, *, ax: Axes | None = None, **options: Any
-    ) -> Axes | Figure:
+        self, kind: pictures.Kind | str = "metric", metric: str | None = None, *, ax: Axes | None = None, **options: Any
+    ) -> Picture:
         """Draw the runs, several of an arm as means with 95 % intervals.
 
         Args:

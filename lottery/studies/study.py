@@ -24,10 +24,11 @@ from lottery.studies.stability import Barrier
 if TYPE_CHECKING:
     import pandas
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
+    from lottery.plots.picture import Picture
     from lottery.runs.comparison import Comparison
     from lottery.studies.evidence import Evidence
+    from lottery.studies.pictures import Kind
 
 
 class Study:
@@ -219,7 +220,7 @@ class Study:
             **options,
         )
 
-    def plot(self, kind: str = "metric", *, ax: Axes | None = None, **options: Any) -> Axes | Figure:
+    def plot(self, kind: Kind | str = "metric", *, ax: Axes | None = None, **options: Any) -> Picture:
         """Draw what is finished; arms have the same colours in every picture.
 
         Args:

@@ -19,12 +19,13 @@ from lottery.masks.masks import Masks
 from lottery.storage.hashed import digest
 from lottery.tickets import ticket_file
 from lottery.tickets.baking import bake, baked_masks
-from lottery.tickets.pictures import gallery
+from lottery.tickets.pictures import Kind, gallery
 
 if TYPE_CHECKING:
     import pandas
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+
+    from lottery.plots.picture import Picture
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -238,7 +239,7 @@ class Ticket:
         self._check_start()
         return inspection.signs_kept(self.masks, self.weights, weights)
 
-    def plot(self, kind: str = "layers", *, ax: Axes | None = None, **options: object) -> Axes | Figure:
+    def plot(self, kind: Kind | str = "layers", *, ax: Axes | None = None, **options: object) -> Picture:
         """Draw the ticket.
 
         Args:
