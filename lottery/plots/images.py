@@ -26,7 +26,7 @@ from lottery.plots.panels import (
     write_title,
 )
 from lottery.plots.picture import Picture
-from lottery.plots.pixels import fold, panel_height, picture
+from lottery.plots.pixels import as_pixels, fold, panel_height
 from lottery.plots.style import new_axes
 from lottery.text.numbers import percent
 
@@ -59,7 +59,7 @@ def mask_images(
     chosen = by_depth(masks, MOST_PANELS)
     count = len(chosen) + (image_shape is not None)
     columns = columns or min(count, 2 if count <= 4 else 3)
-    pictures = [picture(mask, pixels_across(columns)) for mask in chosen.values()]
+    pictures = [as_pixels(mask, pixels_across(columns)) for mask in chosen.values()]
     heights = [shown.height for shown in pictures]
     if image_shape is not None:
         heights.insert(0, panel_height(*image_shape[-2:]))

@@ -23,7 +23,7 @@ from lottery.plots.panels import (
     write_title,
 )
 from lottery.plots.picture import Picture
-from lottery.plots.pixels import Pixels, fold, panel_height, picture
+from lottery.plots.pixels import Pixels, as_pixels, fold, panel_height
 from lottery.plots.style import ACCENT
 from lottery.text.numbers import percent
 
@@ -93,9 +93,9 @@ def deaths(
 
 def _fates(died: Tensor, rounds: int, colours: ScalarMappable, most: int) -> Pixels:
     """Red, green and blue of each weight or block."""
-    shown = picture(died == rounds, most)
+    shown = as_pixels(died == rounds, most)
     alive = shown.image.astype(float)
-    summed = picture(died.where(died < rounds, 0), most).image
+    summed = as_pixels(died.where(died < rounds, 0), most).image
     mean = summed / np.where(alive < 1, 1 - alive, 1)
     blue = colours.to_rgba(np.minimum(mean, rounds - 1))[..., :3]
     alive = alive[..., np.newaxis]

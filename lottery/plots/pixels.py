@@ -39,7 +39,7 @@ def panel_height(rows: int, columns: int) -> float:
     return min(max(rows / columns, 0.25), 1.25)
 
 
-def picture(values: Tensor, most: int) -> Pixels:
+def as_pixels(values: Tensor, most: int) -> Pixels:
     """A parameter (out, in, *kernel) as an image: a matrix as it is, few kernels side by side, outputs downwards.
 
     More kernels than 16 x 16 are a map of one pixel for each: the mean over its weights.

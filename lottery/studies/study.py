@@ -232,8 +232,11 @@ class Study:
                 - "early-stop": the step of the best validation against density, by arm;
                 - "speed": steps to dense's level relative to dense's own, by arm, and how many seeds got there;
                 - "barrier": the error barrier against density, of the control "order".
-            ax: where to draw, for "metric", "early-stop" and "barrier".
-            options: of `evidence`, such as `margin`, for "metric" and "difference".
+            ax: where to draw. A picture of several panels takes its place in the figure.
+            options: of `evidence`, such as `margin`, for "metric", "difference" and "speed".
+
+        Returns:
+            The picture: it shows itself in a notebook, has `figure` and `axes`, and `save(path)` writes it.
 
         Raises:
             ValueError: there is no such picture, or what it shows was not trained.

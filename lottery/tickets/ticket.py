@@ -246,11 +246,16 @@ class Ticket:
             kind: "layers", the density of each parameter; "masks", each mask as an image, kernels as a grid; "inputs",
                 kept weights per input of the first parameter, folded back to the image; "units", the masks of single
                 units of the first parameter, folded likewise; "fans", histograms of fan-in and fan-out.
-            ax: where to draw, for "layers" and "inputs".
-            options: of the function in `lottery.plots`, such as ``image_shape=(28, 28)``.
+            ax: where to draw. A picture of several panels takes its place in the figure.
+            options: of all, `include`, a glob pattern of parameters or several, such as ``"*attn*"``; of "masks",
+                "inputs" and "units" `image_shape`, such as ``(28, 28)``; of "masks" `columns`; of "units" `units`.
+
+        Returns:
+            The picture: it shows itself in a notebook, has `figure` and `axes`, and `save(path)` writes it.
 
         Raises:
-            ValueError: there is no such picture, or the inputs cannot be folded to an image.
+            ValueError: there is no such picture or option, a pattern matches nothing, or the inputs cannot be folded
+                to an image.
         """
         return gallery.draw(kind, self.masks, ax=ax, **options)
 

@@ -16,7 +16,7 @@ from lottery import Masks, plots
 from lottery.foundations.statistics.intervals import mean_interval
 from lottery.plots.density_axis import density_ticks, plain
 from lottery.plots.panels import pixels_across, shortened
-from lottery.plots.pixels import block_means, fold, picture, tiles
+from lottery.plots.pixels import as_pixels, block_means, fold, tiles
 from lottery.plots.style import ACCENT, line_style
 
 mpl.use("Agg")
@@ -376,7 +376,7 @@ def test_block_means_are_means_of_blocks_and_lose_no_weight(rows, columns, most,
 
 def test_a_matrix_that_is_small_enough_is_shown_as_it_is():
     mask = random_mask(7, 5)
-    shown = picture(mask, 7)
+    shown = as_pixels(mask, 7)
     assert shown.image.dtype == bool
     assert np.array_equal(shown.image, mask.numpy())
     assert not shown.note
@@ -405,7 +405,7 @@ def test_each_kernel_is_a_tile_in_the_row_of_its_output(shape, data):
     ],
 )
 def test_parameters_of_any_dimension_are_pictures(shape, size, note):
-    shown = picture(random_mask(*shape), 100)
+    shown = as_pixels(random_mask(*shape), 100)
     assert (shown.size, shown.note) == (size, note)
 
 
@@ -459,7 +459,7 @@ def test_black_is_the_same_in_every_panel_and_grey_the_share_kept():
     masks = Masks(
         {"fc": random_mask(1000, 600, density=0.1), "out": random_mask(10, 20), "empty": torch.zeros(1000, 9).bool()}
     )
-    picture = plots.mask_images(masks)
+    picture = plots.mask_images(Masks(masks))
     large, small, empty = (ax.images[0] for ax in picture.axes)
     means, _ = block_means(masks["fc"].numpy(), pixels_across(2))
     assert np.array_equal(image_of(picture.axes[0]), means)
