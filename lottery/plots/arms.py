@@ -13,7 +13,7 @@ from lottery.plots.curves import against_density
 from lottery.plots.density_axis import falls_to_the_right, side_by_side
 from lottery.plots.panels import mark_level, new_stack
 from lottery.plots.picture import Picture
-from lottery.plots.style import DENSE, INK, fit_to_means, legend_height, line_style, new_axes, write_legend
+from lottery.plots.style import DENSE, fit_to_means, ink, legend_height, line_style, new_axes, write_legend
 
 _MARKS = {"wins": ("*", 46), "matching": ("o", 12), "below": ("x", 14)}
 """Of the rounds whose label says something: marker and its area."""
@@ -83,9 +83,9 @@ def gains(
     arms = [arm for arm in dict.fromkeys(shown["against"]) if arm != "dense"]
     legend = legend_height(len(arms), below=True)
     axes = new_stack([2.6, 3 + legend] if arms else [3.2], ax)
-    ink: dict[str, Any] = {"color": INK, "marker": "o", "linestyle": "-"}
+    dark: dict[str, Any] = {"color": ink(), "marker": "o", "linestyle": "-"}
     to_dense = shown[shown["against"] == "dense"]
-    _draw_gains(axes[0], {"dense": to_dense}, {"dense": ink}, [0, -factor * margin])
+    _draw_gains(axes[0], {"dense": to_dense}, {"dense": dark}, [0, -factor * margin])
     mark_level(axes[0], -factor * margin, f"margin: {_size(factor * margin, percent)} below dense")
     axes[0].set_ylabel(f"ticket − dense{unit}")
     if labels is not None and _mark_rounds(axes[0], labels):
@@ -149,7 +149,7 @@ def _mark_rounds(ax: Axes, labels: pd.DataFrame) -> bool:
             100 * rows["density"],
             np.full(len(rows), 0.96),
             s=size,
-            c=INK,
+            c=ink(),
             marker=marker,
             linewidths=1,
             transform=ax.get_xaxis_transform(),

@@ -31,6 +31,7 @@ def draw_picture(ax: Axes, shown: Pixels) -> AxesImage:
     ax.set_xlabel("input", fontsize=SMALL)
     ax.set_ylabel("output", fontsize=SMALL)
     if tiled:
+        ax.grid(False)
         ax.set(xticks=[], yticks=[])
         height, width = shown.kernel
         between: dict[str, Any] = {"color": PALETTE[0], "linewidth": 0.5}
@@ -53,10 +54,13 @@ def draw_input(ax: Axes, pixels: np.ndarray) -> AxesImage:
 
 
 def _count_pixels(ax: Axes) -> None:
+    ax.grid(False)
     ax.set_anchor("N")
     ax.tick_params(labelsize=SMALL)
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
+    rows, columns = (abs(high - low) for low, high in (ax.get_ylim(), ax.get_xlim()))
+    flat = panel_height(round(rows), round(columns)) < 0.5
+    for axis, ticks in ((ax.xaxis, 5), (ax.yaxis, 2 if flat else 5)):
+        axis.set_major_locator(MaxNLocator(ticks, integer=True, min_n_ticks=1))
 
 
 def put_color_bar_below(

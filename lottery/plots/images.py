@@ -10,7 +10,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, LogNorm
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator
 from torch import Tensor
 
 from lottery.masks.masks import Masks
@@ -80,7 +80,9 @@ def mask_images(
         write_title(panel, title, f"{shape}, {percent(density)} kept", shown.note)
     if shares:
         bar = put_color_bar_below(figure, scale, axes, "share kept [%]")
+        bar.ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         bar.ax.xaxis.set_major_formatter(FuncFormatter(lambda share, _: plain(100 * share)))
+        bar.minorticks_off()
     tell_what_is_left_out(figure, len(chosen), len(masks))
     return Picture(panels)
 

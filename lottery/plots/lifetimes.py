@@ -41,8 +41,8 @@ def deaths(
     """The round in which each weight died, from light to dark blue; survivors are orange.
 
     A block of a large matrix has the blue of the mean round of its dead, mixed with as much orange as there are
-    survivors. One more panel is for the first parameter, where its inputs fold to an image: the mean round over the
-    weights of each pixel, a survivor counting as `rounds`.
+    survivors. With `image_shape` one more panel is for the first parameter: the mean round over the weights of each
+    pixel, a survivor counting as `rounds`.
 
     Args:
         deaths: parameter name to integers: 0 where the mask of round 0 had pruned the weight, r where that of round r
@@ -63,8 +63,9 @@ def deaths(
             )
     chosen = by_depth(deaths, MOST_PANELS)
     first = next(iter(deaths))
-    pixels = _mean_per_pixel(deaths[first], image_shape)
-    columns = columns or min(2, len(chosen) + (pixels is not None))
+    pixels = None if image_shape is None else _mean_per_pixel(deaths[first], image_shape)
+    count = len(chosen) + (pixels is not None)
+    columns = columns or min(count, 2 if count <= 4 else 3)
     colours = ScalarMappable(Normalize(0, max(1, rounds - 1)), matplotlib.colormaps["Blues"].with_extremes(over=ACCENT))
     pictures = [_fates(died, rounds, colours, pixels_across(columns)) for died in chosen.values()]
     heights = [shown.height for shown in pictures]
@@ -102,15 +103,8 @@ def _fates(died: Tensor, rounds: int, colours: ScalarMappable, most: int) -> Pix
     return replace(shown, image=alive * to_rgb(ACCENT) + (1 - alive) * blue)
 
 
-def _mean_per_pixel(died: Tensor, image_shape: Sequence[int] | None) -> np.ndarray | None:
-    """Over outputs and channels; None where no shape is given and the inputs fold to no image."""
-    try:
-        if died.dim() != 2:
-            raise ValueError(
-                f"a parameter of shape {tuple(died.shape)} is not (outputs, inputs), which folds to an image"
-            )
-        return fold(died.double().mean(0), image_shape).mean(0).numpy()
-    except ValueError:
-        if image_shape is not None:
-            raise
-        return None
+def _mean_per_pixel(died: Tensor, image_shape: Sequence[int]) -> np.ndarray:
+    """Over outputs and channels."""
+    if died.dim() != 2:
+        raise ValueError(f"a parameter of shape {tuple(died.shape)} is not (outputs, inputs), which folds to an image")
+    return fold(died.double().mean(0), image_shape).mean(0).numpy()

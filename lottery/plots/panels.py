@@ -14,7 +14,7 @@ from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 
 from lottery.plots.picture import Picture
-from lottery.plots.style import ACCENT, WIDTH
+from lottery.plots.style import ACCENT, HEIGHT, WIDTH
 
 SMALL = 8
 """Font size in points of titles, labels and ticks of a panel."""
@@ -32,7 +32,8 @@ def new_panels(
     """A figure as wide as a notebook with a panel for each of `heights`, row by row.
 
     Args:
-        heights: of each panel, over its width; the highest of a row makes the row.
+        heights: of each panel, over its width; the highest of a row makes the row. Where they would be higher than a
+            page, all become smaller.
         columns: panels in a row.
         head: inches that each row needs for titles and labels.
         foot: inches that the figure needs below its panels.
@@ -41,7 +42,10 @@ def new_panels(
     Raises:
         ValueError: `ax` has no place in a grid.
     """
-    rows = [max(heights[i : i + columns]) * WIDTH / columns + head for i in range(0, len(heights), columns)]
+    highest = [max(heights[i : i + columns]) * WIDTH / columns for i in range(0, len(heights), columns)]
+    room = HEIGHT - foot - head * len(highest)
+    squeezed = min(1.0, max(room / sum(highest), 0.3))
+    rows = [squeezed * height + head for height in highest]
     figure = _sheet(sum(rows) + foot + 0.3, ax)
     grid = figure.add_gridspec(len(rows), columns, height_ratios=rows)
     axes = [figure.add_subplot(grid[divmod(i, columns)]) for i in range(len(heights))]
@@ -97,15 +101,27 @@ def by_depth(tensors: Mapping[str, Tensor], most: int) -> dict[str, Tensor]:
     full = [name for name, tensor in tensors.items() if tensor.numel()]
     if not full:
         raise ValueError(f"there is nothing to draw: {len(tensors)} parameters, none with weights")
-    places = np.linspace(0, len(full) - 1, min(most, len(full))).round().astype(int)
-    return {full[place]: tensors[full[place]] for place in places}
+    return {name: tensors[name] for name in evenly(full, most)}
+
+
+def evenly(items: Sequence[T], most: int) -> list[T]:
+    """At most so many of the items, the first and the last among them.
+
+    Example:
+        >>> evenly("abcdefghi", 3), evenly("ab", 3)
+        (['a', 'e', 'i'], ['a', 'b'])
+    """
+    return [items[round(place)] for place in np.linspace(0, len(items) - 1, min(most, len(items)))]
 
 
 def tell_what_is_left_out(figure: Sheet, shown: int, total: int) -> None:
     """Say in the title that some parameters have no panel."""
     if shown < total:
-        text = f"{shown} of {total} parameters, evenly by depth; include='...' chooses others"
-        figure.suptitle(text, fontsize=SMALL + 1)
+        figure.suptitle(left_out(shown, total), fontsize=SMALL + 1)
+
+
+def left_out(shown: int, total: int) -> str:
+    return f"{shown} of {total} parameters, evenly by depth; include='...' chooses others"
 
 
 def shortened(names: Iterable[str], most: int) -> list[str]:

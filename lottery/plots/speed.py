@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from lottery.plots.density_axis import falls_to_the_right, side_by_side, write_percentages
 from lottery.plots.panels import SMALL, new_stack
 from lottery.plots.picture import Picture
-from lottery.plots.style import DENSE, INK, fit_to_means, legend_height, line_style, write_legend
+from lottery.plots.style import DENSE, fit_to_means, ink, legend_height, line_style, write_legend
 
 _ROW = 0.19  # inches of a row of numbers
 
@@ -48,7 +48,7 @@ def learning_speed(table: pd.DataFrame, *, ax: Axes | None = None) -> Picture:
             elinewidth=1,
             capsize=2,
             markersize=4.5,
-            markerfacecolor="white",
+            markerfacecolor=ax.get_facecolor(),
             **style,
         )
         every = (rows["reached"] == rows["seeds"]).to_numpy()
@@ -69,7 +69,7 @@ def learning_speed(table: pd.DataFrame, *, ax: Axes | None = None) -> Picture:
         textcoords="offset points",
         ha="right",
         fontsize=SMALL,
-        color=INK,
+        color=ink(),
     )
     ax.set_yscale("log")
     write_percentages(ax.yaxis)
@@ -96,7 +96,7 @@ def _write_counts(ax: Axes, table: pd.DataFrame, arms: Sequence[str]) -> None:
             ha="center",
             va="center",
             fontsize=SMALL,
-            color=INK if row["reached"] else "0.7",
+            color=ink() if row["reached"] else "0.7",
         )
     ax.set_ylim(len(arms) - 0.4, -0.6)
     ax.set_yticks(range(len(arms)), arms, fontsize=SMALL)

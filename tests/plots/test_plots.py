@@ -532,7 +532,7 @@ def test_a_block_mixes_the_mean_round_of_its_dead_with_its_survivors():
 
 def test_deaths_per_pixel_are_means_over_the_first_parameter():
     died = torch.arange(8).reshape(2, 4)
-    figure = plots.deaths({"w": died}, 8)
+    figure = plots.deaths({"w": died}, 8, image_shape=(2, 2))
     assert np.array_equal(image_of(figure.axes[0]), [[2, 3], [4, 5]])
     assert len(drawn(figure).figure.axes) == 3  # pixels, the parameter, the bar
     with pytest.raises(ValueError, match="does not go with 4 inputs"):
