@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from lottery import storage
 from lottery.foundations.names import differences, load_weights, parameters_of, renamed, ties, uncompiled, weights_of
 from lottery.masks import inspection
+from lottery.masks.history import MaskHistory
 from lottery.masks.masks import Masks
 from lottery.storage.hashed import digest
 from lottery.tickets import ticket_file
@@ -223,8 +224,11 @@ class Ticket:
         """What two tickets have in common, and what chance would give; see `lottery.masks.inspection.overlap`.
 
         Raises:
+            TypeError: `other` is the masks of all rounds.
             ValueError: the masks are not of the same parameters.
         """
+        if isinstance(other, MaskHistory):
+            raise TypeError("overlap takes the masks of one round: write run.masks[-1] for those of the last")
         return inspection.overlap(self.masks, other.masks if isinstance(other, Ticket) else other)
 
     def signs_kept(self, weights: Mapping[str, Tensor]) -> pandas.Series:
