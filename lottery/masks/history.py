@@ -6,13 +6,19 @@ import lzma
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lottery.masks.masks import Masks
+from lottery.text.numbers import percent
+from lottery.text.sparkline import sparkline
+from lottery.text.tables import TextTable
+
+if TYPE_CHECKING:
+    import pandas
 
 MOST_ROUNDS = 2**15 - 2
 """What 16 bits hold, the death of survivors included."""
@@ -103,6 +109,55 @@ class MaskHistory(Sequence[Masks]):
 
     def __repr__(self) -> str:
         return f"MaskHistory({len(self)} rounds, {self[-1].density:.4f} of the weights alive in the last)"
+
+    def _repr_html_(self) -> str:
+        rounds = [masks.densities() for masks in self]
+        rows = [
+            [name, percent(rounds[-1][name]), sparkline([densities[name] for densities in rounds], 0, 1)]
+            for name in self.deaths
+        ]
+        headline = f"{len(self)} rounds, {percent(self[-1].density)} of the weights alive in the last"
+        return TextTable(["parameter", "density", "over the rounds"], rows).html(headline)
+
+    def to_frame(self, **weights: Mapping[str, Tensor]) -> pandas.DataFrame:
+        """A row per weight: its parameter, its place, the round in which it died.
+
+        Args:
+            weights: state dicts, such as ``initial=run.weights("initial")``: a column of each, with its name.
+
+        Returns:
+            Columns parameter, index (into the flattened parameter), died (the number of rounds where it is alive), and
+            those asked for.
+
+        Raises:
+            ValueError: a parameter is missing in `weights`, or has another shape.
+
+        Example:
+            >>> history = MaskHistory.of([Masks({"w": torch.tensor([True, False])})])
+            >>> history.to_frame(initial={"w": torch.tensor([0.5, -2.0])})
+              parameter  index  died  initial
+            0         w      0     1      0.5
+            1         w      1     0     -2.0
+        """
+        import pandas
+
+        for column, state in weights.items():
+            for name, died in self.deaths.items():
+                if name not in state or state[name].shape != died.shape:
+                    there = f"is {tuple(state[name].shape)} there" if name in state else "is missing there"
+                    raise ValueError(f"{column}=...: {name} of shape {tuple(died.shape)} {there}")
+        frames = [
+            pandas.DataFrame(
+                {
+                    "parameter": name,
+                    "index": np.arange(died.numel()),
+                    "died": died.flatten().numpy(),
+                    **{column: state[name].detach().cpu().flatten().numpy() for column, state in weights.items()},
+                }
+            )
+            for name, died in self.deaths.items()
+        ]
+        return pandas.concat(frames, ignore_index=True)
 
     def entropy(self) -> float:
         """Bytes that a code needs which knows how many weights died in which round and nothing else.

@@ -10,6 +10,9 @@ import torch
 from torch import Tensor
 
 from lottery.foundations.names import renamed
+from lottery.text.numbers import percent
+from lottery.text.sparkline import bar
+from lottery.text.tables import TextTable
 
 
 class Masks(Mapping[str, Tensor]):
@@ -58,6 +61,14 @@ class Masks(Mapping[str, Tensor]):
 
     def __repr__(self) -> str:
         return f"Masks({len(self)} parameters, {self.kept:,} of {self.total:,} weights kept)"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            [name, "×".join(map(str, mask.shape)), f"{int(mask.sum()):,}", percent(density), bar(density)]
+            for (name, mask), density in zip(self.items(), self.densities().values(), strict=True)
+        ]
+        headline = f"{percent(self.density)} kept: {self.kept:,} of {self.total:,} weights"
+        return TextTable(["parameter", "shape", "kept", "density", ""], rows).html(headline)
 
     @property
     def kept(self) -> int:

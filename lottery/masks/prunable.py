@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from typing import TypeAlias, TypeVar
 
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from lottery.foundations.names import owner_of, parameters_of, uncompiled
+
+T = TypeVar("T")
 
 _WEIGHT = re.compile(r"(.+_)?weight(_(v|orig|ih|hh|hr)(_.*)?)?")
 _PARAMETRIZED = re.compile(r"(?:.*\.)?parametrizations\.(?P<of>[^.]+)\.original(?P<part>\d*)")
@@ -56,6 +59,27 @@ def prunable_parameters(
             f" {list(everything) or 'none'}. Name those to prune with Pruning(include=[...]).{hint}"
         )
     return {name: p for name, p in everything.items() if name in chosen}
+
+
+Include: TypeAlias = "str | Sequence[str] | None"
+"""Glob patterns of names of parameters; of None, all of them."""
+
+
+def included(named: Mapping[str, T], include: Include) -> dict[str, T]:
+    """What the patterns choose, in its own order.
+
+    Raises:
+        ValueError: a pattern matches nothing.
+
+    Example:
+        >>> included({"conv.weight": 1, "attn.weight": 2}, "*attn*")
+        {'attn.weight': 2}
+    """
+    if include is None:
+        return dict(named)
+    patterns = [include] if isinstance(include, str) else include
+    chosen = {name for pattern in patterns for name in matching(pattern, named, what="include")}
+    return {name: value for name, value in named.items() if name in chosen}
 
 
 def matching(pattern: str, *names: Iterable[str], what: str) -> list[str]:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from lottery.plots.curves import against_density
 from lottery.plots.density_axis import falls_to_the_right, side_by_side
 from lottery.plots.panels import mark_level, new_stack
-from lottery.plots.style import DENSE, INK, fit_to_means, legend_height, line_style, new_axes, write_legend
+from lottery.plots.picture import Picture
+from lottery.plots.style import DENSE, fit_to_means, ink, legend_height, line_style, new_axes, write_legend
 
 _MARKS = {"wins": ("*", 46), "matching": ("o", 12), "below": ("x", 14)}
 """Of the rounds whose label says something: marker and its area."""
@@ -26,7 +26,7 @@ def study_metric(
     ylabel: str | None = None,
     labels: pd.DataFrame | None = None,
     ax: Axes | None = None,
-) -> Axes:
+) -> Picture:
     """A metric of a study against density: ticket and controls as lines, dense as a band.
 
     Args:
@@ -56,7 +56,7 @@ def study_metric(
         legend = ax.get_legend()
         title = None if legend is None else legend.get_title().get_text()
         write_legend(ax, title)
-    return ax
+    return Picture([ax])
 
 
 def gains(
@@ -66,7 +66,8 @@ def gains(
     percent: bool,
     labels: pd.DataFrame | None = None,
     seeds: pd.DataFrame | None = None,
-) -> Figure:
+    ax: Axes | None = None,
+) -> Picture:
     """How much better the ticket is than dense, and than each control, with 95 % intervals; each seed is a dot.
 
     Args:
@@ -76,6 +77,7 @@ def gains(
         percent: whether gains are shares, to be drawn in percentage points.
         labels: as for `study_metric`.
         seeds: a row per comparison, round and seed: columns `against`, `density` and `gain`.
+        ax: axes whose place in their figure the panels take; a figure of its own if it is not given.
 
     Raises:
         ValueError: no row has a gain.
@@ -89,10 +91,10 @@ def gains(
     dots = dots.assign(gain=factor * dots["gain"])
     arms = [arm for arm in dict.fromkeys(shown["against"]) if arm != "dense"]
     legend = legend_height(len(arms), below=True)
-    figure, axes = new_stack([2.6, 3 + legend] if arms else [3.2])
-    ink: dict[str, Any] = {"color": INK, "marker": "o", "linestyle": "-"}
+    axes = new_stack([2.6, 3 + legend] if arms else [3.2], ax)
+    dark: dict[str, Any] = {"color": ink(), "marker": "o", "linestyle": "-"}
     to_dense = shown[shown["against"] == "dense"]
-    _draw_gains(axes[0], {"dense": to_dense}, {"dense": ink}, [0, -factor * margin], dots)
+    _draw_gains(axes[0], {"dense": to_dense}, {"dense": dark}, [0, -factor * margin], dots)
     mark_level(axes[0], -factor * margin, f"margin: {_size(factor * margin, percent)} below dense")
     axes[0].set_ylabel(f"ticket − dense{unit}")
     if labels is not None and _mark_rounds(axes[0], labels):
@@ -112,7 +114,7 @@ def gains(
         title = "gain of the ticket over, each seed a dot, mean with 95 % interval"
         write_legend(axes[1], title, below=True)
     falls_to_the_right(axes[-1])
-    return figure
+    return Picture(axes)
 
 
 def _draw_gains(
@@ -164,7 +166,7 @@ def _mark_rounds(ax: Axes, labels: pd.DataFrame) -> bool:
             100 * rows["density"],
             np.full(len(rows), 0.96),
             s=size,
-            c=INK,
+            c=ink(),
             marker=marker,
             linewidths=1,
             transform=ax.get_xaxis_transform(),

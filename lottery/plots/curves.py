@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from lottery.foundations.statistics.intervals import mean_interval
 from lottery.plots.density_axis import DensityLocator, falls_to_the_right, percentages
+from lottery.plots.picture import Picture
 from lottery.plots.style import (
     DENSE,
     KEPT,
@@ -29,7 +30,7 @@ from lottery.text.wording import in_percent
 _X_LABELS = {"step": "step [optimizer steps]", "epoch": "epoch"}
 
 
-def against_density(points: pd.DataFrame, *, value: str, ylabel: str | None = None, ax: Axes | None = None) -> Axes:
+def against_density(points: pd.DataFrame, *, value: str, ylabel: str | None = None, ax: Axes | None = None) -> Picture:
     """A metric against density: one line per arm, the dense network as a band.
 
     A point is the mean over the runs of an arm that have the round, its bar the 95 % interval of that mean
@@ -65,10 +66,10 @@ def against_density(points: pd.DataFrame, *, value: str, ylabel: str | None = No
     falls_to_the_right(ax)
     ax.set_ylabel(_with_unit(value if ylabel is None else ylabel, percent))
     write_legend(ax, title=_legend_title(points))
-    return ax
+    return Picture([ax])
 
 
-def early_stop(points: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+def early_stop(points: pd.DataFrame, *, ax: Axes | None = None) -> Picture:
     """The step of the best validation against density; `against_density` of the column `best_step`.
 
     Source:
@@ -77,7 +78,7 @@ def early_stop(points: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     return against_density(points, value="best_step", ylabel="step of best validation [optimizer steps]", ax=ax)
 
 
-def learning_curves(history: pd.DataFrame, *, metric: str, by: str = "step", ax: Axes | None = None) -> Axes:
+def learning_curves(history: pd.DataFrame, *, metric: str, by: str = "step", ax: Axes | None = None) -> Picture:
     """A metric of all rounds over training, coloured by density; the dense round is thicker.
 
     Args:
@@ -118,7 +119,7 @@ def learning_curves(history: pd.DataFrame, *, metric: str, by: str = "step", ax:
             ScalarMappable(norm, colours), ax=ax, label=KEPT, ticks=DensityLocator(), format=percentages()
         )
         bar.minorticks_off()
-    return ax
+    return Picture([ax])
 
 
 def _draw_dense(ax: Axes, values: pd.Series) -> np.ndarray:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colorbar import Colorbar
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
-from lottery.plots.panels import SMALL
+from lottery.plots.panels import SMALL, Sheet
 from lottery.plots.pixels import Pixels, panel_height
 from lottery.plots.style import PALETTE
 
@@ -28,6 +31,7 @@ def draw_picture(ax: Axes, shown: Pixels) -> AxesImage:
     ax.set_xlabel("input", fontsize=SMALL)
     ax.set_ylabel("output", fontsize=SMALL)
     if tiled:
+        ax.grid(False)
         ax.set(xticks=[], yticks=[])
         height, width = shown.kernel
         between: dict[str, Any] = {"color": PALETTE[0], "linewidth": 0.5}
@@ -50,10 +54,27 @@ def draw_input(ax: Axes, pixels: np.ndarray) -> AxesImage:
 
 
 def _count_pixels(ax: Axes) -> None:
+    ax.grid(False)
     ax.set_anchor("N")
     ax.tick_params(labelsize=SMALL)
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
+    rows, columns = (abs(high - low) for low, high in (ax.get_ylim(), ax.get_xlim()))
+    flat = panel_height(round(rows), round(columns)) < 0.5
+    for axis, ticks in ((ax.xaxis, 5), (ax.yaxis, 2 if flat else 5)):
+        axis.set_major_locator(MaxNLocator(ticks, integer=True, min_n_ticks=1))
+
+
+def put_color_bar_below(
+    sheet: Sheet, scale: ScalarMappable, panels: Sequence[Axes], label: str, **options: Any
+) -> Colorbar:
+    """Put one color bar below all panels."""
+    height = sheet.bbox.height / sheet.figure.dpi
+    bar = sheet.colorbar(
+        scale, ax=panels, location="bottom", panchor=False, shrink=0.6, aspect=30, fraction=0.3 / height,
+        pad=0.1 / height, **options,
+    )  # fmt: skip
+    bar.ax.tick_params(labelsize=SMALL)
+    bar.set_label(label, fontsize=SMALL)
+    return bar
 
 
 def set_color_bar(ax: Axes, image: AxesImage, label: str) -> None:

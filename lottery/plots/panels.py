@@ -4,76 +4,124 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeAlias, TypeVar
 
-import matplotlib
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 
-from lottery.plots.style import ACCENT, WIDTH
+from lottery.plots.picture import Picture
+from lottery.plots.style import ACCENT, HEIGHT, WIDTH
 
 SMALL = 8
 """Font size in points of titles, labels and ticks of a panel."""
 
-T = TypeVar("T", bound=Tensor)
+T = TypeVar("T")
+
+
+Sheet: TypeAlias = "Figure | SubFigure"
+"""What several panels are drawn on."""
 
 
 def new_panels(
-    heights: Sequence[float], columns: int, *, head: float = 0.45, foot: float = 0.0
-) -> tuple[Figure, list[Axes]]:
+    heights: Sequence[float], columns: int, *, head: float = 0.45, foot: float = 0.0, ax: Axes | None = None
+) -> tuple[Sheet, list[Axes]]:
     """A figure as wide as a notebook with a panel for each of `heights`, row by row.
 
     Args:
-        heights: of each panel, over its width; the highest of a row makes the row.
+        heights: of each panel, over its width; the highest of a row makes the row. Where they would be higher than a
+            page, all become smaller.
         columns: panels in a row.
         head: inches that each row needs for titles and labels.
         foot: inches that the figure needs below its panels.
+        ax: whose place the panels take instead, in its own figure.
+
+    Raises:
+        ValueError: `ax` has no place in a grid.
     """
-    rows = [max(heights[i : i + columns]) * WIDTH / columns + head for i in range(0, len(heights), columns)]
-    figure = plt.figure(figsize=(WIDTH, sum(rows) + foot + 0.3), layout="constrained")
-    _leave_to_the_notebook(figure)
+    highest = [max(heights[i : i + columns]) * WIDTH / columns for i in range(0, len(heights), columns)]
+    room = HEIGHT - foot - head * len(highest)
+    squeezed = min(1.0, max(room / sum(highest), 0.3))
+    rows = [squeezed * height + head for height in highest]
+    figure = _sheet(sum(rows) + foot + 0.3, ax)
     grid = figure.add_gridspec(len(rows), columns, height_ratios=rows)
     axes = [figure.add_subplot(grid[divmod(i, columns)]) for i in range(len(heights))]
-    for ax in axes:
-        ax.tick_params(labelsize=SMALL)
+    for panel in axes:
+        panel.tick_params(labelsize=SMALL)
     return figure, axes
 
 
-def new_stack(heights: Sequence[float]) -> tuple[Figure, list[Axes]]:
-    """A figure as wide as a notebook with panels of these heights, in inches, over one x axis."""
-    figure, axes = plt.subplots(
-        len(heights),
-        1,
-        sharex=True,
-        squeeze=False,
-        figsize=(WIDTH, sum(heights)),
-        height_ratios=heights,
-        layout="constrained",
-    )
-    _leave_to_the_notebook(figure)
-    return figure, list(axes[:, 0])
+def new_stack(heights: Sequence[float], ax: Axes | None = None) -> list[Axes]:
+    """Panels of these heights, in inches, over one x axis: of a figure as wide as a notebook, or in the place of `ax`.
+
+    Raises:
+        ValueError: `ax` has no place in a grid.
+    """
+    sheet = _sheet(sum(heights), ax)
+    return list(sheet.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0])
 
 
-def largest(tensors: Mapping[str, T], most: int) -> dict[str, T]:
-    """The `most` largest tensors that are not empty, in their own order.
+def _sheet(height: float, ax: Axes | None) -> Sheet:
+    if ax is None:
+        return plt.figure(figsize=(WIDTH, height), layout="constrained")
+    place, parent = ax.get_subplotspec(), ax.figure
+    if place is None:
+        raise ValueError(
+            "ax was put into its figure by hand, and several panels need a place in a grid: give one of plt.subplots(),"
+            " or leave ax out"
+        )
+    ax.remove()
+    return parent.add_subfigure(place)
+
+
+def beside(arms: Mapping[str, T], ax: Axes | None, draw: Callable[[T, Axes | None], Picture]) -> Picture:
+    """A panel for each arm, with its name, over one y axis; of one arm alone, its picture."""
+    if len(arms) == 1:
+        return draw(next(iter(arms.values())), ax)
+    panels = new_panels([0.8] * len(arms), 2, ax=ax)[1]
+    for panel, (arm, what) in zip(panels, arms.items(), strict=True):
+        draw(what, panel)
+        panel.set_title(arm)
+    bottom, top = zip(*(panel.get_ylim() for panel in panels), strict=True)
+    if all(low < high for low, high in zip(bottom, top, strict=True)):
+        for panel in panels:
+            panel.set_ylim(min(bottom), max(top))
+    return Picture(panels)
+
+
+def by_depth(tensors: Mapping[str, Tensor], most: int) -> dict[str, Tensor]:
+    """At most so many of the tensors that are not empty, evenly from the first to the last.
 
     Raises:
         ValueError: all are empty.
     """
-    full = {name: tensor for name, tensor in tensors.items() if tensor.numel()}
+    full = [name for name, tensor in tensors.items() if tensor.numel()]
     if not full:
         raise ValueError(f"there is nothing to draw: {len(tensors)} parameters, none with weights")
-    chosen = sorted(full, key=lambda name: -full[name].numel())[:most]
-    return {name: tensor for name, tensor in full.items() if name in chosen}
+    return {name: tensors[name] for name in evenly(full, most)}
 
 
-def tell_what_is_left_out(figure: Figure, shown: int, total: int) -> None:
+def evenly(items: Sequence[T], most: int) -> list[T]:
+    """At most so many of the items, the first and the last among them.
+
+    Example:
+        >>> evenly("abcdefghi", 3), evenly("ab", 3)
+        (['a', 'e', 'i'], ['a', 'b'])
+    """
+    return [items[round(place)] for place in np.linspace(0, len(items) - 1, min(most, len(items)))]
+
+
+def tell_what_is_left_out(figure: Sheet, shown: int, total: int) -> None:
     """Say in the title that some parameters have no panel."""
     if shown < total:
-        figure.suptitle(f"the {shown} largest of {total} parameters, {total - shown} left out", fontsize=SMALL + 1)
+        figure.suptitle(left_out(shown, total), fontsize=SMALL + 1)
+
+
+def left_out(shown: int, total: int) -> str:
+    return f"{shown} of {total} parameters, evenly by depth; include='...' chooses others"
 
 
 def shortened(names: Iterable[str], most: int) -> list[str]:
@@ -108,12 +156,6 @@ def pixels_across(columns: int) -> int:
 def write_title(ax: Axes, *lines: str) -> None:
     """Write a panel's title, without the lines that are empty."""
     ax.set_title("\n".join(filter(None, lines)), fontsize=SMALL)
-
-
-def _leave_to_the_notebook(figure: Figure) -> None:
-    """A notebook shows the figure that a cell returns; left open, it would be shown once more."""
-    if "inline" in matplotlib.get_backend():
-        plt.close(figure)
 
 
 def mark_level(ax: Axes, y: float, text: str) -> None:

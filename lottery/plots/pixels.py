@@ -39,24 +39,27 @@ def panel_height(rows: int, columns: int) -> float:
     return min(max(rows / columns, 0.25), 1.25)
 
 
-def picture(values: Tensor, most: int) -> Pixels:
-    """A parameter (out, in, *kernel) as an image: a matrix as it is, kernels side by side, outputs downwards.
+def as_pixels(values: Tensor, most: int) -> Pixels:
+    """A parameter (out, in, *kernel) as an image: a matrix as it is, few kernels side by side, outputs downwards.
+
+    More kernels than 16 x 16 are a map of one pixel for each: the mean over its weights.
 
     Args:
         values: numbers or booleans, not empty; of one dimension, they are one row.
-        most: pixels on a side that a matrix may have; a larger one is averaged in blocks.
+        most: pixels on a side that a matrix or a map may have; a larger one is averaged in blocks.
     """
     shape = values.shape
-    if values.dim() > 2 and math.prod(shape[2:]) > 1:
+    each = math.prod(shape[2:])
+    if each > 1 and max(shape[:2]) <= MOST_TILES:
         kernels = values.numpy().reshape(*shape[:2], -1, shape[-1])
-        image = tiles(kernels[:MOST_TILES, :MOST_TILES])
-        shown = "×".join(str(min(n, MOST_TILES)) for n in shape[:2])
-        cut = max(shape[:2]) > MOST_TILES
-        note = f"{shown} of {shape[0]}×{shape[1]} kernels" if cut else ""
-        return Pixels(image, note, _pair(image), _pair(kernels[0, 0]))
+        image = tiles(kernels)
+        return Pixels(image, "", _pair(image), _pair(kernels[0, 0]))
     matrix = values.numpy().reshape(shape[0] if values.dim() > 1 else 1, -1)
+    if each > 1:
+        matrix = values.flatten(2).double().mean(2).numpy()
     image, (rows, columns) = block_means(matrix, most)
-    note = f"means of {rows}×{columns} blocks" if rows * columns > 1 else ""
+    what = f"kernels of {each} weights" if each > 1 else "weights"
+    note = f"means of {rows}×{columns} {what}" if rows * columns > 1 else "means of kernels" if each > 1 else ""
     return Pixels(image, note, _pair(matrix), (1, 1))
 
 

@@ -7,10 +7,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from lottery.plots.density_axis import falls_to_the_right, side_by_side, write_percentages
-from lottery.plots.style import DENSE, INK, fit_to_means, legend_height, line_style, new_axes, write_legend
+from lottery.plots.picture import Picture
+from lottery.plots.style import DENSE, fit_to_means, ink, legend_height, line_style, new_axes, write_legend
 
 
-def learning_speed(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+def learning_speed(table: pd.DataFrame, *, ax: Axes | None = None) -> Picture:
     """The ticket's steps to a margin below what both reach, relative to dense's and each control's, with intervals.
 
     Args:
@@ -30,7 +31,7 @@ def learning_speed(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     for number, arm in enumerate(arms):
         rows = table[table["other"] == arm]
         bars = np.abs(rows[["low", "high"]].sub(rows["ratio"], axis=0)).T.to_numpy()
-        style = {"color": INK, "marker": "o", "linestyle": "-"} if arm == "dense" else line_style(number)
+        style = {"color": ink(), "marker": "o", "linestyle": "-"} if arm == "dense" else line_style(number)
         ax.errorbar(
             100 * rows["density"].to_numpy() * shifts[number],
             rows["ratio"].to_numpy(),
@@ -49,4 +50,4 @@ def learning_speed(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     ax.set_ylabel("steps of the ticket,\nrelative to the other's")
     write_legend(ax, "to a margin below what both reach, against", below=True)
     falls_to_the_right(ax)
-    return ax
+    return Picture([ax])

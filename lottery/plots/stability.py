@@ -9,11 +9,12 @@ from matplotlib.axes import Axes
 from lottery.foundations.statistics.intervals import mean_interval
 from lottery.plots.density_axis import falls_to_the_right
 from lottery.plots.panels import mark_level
+from lottery.plots.picture import Picture
 from lottery.plots.style import PALETTE, fit_to_means, line_style, new_axes, write_legend
 from lottery.text.numbers import percent
 
 
-def barriers(points: pd.DataFrame, *, threshold: float = 0.02, ax: Axes | None = None) -> Axes:
+def barriers(points: pd.DataFrame, *, threshold: float = 0.02, ax: Axes | None = None) -> Picture:
     """The error barrier between two trainings of a ticket against density; below the threshold it is stable.
 
     Args:
@@ -63,4 +64,4 @@ def barriers(points: pd.DataFrame, *, threshold: float = 0.02, ax: Axes | None =
     falls_to_the_right(ax)
     ax.set_ylabel("error barrier [%]")
     write_legend(ax)
-    return ax
+    return Picture([ax])

@@ -16,12 +16,14 @@ from numpy.typing import ArrayLike
 WIDTH = 6.4
 """Inches: 640 pixels in a notebook."""
 
+HEIGHT = 11.5
+"""Inches: the most that a picture has from top to bottom."""
+
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """For eyes of all kinds (Okabe and Ito 2008), without yellow, which is lost on white."""
 
 ACCENT = "#D55E00"
 DENSE = "0.45"
-INK = "0.25"
 KEPT = "weights kept [%]"
 
 _MOST_INSIDE = 4
@@ -32,6 +34,11 @@ _LONGEST = 16
 
 _MARKERS = "osD^vP"
 _LINES = ("-", "--", ":", "-.")
+
+
+def ink() -> str:
+    """The colour of text and of what is as dark as text, on the background that the style has."""
+    return str(matplotlib.rcParams["text.color"])
 
 
 def line_style(number: int) -> dict[str, Any]:

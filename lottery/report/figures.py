@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lottery.plots.gallery import take_literally
 from lottery.runs.comparison import compare
 from lottery.runs.metric import Metric
 from lottery.runs.run import Run
@@ -247,7 +246,6 @@ def _svg(figure: Figure) -> bytes:
 
 def _saved(figure: Figure, form: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    take_literally(figure)
     figure.savefig(buffer, format=form, dpi=160, facecolor="white", **options)
     return buffer.getvalue()
 

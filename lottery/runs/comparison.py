@@ -13,7 +13,8 @@ from lottery.runs.run import Run
 if TYPE_CHECKING:
     import pandas
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+
+    from lottery.plots.picture import Picture
 
 
 def compare(
@@ -96,28 +97,32 @@ class Comparison:
         return pandas.DataFrame(rows).set_index(["arm", "round"])
 
     def plot(
-        self, kind: str = "metric", metric: str | None = None, *, ax: Axes | None = None, **options: Any
-    ) -> Axes | Figure:
-        """Draw the runs, several of an arm as means with 95 % intervals.
+        self, kind: pictures.Kind | str = "metric", metric: str | None = None, *, ax: Axes | None = None, **options: Any
+    ) -> Picture:
+        """Draw the runs, several of an arm as means with 95 % intervals, several arms beside each other.
 
         Args:
-            kind: what to draw:
+            kind: what to draw, with its options:
 
-                - "metric": a metric against density, dense as a band;
-                - "curves": a metric over the steps of each round, coloured by density (of the first arm);
+                - "metric": a metric against density, dense as a band (`ylabel`);
+                - "curves": a metric over the steps of each round, coloured by density (`by="epoch"`);
                 - "early-stop": the step of the best validation against density;
-                - "densities": the density of each layer over the rounds (of the first arm);
+                - "densities": the density of each layer over the rounds (`include`);
                 - "paths": the weights kept, those on a path from input to output, and the sparsest layer, over the
-                  rounds (of the first arm);
-                - "weights": trained weights before and after they were pruned (of the first arm, its runs pooled);
-                  `round` picks the round;
-                - "deaths": when each weight died (of the first arm, the units of its runs one below the other).
+                  rounds;
+                - "weights": trained weights before and after they were pruned, the runs of an arm pooled (`round`,
+                  `include`);
+                - "deaths": when each weight died, the units of an arm's runs one below the other (`image_shape`,
+                  `columns`, `include`).
             metric: a column of `Run.table` for "metric", of `Run.history` for "curves"; default: what says most.
-            ax: where to draw, for the first four.
-            options: of the function in `lottery.plots`.
+            ax: where to draw. A picture of several panels takes its place in the figure.
+            options: `include` is a glob pattern of parameters or several, such as ``"*attn*"``.
+
+        Returns:
+            The picture: it shows itself in a notebook, has `figure` and `axes`, and `save(path)` writes it.
 
         Raises:
-            ValueError: there is no such picture or metric.
+            ValueError: there is no such picture, metric or option, or a pattern matches nothing.
             StorageError: what it needs was not kept.
         """
         return pictures.gallery.draw(kind, self.arms, metric=metric, ax=ax, **options)

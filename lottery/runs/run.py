@@ -36,7 +36,7 @@ from lottery.runs.layout import (
     run_directory,
 )
 from lottery.runs.metric import Part
-from lottery.runs.pictures import gallery
+from lottery.runs.pictures import Kind, gallery
 from lottery.runs.schema import RoundState, RoundSummary, Row, RunInfo, rows_of
 from lottery.runs.states import read_state, state_of
 from lottery.storage.checkpoints import encode_checkpoint
@@ -48,7 +48,8 @@ from lottery.tickets.ticket import Ticket
 if TYPE_CHECKING:
     import pandas
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+
+    from lottery.plots.picture import Picture
 
 
 class Run:
@@ -349,8 +350,8 @@ class Run:
     # pictures
 
     def plot(
-        self, kind: str = "metric", metric: str | None = None, *, ax: Axes | None = None, **options: Any
-    ) -> Axes | Figure:
+        self, kind: Kind | str = "metric", metric: str | None = None, *, ax: Axes | None = None, **options: Any
+    ) -> Picture:
         """Draw the run; `kind` and the other arguments are those of `Comparison.plot`."""
         return gallery.draw(kind, {"ticket": [self]}, metric=metric, ax=ax, **options)
 

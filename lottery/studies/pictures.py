@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from lottery import plots
 from lottery.plots.gallery import Gallery
@@ -11,8 +11,8 @@ from lottery.plots.gallery import Gallery
 if TYPE_CHECKING:
     import pandas
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
+    from lottery.plots.picture import Picture
     from lottery.studies.evidence import Evidence
     from lottery.studies.plan import Plan
 
@@ -28,19 +28,20 @@ class Drawn(Protocol):
     def evidence(self, **options: Any) -> Evidence: ...
 
 
+Kind = Literal["metric", "difference", "early-stop", "speed", "barrier"]
+
 gallery = Gallery()
-"""Each takes a study, `ax`, and options of its evidence."""
+"""Each takes a study, and options: those of the evidence that it shows, and `ax`."""
 
 
 @gallery.picture("metric")
-def _metric(study: Drawn, ax: Axes | None, **options: Any) -> Axes:
+def _metric(study: Drawn, *, ax: Axes | None = None, **options: Any) -> Picture:
     evidence = study.evidence(**options)
     return plots.study_metric(study.points(), ylabel=evidence.metric, labels=evidence.table(), ax=ax)
 
 
 @gallery.picture("difference")
-def _difference(study: Drawn, ax: Axes | None, **options: Any) -> Figure:
-    _check_panels("difference", ax)
+def _difference(study: Drawn, *, ax: Axes | None = None, **options: Any) -> Picture:
     evidence = study.evidence(**options)
     return plots.gains(
         gains_of(evidence),
@@ -48,11 +49,12 @@ def _difference(study: Drawn, ax: Axes | None, **options: Any) -> Figure:
         percent=evidence.text.in_percent,
         labels=evidence.table(),
         seeds=seeds_of(evidence),
+        ax=ax,
     )
 
 
 @gallery.picture("early-stop")
-def _early_stop(study: Drawn, ax: Axes | None, **options: Any) -> Axes:
+def _early_stop(study: Drawn, *, ax: Axes | None = None) -> Picture:
     points = study.points()
     arms = points["arm"].replace("dense", "ticket")
     steps = points.assign(arm=arms, run=points["seed"], best_step=points["step"])
@@ -60,12 +62,12 @@ def _early_stop(study: Drawn, ax: Axes | None, **options: Any) -> Axes:
 
 
 @gallery.picture("speed")
-def _speed(study: Drawn, ax: Axes | None, **options: Any) -> Axes:
+def _speed(study: Drawn, *, ax: Axes | None = None, **options: Any) -> Picture:
     return plots.learning_speed(study.evidence(**options).speed().reset_index(), ax=ax)
 
 
 @gallery.picture("barrier")
-def _barrier(study: Drawn, ax: Axes | None, **options: Any) -> Axes:
+def _barrier(study: Drawn, *, ax: Axes | None = None) -> Picture:
     points = study.barriers()
     if points.empty:
         arms = ",".join((*study.plan.arms, "order"))
@@ -74,11 +76,6 @@ def _barrier(study: Drawn, ax: Axes | None, **options: Any) -> Axes:
             f" the data. Add that with `lottery study ... --controls {arms}`"
         )
     return plots.barriers(points, ax=ax)
-
-
-def _check_panels(kind: str, ax: Axes | None) -> None:
-    if ax is not None:
-        raise ValueError(f"{kind!r} has several panels: leave out ax")
 
 
 def gains_of(evidence: Evidence) -> pandas.DataFrame:

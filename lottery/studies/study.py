@@ -24,10 +24,11 @@ from lottery.studies.stability import Barrier
 if TYPE_CHECKING:
     import pandas
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
+    from lottery.plots.picture import Picture
     from lottery.runs.comparison import Comparison
     from lottery.studies.evidence import Evidence
+    from lottery.studies.pictures import Kind
 
 
 class Study:
@@ -237,7 +238,7 @@ class Study:
             },
         )
 
-    def plot(self, kind: str = "metric", *, ax: Axes | None = None, **options: Any) -> Axes | Figure:
+    def plot(self, kind: Kind | str = "metric", *, ax: Axes | None = None, **options: Any) -> Picture:
         """Draw what is finished; arms have the same colours in every picture.
 
         Args:
@@ -249,8 +250,11 @@ class Study:
                 - "early-stop": the step of the best validation against density, by arm;
                 - "speed": the ticket's steps to a margin below what both reach, relative to dense's and each control's;
                 - "barrier": the error barrier against density, of the control "order".
-            ax: where to draw, for all but "difference".
-            options: of `evidence`, such as `margin`, for "metric" and "difference".
+            ax: where to draw. A picture of several panels takes its place in the figure.
+            options: of `evidence`, such as `margin`, for "metric", "difference" and "speed".
+
+        Returns:
+            The picture: it shows itself in a notebook, has `figure` and `axes`, and `save(path)` writes it.
 
         Raises:
             ValueError: there is no such picture, or what it shows was not trained.

@@ -2,42 +2,67 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from torch import Tensor
 
 from lottery import plots
+from lottery.masks.masks import Masks
+from lottery.masks.prunable import Include, included
 from lottery.plots.gallery import Gallery
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-    from lottery.masks.masks import Masks
+    from lottery.plots.picture import Picture
 
+Kind = Literal["layers", "masks", "inputs", "units", "fans"]
 
 gallery = Gallery()
-"""Each takes the masks, `ax`, and options of its own."""
+"""Each takes the masks, and options of its own."""
 
 
 @gallery.picture("layers")
-def _layers(masks: Masks, ax: Axes | None, **options: Any) -> Axes:
-    return plots.layer_bars(masks.densities(), masks.density, ax=ax, **options)
+def _layers(masks: Masks, *, include: Include = None, ax: Axes | None = None) -> Picture:
+    return plots.layer_bars(included(masks.densities(), include), masks.density, ax=ax)
 
 
 @gallery.picture("masks")
-def _masks(masks: Masks, ax: Axes | None, **options: Any) -> Figure:
-    return plots.mask_images(masks, **options)
+def _masks(
+    masks: Masks,
+    *,
+    image_shape: Sequence[int] | None = None,
+    columns: int | None = None,
+    include: Include = None,
+    ax: Axes | None = None,
+) -> Picture:
+    return plots.mask_images(Masks(included(masks, include)), image_shape=image_shape, columns=columns, ax=ax)
 
 
 @gallery.picture("inputs")
-def _inputs(masks: Masks, ax: Axes | None, **options: Any) -> Axes:
-    return plots.input_image(next(iter(masks.values())), ax=ax, **options)
+def _inputs(
+    masks: Masks, *, image_shape: Sequence[int] | None = None, include: Include = None, ax: Axes | None = None
+) -> Picture:
+    return plots.input_image(_first(masks, include), image_shape=image_shape, ax=ax)
 
 
 @gallery.picture("units")
-def _units(masks: Masks, ax: Axes | None, **options: Any) -> Figure:
-    return plots.unit_images(next(iter(masks.values())), **options)
+def _units(
+    masks: Masks,
+    *,
+    image_shape: Sequence[int] | None = None,
+    units: int = 25,
+    include: Include = None,
+    ax: Axes | None = None,
+) -> Picture:
+    return plots.unit_images(_first(masks, include), image_shape=image_shape, units=units, ax=ax)
 
 
 @gallery.picture("fans")
-def _fans(masks: Masks, ax: Axes | None, **options: Any) -> Figure:
-    return plots.fans(masks, **options)
+def _fans(masks: Masks, *, include: Include = None, ax: Axes | None = None) -> Picture:
+    return plots.fans(Masks(included(masks, include)), ax=ax)
+
+
+def _first(masks: Masks, include: Include) -> Tensor:
+    return next(iter(included(masks, include).values()))

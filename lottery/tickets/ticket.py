@@ -14,16 +14,18 @@ from torch import Tensor, nn
 from lottery import storage
 from lottery.foundations.names import differences, load_weights, parameters_of, renamed, ties, uncompiled, weights_of
 from lottery.masks import inspection
+from lottery.masks.history import MaskHistory
 from lottery.masks.masks import Masks
 from lottery.storage.hashed import digest
 from lottery.tickets import ticket_file
 from lottery.tickets.baking import bake, baked_masks
-from lottery.tickets.pictures import gallery
+from lottery.tickets.pictures import Kind, gallery
 
 if TYPE_CHECKING:
     import pandas
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+
+    from lottery.plots.picture import Picture
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -221,8 +223,11 @@ class Ticket:
         """What two tickets have in common, and what chance would give; see `lottery.masks.inspection.overlap`.
 
         Raises:
+            TypeError: `other` is the masks of all rounds.
             ValueError: the masks are not of the same parameters.
         """
+        if isinstance(other, MaskHistory):
+            raise TypeError("overlap takes the masks of one round: write run.masks[-1] for those of the last")
         return inspection.overlap(self.masks, other.masks if isinstance(other, Ticket) else other)
 
     def signs_kept(self, weights: Mapping[str, Tensor]) -> pandas.Series:
@@ -237,18 +242,23 @@ class Ticket:
         self._check_start()
         return inspection.signs_kept(self.masks, self.weights, weights)
 
-    def plot(self, kind: str = "layers", *, ax: Axes | None = None, **options: object) -> Axes | Figure:
+    def plot(self, kind: Kind | str = "layers", *, ax: Axes | None = None, **options: object) -> Picture:
         """Draw the ticket.
 
         Args:
             kind: "layers", the density of each parameter; "masks", each mask as an image, kernels as a grid; "inputs",
                 kept weights per input of the first parameter, folded back to the image; "units", the masks of single
                 units of the first parameter, folded likewise; "fans", histograms of fan-in and fan-out.
-            ax: where to draw, for "layers" and "inputs".
-            options: of the function in `lottery.plots`, such as ``image_shape=(28, 28)``.
+            ax: where to draw. A picture of several panels takes its place in the figure.
+            options: of all, `include`, a glob pattern of parameters or several, such as ``"*attn*"``; of "masks",
+                "inputs" and "units" `image_shape`, such as ``(28, 28)``; of "masks" `columns`; of "units" `units`.
+
+        Returns:
+            The picture: it shows itself in a notebook, has `figure` and `axes`, and `save(path)` writes it.
 
         Raises:
-            ValueError: there is no such picture, or the inputs cannot be folded to an image.
+            ValueError: there is no such picture or option, a pattern matches nothing, or the inputs cannot be folded
+                to an image.
         """
         return gallery.draw(kind, self.masks, ax=ax, **options)
 

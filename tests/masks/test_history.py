@@ -231,3 +231,21 @@ def test_a_code_that_wants_much_memory_is_refused():
     coded = lzma.compress(bits, check=lzma.CHECK_CRC32, filters=wide)
     with pytest.raises(ValueError, match="Memory usage limit"):
         MaskHistory.unpack(torch.tensor(list(coded)).byte(), SHAPES, len(SOME))
+
+
+def test_a_history_shows_each_parameter_over_the_rounds_and_as_a_frame_every_weight() -> None:
+    masks = [Masks({"a.weight": torch.rand(6, 5) < share, "b<c": torch.ones(3, dtype=torch.bool)}) for share in (2, 2)]
+    masks.append(Masks({"a.weight": torch.arange(30).reshape(6, 5) < 15, "b<c": torch.tensor([True, False, False])}))
+    history = MaskHistory.of(masks)
+    shown = history._repr_html_()
+    assert "<b>3 rounds, 48.5 % of the weights alive in the last</b>" in shown
+    assert "<td>a.weight</td><td>50 %</td><td>██▄</td>" in shown and "b&lt;c" in shown
+    frame = history.to_frame(initial={"a.weight": torch.arange(30.0).reshape(6, 5), "b<c": torch.zeros(3)})
+    assert list(frame.columns) == ["parameter", "index", "died", "initial"] and len(frame) == 33
+    rows = frame[frame["parameter"] == "a.weight"]
+    assert (rows["initial"] == rows["index"]).all() and ((rows["died"] == 3) == (rows["index"] < 15)).all()
+    with pytest.raises(ValueError, match=r"initial=.*a.weight of shape \(6, 5\) is missing"):
+        history.to_frame(initial={"b<c": torch.zeros(3)})
+    assert "<td>a.weight</td><td>6×5</td><td>15</td><td>50 %</td>" in masks[-1]._repr_html_()
+    many = Masks({f"layer.{n}": torch.ones(2, dtype=torch.bool) for n in range(40)})
+    assert "<details><summary>40 rows</summary>" in many._repr_html_()

@@ -11,13 +11,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.colors import to_hex, to_rgb
-from matplotlib.figure import Figure
 
 from lottery import Masks, plots
 from lottery.foundations.statistics.intervals import mean_interval
 from lottery.plots.density_axis import density_ticks, plain
-from lottery.plots.panels import shortened
-from lottery.plots.pixels import block_means, fold, picture, tiles
+from lottery.plots.panels import pixels_across, shortened
+from lottery.plots.pixels import as_pixels, block_means, fold, tiles
 from lottery.plots.style import ACCENT, line_style
 
 mpl.use("Agg")
@@ -104,7 +103,7 @@ def test_ticks_are_never_in_scientific_notation(value):
 
 
 def test_density_falls_to_the_right_in_percent():
-    ax = plots.against_density(run_points(rounds=13), value="test_acc")
+    ax = plots.against_density(run_points(rounds=13), value="test_acc").axes[0]
     drawn(ax)
     assert ax.get_xscale() == "log"
     left, right = ax.get_xlim()
@@ -114,8 +113,8 @@ def test_density_falls_to_the_right_in_percent():
 
 
 def test_two_calls_on_the_same_axes_leave_density_falling_to_the_right():
-    ax = plots.against_density(run_points(), value="test_acc")
-    assert plots.against_density(run_points(arm="b"), value="test_acc", ax=ax) is ax
+    ax = plots.against_density(run_points(), value="test_acc").axes[0]
+    assert plots.against_density(run_points(arm="b"), value="test_acc", ax=ax).axes == [ax]
     assert ax.get_xlim()[0] > ax.get_xlim()[1]
 
 
@@ -126,7 +125,7 @@ def test_an_arm_is_the_mean_of_its_runs_matched_by_round_with_its_interval():
     one, two = run_points(run="0"), run_points(run="1", gain=0.02)
     two["density"] *= 0.5  # another grid
     two = two[two["round"] != 3]
-    ax = plots.against_density(pd.concat([one, two]), value="test_acc")
+    ax = plots.against_density(pd.concat([one, two]), value="test_acc").axes[0]
     line, _, (bars,) = ax.containers[0]
     assert line.get_xdata() == pytest.approx([75, 60, 48, 51.2])  # round 3: of one run only
     assert line.get_ydata() == pytest.approx([90, 91.5, 93, 93])
@@ -138,7 +137,7 @@ def test_an_arm_is_the_mean_of_its_runs_matched_by_round_with_its_interval():
 
 def test_a_single_run_is_a_thin_line_without_bars_and_several_a_thicker_one():
     several = pd.concat([run_points(run=r) for r in "01"])
-    ax = plots.against_density(pd.concat([several, run_points(arm="single")]), value="test_acc")
+    ax = plots.against_density(pd.concat([several, run_points(arm="single")]), value="test_acc").axes[0]
     many, single = (container[0] for container in ax.containers)
     assert single.get_linewidth() < many.get_linewidth()
     assert not ax.containers[1].has_yerr
@@ -148,27 +147,27 @@ def test_a_single_run_is_a_thin_line_without_bars_and_several_a_thicker_one():
 def test_the_dense_networks_of_the_first_arm_are_a_band():
     points = pd.concat([run_points(run=str(r), start=0.9 + r / 100) for r in range(3)])
     other = run_points(arm="other", start=0.1)
-    ax = plots.against_density(pd.concat([points, other]), value="test_acc")
+    ax = plots.against_density(pd.concat([points, other]), value="test_acc").axes[0]
     box = labelled(ax)["dense"].get_path().get_extents(labelled(ax)["dense"].get_transform() - ax.transData)
     _, low, high = mean_interval([90, 91, 92])
     assert (box.y0, box.y1) == pytest.approx((low, high))
 
 
 def test_a_single_dense_network_is_a_line():
-    ax = plots.against_density(run_points(), value="test_acc")
+    ax = plots.against_density(run_points(), value="test_acc").axes[0]
     assert list(labelled(ax)["dense"].get_ydata()) == pytest.approx([90, 90])
 
 
 def test_round_0_of_a_ticket_is_not_called_dense():
     points = run_points()
     points["density"] /= 2
-    assert "dense" not in labelled(plots.against_density(points, value="test_acc"))
+    assert "dense" not in labelled(plots.against_density(points, value="test_acc").axes[0])
 
 
 def test_rows_without_a_value_are_skipped():
     points = run_points()
     points.loc[1, "test_acc"] = math.nan
-    ax = plots.against_density(points, value="test_acc")
+    ax = plots.against_density(points, value="test_acc").axes[0]
     assert ax.containers[0][0].get_xdata() == pytest.approx([100, 64, 51.2])
 
 
@@ -177,13 +176,13 @@ def test_rows_without_a_value_are_skipped():
     [("val_acc", 0.5, 50, "val_acc [%]"), ("val_accuracy", 50, 50, "val_accuracy"), ("val_loss", 0.5, 0.5, "val_loss")],
 )
 def test_only_accuracies_that_are_shares_are_drawn_in_percent(name, start, shown, label):
-    ax = plots.against_density(run_points(start=start, name=name), value=name)
+    ax = plots.against_density(run_points(start=start, name=name), value=name).axes[0]
     assert ax.containers[0][0].get_ydata()[0] == pytest.approx(shown)
     assert ax.get_ylabel() == label
 
 
 def test_early_stopping_is_the_step_of_the_best_validation():
-    ax = plots.early_stop(run_points(start=900, gain=-100, name="best_step"))
+    ax = plots.early_stop(run_points(start=900, gain=-100, name="best_step")).axes[0]
     assert ax.containers[0][0].get_ydata() == pytest.approx([900, 800, 700, 600])
     assert ax.get_ylabel() == "step of best validation [optimizer steps]"
 
@@ -213,7 +212,7 @@ def history(rounds=3):
 
 
 def test_learning_curves_have_a_line_per_round_dark_and_thick_where_dense():
-    ax = plots.learning_curves(history(), metric="val_loss")
+    ax = plots.learning_curves(history(), metric="val_loss").axes[0]
     sparse_first = ax.lines
     assert [line.get_ydata()[0] for line in sparse_first] == [1 / 12, 1 / 11, 1 / 10]
     assert list(ax.lines[0].get_xdata()) == [10, 20, 30]
@@ -228,7 +227,7 @@ def test_learning_curves_have_a_line_per_round_dark_and_thick_where_dense():
 def test_learning_curves_skip_rows_without_the_metric_and_can_go_by_epoch():
     rows = history()
     rows.loc[rows["step"] == 20, "val_acc"] = 0.5
-    ax = plots.learning_curves(rows, metric="val_acc", by="epoch")
+    ax = plots.learning_curves(rows, metric="val_acc", by="epoch").axes[0]
     assert [(*line.get_xdata(), *line.get_ydata()) for line in ax.lines] == [(2, 50)] * 3
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("epoch", "val_acc [%]")
 
@@ -241,7 +240,7 @@ def test_the_curve_of_one_round_has_no_color_bar():
 
 
 def test_bars_show_each_layer_and_a_line_the_whole():
-    ax = plots.layer_bars({"a": 0.25, "b": 1.0}, 0.4)
+    ax = plots.layer_bars({"a": 0.25, "b": 1.0}, 0.4).axes[0]
     assert [bar.get_width() for bar in ax.patches] == [25, 100]
     assert tick_labels(ax.yaxis) == ["a", "b"]
     assert labelled(ax)["all: 40 %"].get_xdata()[0] == 40
@@ -249,7 +248,7 @@ def test_bars_show_each_layer_and_a_line_the_whole():
 
 def test_layers_over_rounds_are_lines_and_an_emptied_one_is_marked():
     frame = pd.DataFrame({"a": [1, 0.5, 0.1], "b": [1, 0.5, 0], "all": [1, 0.5, 0.05]})
-    lines = labelled(plots.layer_densities(frame))
+    lines = labelled(plots.layer_densities(frame).axes[0])
     assert list(lines["a"].get_ydata()) == pytest.approx([100, 50, 10])
     assert np.isnan(lines["b"].get_ydata()[2])
     assert list(lines["b: no weight kept"].get_xdata()) == [2]
@@ -259,7 +258,7 @@ def test_layers_over_rounds_are_lines_and_an_emptied_one_is_marked():
 
 def test_more_than_8_layers_over_rounds_are_a_heat_map():
     frame = pd.DataFrame({f"layer.{i}": [1.0, 0.1 * i] for i in range(9)})
-    ax = plots.layer_densities(frame)
+    ax = plots.layer_densities(frame).axes[0]
     (mesh,) = ax.collections
     shown = np.ma.getdata(mesh.get_array()).reshape(9, 2)
     assert shown == pytest.approx(100 * frame.to_numpy().T)
@@ -302,12 +301,12 @@ def test_weights_that_are_not_finite_are_counted_in_the_title():
     assert "2 are not finite" in ax.get_title()
 
 
-def test_only_the_6_largest_parameters_have_histograms_and_the_title_says_so():
-    masks = Masks({f"w{i}": random_mask(3, 2 + i) for i in range(8)})
-    for figure in (plots.weight_distributions(masks, masks, masks), plots.fans(masks)):
-        names = list(dict.fromkeys(a.get_title().split("\n")[0] for a in figure.axes))
-        assert names == [f"w{i}" for i in range(2, 8)]
-        assert figure.texts[0].get_text() == "the 6 largest of 8 parameters, 2 left out"
+def test_6_parameters_have_histograms_evenly_by_depth_and_the_title_says_so():
+    masks = Masks({f"w{i}": random_mask(3, 2 + i) for i in range(11)})
+    for picture in (plots.weight_distributions(masks, masks, masks), plots.fans(masks)):
+        names = list(dict.fromkeys(a.get_title().split("\n")[0] for a in picture.axes))
+        assert names == [f"w{i}" for i in range(0, 11, 2)]
+        assert "6 of 11 parameters, evenly by depth" in picture.figure.texts[0].get_text()
 
 
 def test_masks_of_another_network_are_refused():
@@ -332,17 +331,32 @@ def test_fans_count_every_unit_and_show_the_dead_in_a_colour_of_their_own(output
             inside = (kept > low) & (kept < high)
             assert bar.get_height() == inside.sum()
             assert to_hex(bar.get_facecolor()) != ACCENT.lower()
-    mpl.pyplot.close(figure)
+    mpl.pyplot.close(figure.figure)
 
 
-def test_fans_can_be_drawn_on_axes_that_are_given():
+@pytest.mark.parametrize(
+    "draw",
+    [
+        plots.fans,
+        plots.mask_images,
+        lambda masks, **to: plots.unit_images(masks["hidden.weight"], **to),
+        lambda masks, **to: plots.deaths({name: mask.long() for name, mask in masks.items()}, 1, **to),
+        lambda masks, **to: plots.weight_distributions(masks, masks, masks, **to),
+    ],
+)
+def test_several_panels_take_the_place_of_the_axes_that_are_given(draw):
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(2, 2)
-    assert plots.fans(lenet(), axes=axes) is figure
-    assert all(ax.patches for ax in axes.flat)
-    with pytest.raises(ValueError, match="3 axes for 2 parameters"):
-        plots.fans(lenet(), axes=axes.flat[:3])
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 6), layout="constrained")
+    picture = draw(lenet(), ax=right)
+    assert picture.figure is figure and all(panel.figure.figure is figure for panel in picture.axes)
+    figure.canvas.draw()
+    assert all(panel.get_window_extent().x0 > left.get_window_extent().x1 for panel in picture.axes)
+    assert right not in figure.axes and len(picture.axes) >= 2
+    alone = figure.add_axes((0, 0, 1, 1))
+    with pytest.raises(ValueError, match="put into its figure by hand"):
+        draw(lenet(), ax=alone)
+    plt.close(figure)
 
 
 # pixels
@@ -362,7 +376,7 @@ def test_block_means_are_means_of_blocks_and_lose_no_weight(rows, columns, most,
 
 def test_a_matrix_that_is_small_enough_is_shown_as_it_is():
     mask = random_mask(7, 5)
-    shown = picture(mask, 7)
+    shown = as_pixels(mask, 7)
     assert shown.image.dtype == bool
     assert np.array_equal(shown.image, mask.numpy())
     assert not shown.note
@@ -383,13 +397,15 @@ def test_each_kernel_is_a_tile_in_the_row_of_its_output(shape, data):
         ((40,), (1, 40), ""),
         ((6, 5, 1, 1), (6, 5), ""),
         ((4, 3, 5), (4, 15), ""),
-        ((64, 3, 7, 7), (112, 21), "16×3 of 64×3 kernels"),
-        ((20, 17, 3, 3, 3), (144, 48), "16×16 of 20×17 kernels"),
-        ((900, 10), (900, 10), "means of 9×1 blocks"),
+        ((16, 3, 7, 7), (112, 21), ""),
+        ((64, 3, 7, 7), (64, 3), "means of kernels"),
+        ((20, 17, 3, 3, 3), (20, 17), "means of kernels"),
+        ((200, 17, 3, 3), (200, 17), "means of 2×1 kernels of 9 weights"),
+        ((900, 10), (900, 10), "means of 9×1 weights"),
     ],
 )
 def test_parameters_of_any_dimension_are_pictures(shape, size, note):
-    shown = picture(random_mask(*shape), 100)
+    shown = as_pixels(random_mask(*shape), 100)
     assert (shown.size, shown.note) == (size, note)
 
 
@@ -431,40 +447,43 @@ def test_each_mask_is_drawn_as_it_is():
     figure = plots.mask_images(masks)
     for ax, (name, mask) in zip(figure.axes, masks.items(), strict=True):
         assert np.array_equal(image_of(ax), mask.numpy())
-        assert ax.images[0].get_clim() == (0, 1)
-        assert ax.images[0].cmap(1.0)[:3] == (0, 0, 0)  # kept is black
+        shown = ax.images[0].to_rgba(ax.images[0].get_array())[..., 0]
+        assert np.array_equal(shown == 0, mask.numpy()) and np.array_equal(shown == 1, ~mask.numpy())  # kept is black
         density = 100 * masks.densities()[name]
         assert f"{density:.3g} % kept" in ax.get_title()
         assert "×".join(map(str, mask.shape)) in ax.get_title()
     drawn(figure)
 
 
-def test_the_grey_of_a_large_mask_is_the_share_kept_and_said_in_the_title():
-    mask = random_mask(1000, 600, density=0.1)
-    (ax,) = plots.mask_images(Masks({"fc": mask})).axes
-    means, _ = block_means(mask.numpy(), 480)
-    assert np.array_equal(image_of(ax), means)
-    assert "means of 3×2 blocks" in ax.get_title()
-    assert f"black: {100 * means.max():.3g} % kept" in ax.get_title()
-    assert ax.images[0].get_clim() == (0, means.max())
-
-
-def test_an_empty_large_mask_is_white():
-    (ax,) = plots.mask_images(Masks({"fc": torch.zeros(1000, 9).bool()})).axes
-    assert ax.images[0].get_clim() == (0, 1)
-    drawn(ax)
+def test_black_is_the_same_in_every_panel_and_grey_the_share_kept():
+    masks = Masks(
+        {"fc": random_mask(1000, 600, density=0.1), "out": random_mask(10, 20), "empty": torch.zeros(1000, 9).bool()}
+    )
+    picture = plots.mask_images(Masks(masks))
+    large, small, empty = (ax.images[0] for ax in picture.axes)
+    means, _ = block_means(masks["fc"].numpy(), pixels_across(2))
+    assert np.array_equal(image_of(picture.axes[0]), means)
+    assert "means of 5×3 weights" in picture.axes[0].get_title()
+    assert large.norm is small.norm is empty.norm and large.cmap is small.cmap
+    greys = large.to_rgba(means)[..., 0]
+    order = np.argsort(means, axis=None)
+    assert (np.diff(greys.flat[order]) <= 0).all() and greys[means == 0].min(initial=1) == 1
+    assert (empty.to_rgba(image_of(picture.axes[2])) == 1).all()
+    bar = picture.figure.axes[-1]
+    assert bar.get_xlabel() == "share kept [%]"
+    drawn(picture)
 
 
 def test_the_input_can_have_a_panel_of_its_own():
     figure = plots.mask_images(lenet(), image_shape=(8, 8), columns=1)
     kept = lenet()["hidden.weight"].sum(0).reshape(8, 8)
     assert np.array_equal(image_of(figure.axes[0]), kept)
-    assert len(drawn(figure).axes) == 3
+    assert len(drawn(figure).figure.axes) == 3
 
 
 def test_kept_weights_per_pixel_add_up_outputs_and_channels():
     mask = random_mask(6, 48)
-    ax = plots.input_image(mask, image_shape=(3, 4, 4))
+    ax = plots.input_image(mask, image_shape=(3, 4, 4)).axes[0]
     assert np.array_equal(image_of(ax), mask.reshape(6, 3, 4, 4).sum((0, 1)))
     drawn(ax)
 
@@ -475,7 +494,7 @@ def test_units_are_shown_most_kept_first():
     titles = [ax.get_title() for ax in figure.axes]
     assert titles == ["unit 1: 3 kept", "unit 2: 2 kept"]
     assert np.array_equal(image_of(figure.axes[0]), [[1, 1], [0, 1]])
-    assert figure.texts[0].get_text() == "2 of 3 units, most kept first"
+    assert figure.figure.texts[0].get_text() == "2 of 3 units, most kept first"
     with pytest.raises(ValueError, match="units=0"):
         plots.unit_images(mask, units=0)
 
@@ -508,14 +527,14 @@ def test_a_block_mixes_the_mean_round_of_its_dead_with_its_survivors():
     expected = [(a + b) / 2 for a, b in zip(to_rgb(ACCENT), blue, strict=True)]
     image = image_of(figure.axes[0])
     assert image.reshape(-1, 3) == pytest.approx(np.tile(expected, (480 * 3, 1)))
-    assert "means of 4×1 blocks" in figure.axes[0].get_title()
+    assert "means of 4×1 weights" in figure.axes[0].get_title()
 
 
 def test_deaths_per_pixel_are_means_over_the_first_parameter():
     died = torch.arange(8).reshape(2, 4)
-    figure = plots.deaths({"w": died}, 8)
+    figure = plots.deaths({"w": died}, 8, image_shape=(2, 2))
     assert np.array_equal(image_of(figure.axes[0]), [[2, 3], [4, 5]])
-    assert len(drawn(figure).axes) == 3  # pixels, the parameter, the bar
+    assert len(drawn(figure).figure.axes) == 3  # pixels, the parameter, the bar
     with pytest.raises(ValueError, match="does not go with 4 inputs"):
         plots.deaths({"w": died}, 8, image_shape=(3, 3))
 
@@ -526,15 +545,6 @@ def test_deaths_outside_the_rounds_are_refused():
 
 
 # all of them
-
-
-def test_a_figure_that_a_notebook_cell_returns_is_shown_once(monkeypatch):
-    import matplotlib.pyplot as plt
-
-    monkeypatch.setattr(mpl, "get_backend", lambda: "inline")
-    figure = plots.fans(lenet())
-    assert isinstance(figure, Figure)
-    assert not plt.fignum_exists(figure.number)
 
 
 def test_plots_lists_what_it_has():

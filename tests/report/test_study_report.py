@@ -80,8 +80,8 @@ def lines(ax: Axes) -> dict[str, Any]:
 def test_an_arm_has_one_colour_in_all_figures(count: int) -> None:
     points = study_points(3, 3, NAMES[:count])
     evidence = Evidence(points)
-    metric = plots.study_metric(points, ylabel="test_acc", labels=evidence.table())
-    speed = plots.learning_speed(evidence.speed().reset_index())
+    metric = plots.study_metric(points, ylabel="test_acc", labels=evidence.table()).axes[0]
+    speed = plots.learning_speed(evidence.speed().reset_index()).axes[0]
     gains = plots.gains(gains_of(evidence), margin=0.01, percent=True)
     found = [lines(metric), lines(speed), lines(gains.axes[-1]) if count else {}]
     assert list(found[0]) == ["ticket", *NAMES[:count]]
@@ -100,7 +100,7 @@ def test_an_arm_has_one_colour_in_all_figures(count: int) -> None:
 def test_the_metric_is_drawn_as_means_and_marked_as_the_evidence_says() -> None:
     points = study_points()
     evidence = Evidence(points)
-    ax = plots.study_metric(points, ylabel="test_acc", labels=evidence.table())
+    ax = plots.study_metric(points, ylabel="test_acc", labels=evidence.table()).axes[0]
     for arm, line in lines(ax).items():
         rows = points[points["arm"].isin([arm, *(["dense"] * (arm == "ticket"))])]
         means = 100 * rows.groupby("round")["value"].mean()
@@ -133,7 +133,7 @@ def test_gains_are_those_of_the_evidence() -> None:
 @settings(max_examples=5, deadline=None)
 def test_no_interval_dwarfs_what_it_is_of(seeds: int, rng: int) -> None:
     points = study_points(seeds, 4, NAMES[:2], rng)
-    ax = plots.study_metric(points, ylabel="test_acc")
+    ax = plots.study_metric(points, ylabel="test_acc").axes[0]
     dense = points["value"][points["arm"] == "dense"].mean()
     means = 100 * np.append(points.groupby(["arm", "round"])["value"].mean(), dense)
     low, high = ax.get_ylim()
@@ -163,7 +163,7 @@ def test_barriers_are_drawn_in_percent_with_what_is_stable() -> None:
         for seed in range(3)
         for round in range(5)
     ]
-    ax = plots.barriers(pd.DataFrame(rows))
+    ax = plots.barriers(pd.DataFrame(rows)).axes[0]
     (line,) = lines(ax).values()
     np.testing.assert_allclose(line.get_ydata(), [0, 1, 2, 3, 4], atol=1e-12)
     assert "stable below 2 %" in [text.get_text() for text in ax.texts]
@@ -403,8 +403,6 @@ def test_a_study_says_what_it_lacks(tmp_path: Path) -> None:
     study = prepare(DIGITS, tmp_path / "new", 2, ["signs"])
     with pytest.raises(ValueError, match="choose from metric, difference"):
         study.plot("nothing")
-    with pytest.raises(ValueError, match="leave out ax"):
-        study.plot("difference", ax=mpl.pyplot.subplots()[1])
     with pytest.raises(ValueError, match="--controls signs,order"):
         study.plot("barrier")
     with pytest.raises(StorageError, match="no round"):
@@ -412,8 +410,9 @@ def test_a_study_says_what_it_lacks(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["metric", "early-stop", "barrier"])
+@pytest.mark.parametrize("kind", ["metric", "difference", "early-stop", "speed", "barrier"])
 def test_a_study_draws_on_axes_that_it_is_given(kind: str, whole: Study) -> None:
-    axes = mpl.pyplot.subplots()[1]
-    assert whole.plot(kind, ax=axes) is axes
-    assert axes.get_legend() is not None
+    figure, axes = mpl.pyplot.subplots()
+    picture = whole.plot(kind, ax=axes)
+    assert picture.figure is figure
+    assert any(panel.get_legend() for panel in picture.axes)

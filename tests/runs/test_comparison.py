@@ -226,14 +226,14 @@ def test_weights_of_a_round_that_was_not_pruned_cannot_be_drawn(seeds, round):
 def test_every_picture_has_axes_that_say_what_they_show(arms, kind, many):
     comparison = compare(arms if many else arms["ticket"][:1])
     drawn = comparison.plot(kind)
-    figure = drawn if isinstance(drawn, mpl.figure.Figure) else drawn.figure
+    figure = drawn.figure
     shown = [ax for ax in figure.axes if ax.has_data()]
     assert shown and all(ax.get_title() or ax.get_title("left") or ax.get_xlabel() or ax.get_ylabel() for ax in shown)
     mpl.pyplot.close(figure)
 
 
 def test_the_lines_are_the_means(arms):
-    ax = compare(arms).plot("metric", "best_val_acc")
+    (ax,) = compare(arms).plot("metric", "best_val_acc").axes
     table = compare(arms).table("best_val_acc")
     lines = [tuple(line.get_ydata()) for line in ax.lines]
     for arm in arms:
@@ -245,16 +245,42 @@ def test_the_lines_are_the_means(arms):
 def test_a_run_draws_what_its_comparison_with_itself_draws(seeds):
     for kind in ("metric", "curves", "early-stop", "densities"):
         own, compared = Run(seeds[0]).plot(kind), compare(seeds[:1]).plot(kind)
-        for one, other in zip(own.lines, compared.lines, strict=True):
+        for one, other in zip(own.axes[0].lines, compared.axes[0].lines, strict=True):
             assert np.array_equal(one.get_xydata(), other.get_xydata(), equal_nan=True)
         mpl.pyplot.close(own.figure), mpl.pyplot.close(compared.figure)
 
 
 def test_a_picture_goes_where_it_is_told(seeds):
-    for kind in ("metric", "curves", "early-stop", "densities"):
+    for kind in gallery:
         figure, ax = mpl.pyplot.subplots()
-        assert Run(seeds[0]).plot(kind, ax=ax) is ax
+        assert Run(seeds[0]).plot(kind, ax=ax).figure is figure
         mpl.pyplot.close(figure)
+
+
+@pytest.mark.parametrize("kind", list(gallery))
+def test_an_option_that_a_picture_does_not_have_is_refused_by_name(seeds, kind):
+    with pytest.raises(ValueError, match=f"foo=1: kind='{kind}' has no such option; its options are .*ax"):
+        Run(seeds[0]).plot(kind, foo=1)
+
+
+@pytest.mark.parametrize("kind", ["curves", "densities", "paths", "weights", "deaths"])
+def test_every_arm_of_a_comparison_has_panels_of_its_own(arms, kind):
+    one, several = compare({"ticket": arms["ticket"]}).plot(kind), compare(arms).plot(kind)
+    assert len(several.axes) >= len(arms) * len(one.axes) - 1  # the pixels of a first layer are shown once
+    titles = [ax.get_title() for ax in several.axes]
+    assert all(any(arm in title for title in titles) for arm in arms)
+    mpl.pyplot.close(one.figure), mpl.pyplot.close(several.figure)
+
+
+def test_patterns_choose_what_is_drawn(seeds):
+    run = Run(seeds[0])
+    name = list(run.masks[0])[-1]
+    for kind in ("weights", "deaths"):
+        picture = run.plot(kind, include=f"*{name}")
+        assert [ax.get_title().split("\n")[0] for ax in picture.axes] == [name]
+        mpl.pyplot.close(picture.figure)
+    with pytest.raises(ValueError, match="include='nothing'"):
+        run.plot("densities", include="nothing")
 
 
 def test_one_run_is_no_list_of_runs(seeds):
