@@ -144,7 +144,7 @@ def test_no_interval_dwarfs_what_it_is_of(seeds: int, rng: int) -> None:
 
 def test_speed_is_drawn_against_each_arm_as_the_evidence_has_it() -> None:
     table = Evidence(study_points(seeds=4)).speed()
-    for name, line in lines(plots.learning_speed(table.reset_index())).items():
+    for name, line in lines(plots.learning_speed(table.reset_index()).axes[0]).items():
         np.testing.assert_allclose(line.get_ydata(), table.loc[name]["ratio"])
 
 
