@@ -47,7 +47,7 @@ class Labelling:
         self.sized: dict[str, Tensor] = {}
         self.unfollowed: dict[str, str] = {}
         self.of = WeakTensorKeyDictionary()  # features to labels; None: a constant
-        self.parts = WeakTensorKeyDictionary()  # what is computed from elements alone
+        self.parts = WeakTensorKeyDictionary()  # what is computed from elements alone, to the names of their tensors
         self.turned = WeakTensorKeyDictionary()  # transposes of owned matrices to these
         self.like = WeakTensorKeyDictionary()  # constants to the labels of the features that they have the shape of
         self.path = [name]
@@ -92,7 +92,7 @@ class Labelling:
                 if self.of.get(tensor) is None and tensor.is_floating_point():
                     fresh = self.labels.fresh(x.numel()).reshape(base.shape) if tensor is base else self.of[base].mT
                     self.of[tensor] = fresh
-                    self.parts[tensor] = True
+                    self.parts[tensor] = frozenset([self.name_of(x)])
             if self.of.get(base) is not None:
                 self.elements[self.name_of(x)] = self.of[base]
 
