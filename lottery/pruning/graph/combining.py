@@ -24,9 +24,8 @@ def moved(seen: Labelling, use: Use) -> list[Tensor] | None:
     args, kwargs = seen.swap(use.args), seen.swap(use.kwargs)
     found = [lean(labels) for labels in tensors_in(use.func(*args, **kwargs)) if labels.is_floating_point()]
     if (x := seen.first_features(use)) is not None:
-        positions = Positions(
-            seen.labels, f"{use.name.strip('_')} in {seen.path[-1]} has sizes or positions written into the code"
-        )
+        reason = f"{use.name.strip('_')} in {seen.path[-1]} has sizes or positions written into the code"
+        positions = Positions(seen.labels, seen.because(reason))
         name, args = use.name, use.args[1:]
         if name in ("view_as", "reshape_as"):
             name, args = "view", unit_sizes(seen.of[args[0]]) if seen.features(args[0]) else list(args[0].shape)

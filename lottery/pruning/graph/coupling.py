@@ -78,7 +78,7 @@ def couple(module: nn.Module, names: Collection[str], example_input: object, *, 
     found[of_group[found] >= 0] = -1
     labels = {name: tuple(found[t.long()] for t in axes[name]) for name in names if name in axes}
     if not any((t >= 0).any() for own in labels.values() for t in own):
-        raise ValueError(_nothing_goes(module, kept))
+        raise ValueError(_nothing_goes(module, kept, tracer.lines))
     return Coupling(labels, kept)
 
 
@@ -112,12 +112,17 @@ def _axes(tracer: UnitTracer, names: Collection[str]) -> dict[str, list[Tensor]]
     return {name: list(own.values()) for name, own in axes.items() if name in names}
 
 
-def _nothing_goes(module: nn.Module, stays: Mapping[str, Mapping[str, int]]) -> str:
+def _nothing_goes(module: nn.Module, stays: Mapping[str, Mapping[str, int]], lines: Mapping[str, str]) -> str:
     words = dict.fromkeys(why for own in stays.values() for why in own if why != GIVEN_BACK)
+
+    def with_line(why: str) -> str:
+        return f"{why} ({line})" if (line := lines.get(why)) else why
+
     norms = any("needs all of them" in why for why in words)
     return (
         f"no channel of {type(module).__name__} can be removed:"
-        f" {'; '.join(words) or 'each is an input or an output'}. Choose another structure, such as 'element'"
+        f" {'; '.join(map(with_line, words)) or 'each is an input or an output'}. Choose another structure, such as"
+        " 'element'"
         + (", or structure={'name': 'channel', 'norms': 'over survivors'}: such channels go too then, as zeros" * norms)
         + "."
     )

@@ -188,7 +188,8 @@ class UnitTracer(TorchFunctionMode, Labelling):
     def _lose(self, name: str, given: Sequence[Tensor]) -> None:
         """A function that is not followed took these."""
         place = f"{name} in {self.path[-1]}"
-        self.fix(given, f"{place} {'needs all of them' if MIXING.fullmatch(name) else 'is not followed'}")
+        reason = f"{place} {'needs all of them' if MIXING.fullmatch(name) else 'is not followed'}"
+        self.fix(given, self.because(reason))
         if any((bare(self.of[x]) > FIXED).any() for x in given if self.features(x)):
             self.unknown.add(place)
         for x in self.own(given):
