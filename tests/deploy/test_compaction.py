@@ -714,13 +714,21 @@ def test_a_path_that_is_cut_leaves_a_unit_and_the_same_constant():
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
-def test_computed_weights_are_refused_by_name():
-    module = zoo.WeightNorm()
-    with pytest.raises(ValueError, match=r"weights of net\.0 are computed.*remove_parametrizations"):
-        compact(module, torch.zeros(1, zoo.INPUTS))
-    plain = nn.Sequential(nn.utils.weight_norm(nn.Linear(3, 2)), nn.Linear(2, 1))
-    plain(torch.zeros(1, 3))
-    with pytest.raises(ValueError, match="weights of 0 are computed"):
+@pytest.mark.parametrize("normed", [nn.utils.weight_norm, nn.utils.parametrizations.weight_norm])
+def test_a_layer_with_computed_weights_stays_and_is_named_and_others_shrink(normed):
+    module, x = nn.Sequential(normed(nn.Linear(3, 4)), nn.Linear(4, 5), nn.Linear(5, 2)), torch.ones(2, 3)
+    module, x = module.double(), x.double()
+    module(x)
+    module[2].weight.data[:, 1] = 0
+    small = compact(module, x)
+    assert dict(small.removed) == {"1": 1}
+    assert "remove_parametrizations" in small.stayed["0"]
+    assert_same(module, small.module, x)
+
+
+def test_masks_of_torch_that_are_not_permanent_are_refused_by_name():
+    plain = nn.Sequential(nn.utils.prune.l1_unstructured(nn.Linear(3, 2), "weight", 0.5), nn.Linear(2, 1))
+    with pytest.raises(ValueError, match=r"0 has masks of torch.nn.utils.prune.*remove"):
         compact(plain, torch.zeros(1, 3))
 
 
@@ -952,7 +960,8 @@ def test_layers_that_no_forward_calls_are_named():
     module[0].weight.data[:3] = 0
     small = compact(module, torch.zeros(1, 3))
     assert small.removed == {"0": 3}
-    assert small.stayed == {"projector": "not called by forward: it keeps its size"}
+    assert list(small.stayed) == ["projector"]
+    assert small.stayed["projector"].startswith("not called by forward: it keeps its size. Where training_step calls")
 
 
 class Caching(nn.Module):

@@ -75,6 +75,20 @@ class OfTheInput(Attention):
         return x.transpose(1, 2).reshape(n, length, self.norm.normalized_shape[0])
 
 
+class ByValue(Attention):
+    """Transformers: what comes out is reshaped by the sizes of the values."""
+
+    def split(self, qkv, n, length):
+        return (t.view(n, length, -1, self.head_dim).transpose(1, 2) for t in qkv.chunk(3, -1))
+
+    def attend(self, q, k, v):
+        made = F.scaled_dot_product_attention(q, k, v)
+        return made.reshape(made.shape[0], -1, q.shape[2], v.shape[-1]).reshape_as(made)
+
+    def joined(self, x, n, length):
+        return x.transpose(1, 2).reshape(n, length, -1)
+
+
 class Conv1D(nn.Module):
     """GPT-2's: a linear layer by `addmm`, that notes how many units it makes."""
 
@@ -108,6 +122,7 @@ NETWORKS = {
     "qkv in one": (Attention, {"1.heads": 2, "1.width": 4}),
     "a product of attributes": (Product, {"1.heads": 2}),
     "a split by width": (ByWidth, {"1.heads": 2, "1.width": 4}),
+    "the sizes of the values": (ByValue, {}),
     "a layer by addmm": (
         lambda: nn.Sequential(nn.LayerNorm(8), Conv1D(6, 8), nn.ReLU(), Conv1D(8, 6)),
         {"1.1.made": 3, "1.3.made": 4},

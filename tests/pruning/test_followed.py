@@ -268,6 +268,13 @@ def test_units_that_a_product_sums_over_alone_stay():
     assert plan["second.weight"] == "8 of 8 units"
 
 
+def test_a_network_of_which_nothing_can_go_is_refused_by_function_and_line():
+    net = Computed(lambda net, x: net.last(torch.cdist(net.first(x), x)), first=nn.Linear(6, 6), last=nn.Linear(5, 2))
+    line = net.computed.__code__.co_firstlineno
+    with pytest.raises(ValueError, match=rf"cdist in Computed is not followed \(test_followed.py:{line}\)"):
+        couple(net, Masks.ones(prunable_parameters(net, (), ())), torch.ones(5, 6))
+
+
 def test_an_expert_that_no_sample_goes_to_keeps_its_units_or_finds_its_samples_in_the_batch():
     def routed(net, x):
         found = torch.zeros_like(x)

@@ -129,10 +129,12 @@ def compact(module: nn.Module, example_input: object, *, keep: Sequence[str] = (
 
     Removed are units of linear layers, convolutions and embeddings, with what they have in biases, normalisation by
     channels and other tensors that are combined with them; of convolutions in groups the same positions of each group,
-    and whole groups of depthwise ones; whole heads that go into `scaled_dot_product_attention`. Where forward splits
-    units by sizes that follow, as `chunk` does, the same positions of each part go; units that it counts in numbers
-    stay. What goes into a layer normalisation, `nn.MultiheadAttention`, a recurrent
-    layer or any other function that is not followed stays, and so does what `forward` does not use.
+    and whole groups of depthwise ones; hidden units of recurrent layers from all gates, layers and directions; whole
+    heads of attention by `scaled_dot_product_attention` or products. Where forward splits units by sizes that follow,
+    as `chunk` does, the same positions of each part go; a size that is an attribute of a module, such as
+    ``self.heads``, shrinks along; units that it counts in numbers stay. What goes into a layer normalisation,
+    `nn.MultiheadAttention` or any other function that is not followed stays, and so does what `forward` does not use
+    and a layer whose weights are computed from others.
 
     Args:
         module: the module, its pruned weights zero, as `bake` leaves them. It is not changed.
@@ -141,8 +143,8 @@ def compact(module: nn.Module, example_input: object, *, keep: Sequence[str] = (
         keep: glob patterns of names of layers or parameters whose units stay.
 
     Raises:
-        ValueError: `keep` matches nothing, weights are parametrized, forward cannot be followed or gives no tensor, or
-            computes something else each time; the message names the layer.
+        ValueError: `keep` matches nothing, masks of torch.nn.utils.prune are not permanent, forward cannot be followed
+            or gives no tensor, or computes something else each time; the message names the layer.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
@@ -155,7 +157,7 @@ def compact(module: nn.Module, example_input: object, *, keep: Sequence[str] = (
     generalize", Neural Networks 4(1), 1991.
     """
     plain = uncompiled(module)
-    _check_plain(plain)
+    _check_seen(plain)
     names = _kept_names(plain, keep)
     with _apart():
         exact = refreshed(_copied(plain).to("cpu").double().eval())
@@ -177,7 +179,7 @@ def compact(module: nn.Module, example_input: object, *, keep: Sequence[str] = (
         removal = verified(untouched, units, names, inputs)
         kept, added, sizes = removal.kept(), removal.added(), removal.sizes()
     small = refreshed(cut(_copied(plain), kept, added, sizes))
-    done = Compaction(small, plain, removal.removed(), removal.stayed(), kept, sizes)
+    done = Compaction(small, plain, removal.removed(), {**removal.stayed(), **_computed(plain)}, kept, sizes)
     if _in_groups(small) != _in_groups(plain):
         # with one group left, or one unit in each, a convolution ties others than before
         return _joined(done, compact(small, example_input, keep=keep))
@@ -218,24 +220,32 @@ def _joined(one: Compaction, other: Compaction) -> Compaction:
     return Compaction(other.module, one.source, removed, other.stayed, kept, {**one.sizes, **other.sizes})
 
 
-def _check_plain(module: nn.Module) -> None:
-    """Make sure that weights are parameters, not computed from others."""
+def _check_seen(module: nn.Module) -> None:
+    """Make sure that forward does not hide what it computes, and that zeros are in the parameters themselves."""
     for path, part in module.named_modules():
         if isinstance(part, torch.jit.ScriptModule):
             raise ValueError(  # noqa: TRY004 (a module, as forward's other ways to hide what it does)
                 f"{path or 'the module'} is scripted, which hides what it computes: its units cannot be followed."
                 " Give the module that it was made from."
             )
-        computed = is_parametrized(part)
-        for key in part._parameters:  # the older ways, and torch.nn.utils.prune
-            name = key.removesuffix("_v").removesuffix("_orig")
-            computed |= name != key and isinstance(part.__dict__.get(name), Tensor)
-        if computed:
+        if any(name.endswith("_orig") and f"{name[:-5]}_mask" in part._buffers for name in part._parameters):
             raise ValueError(
-                f"the weights of {path or type(module).__name__} are computed from others, as by weight norm, spectral"
-                " norm or torch.nn.utils.prune. Make them plain first:"
-                " torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight'), remove_weight_norm, prune.remove"
+                f"{path or type(module).__name__} has masks of torch.nn.utils.prune, which are no zeros yet. Make them"
+                " permanent first: torch.nn.utils.prune.remove(layer, 'weight')"
             )
+
+
+def _computed(module: nn.Module) -> dict[str, str]:
+    """The layers whose weights are not parameters but computed from some, and what to do that they shrink too."""
+    found = {}
+    for path, part in module.named_modules():
+        older = any(isinstance(part.__dict__.get(name.removesuffix("_v")), Tensor) for name in part._parameters)
+        if older or is_parametrized(part):
+            found[path or type(module).__name__] = (
+                "its weights are computed from others, as by weight norm. Make them plain first:"
+                " torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight') or remove_weight_norm"
+            )
+    return found
 
 
 def _kept_names(module: nn.Module, keep: Sequence[str]) -> set[str]:
@@ -247,8 +257,10 @@ def _kept_names(module: nn.Module, keep: Sequence[str]) -> set[str]:
 
 
 def _copied(module: nn.Module) -> nn.Module:
+    attributes = [value for part in module.modules() for value in vars(part).values() if isinstance(value, Tensor)]
+    computed = {id(x): x.detach().clone() for x in attributes if x.grad_fn is not None}  # and computed anew when needed
     try:
-        return copy.deepcopy(module)
+        return copy.deepcopy(module, computed)
     except Exception as error:
         raise ValueError(f"{type(module).__name__} cannot be copied: {error}") from error
 

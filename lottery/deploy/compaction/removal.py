@@ -11,6 +11,10 @@ from lottery.deploy.compaction.units import LayerUnits, Units, layer_of, until_s
 from lottery.pruning.graph.labels import FIXED, NOTHING, ends
 from lottery.pruning.graph.tracer import GIVEN_BACK
 
+UNCALLED = (
+    "not called by forward: it keeps its size. Where training_step calls it, give keep= the layer whose units it reads"
+)
+
 
 class Removal:
     """What goes of a network.
@@ -110,7 +114,7 @@ class Removal:
                 reason = f"{zeros} in {name}: {place} is not followed"
                 words.setdefault(layer_of(name), []).append(reason)
         if self.kept():
-            words |= {name: ["not called by forward: it keeps its size"] for name in self.units.uncalled}
+            words |= {name: [UNCALLED] for name in self.units.uncalled}
         return {name: "; ".join(reasons) for name, reasons in words.items()}
 
     def _made(self) -> Iterator[tuple[str, list[Tensor]]]:

@@ -13,7 +13,7 @@ from lottery.pruning.graph.calls import Use
 from lottery.pruning.graph.functions import CHOICES, FACTORS, PER_CHANNEL, POOLS, pads_with_constants
 from lottery.pruning.graph.labelling import Labelling, along, nothing
 from lottery.pruning.graph.labels import FIXED, NOTHING, bare, ends, lean, pairs, varies
-from lottery.pruning.graph.positions import Positions
+from lottery.pruning.graph.positions import Positions, unit_sizes
 
 
 def moved(seen: Labelling, use: Use) -> list[Tensor] | None:
@@ -24,10 +24,12 @@ def moved(seen: Labelling, use: Use) -> list[Tensor] | None:
     args, kwargs = seen.swap(use.args), seen.swap(use.kwargs)
     found = [lean(labels) for labels in tensors_in(use.func(*args, **kwargs)) if labels.is_floating_point()]
     if (x := seen.first_features(use)) is not None:
-        positions = Positions(
-            seen.labels, f"{use.name.strip('_')} in {seen.path[-1]} has sizes or positions written into the code"
-        )
-        positions.expect(use.func, use.name, (seen.of[x], *use.args[1:]), use.kwargs, found[0] if found else None)
+        reason = f"{use.name.strip('_')} in {seen.path[-1]} has sizes or positions written into the code"
+        positions = Positions(seen.labels, seen.because(reason))
+        name, args = use.name, use.args[1:]
+        if name in ("view_as", "reshape_as"):
+            name, args = "view", unit_sizes(seen.of[args[0]]) if seen.features(args[0]) else list(args[0].shape)
+        positions.expect(use.func, name, (seen.of[x], *args), use.kwargs, found[0] if found else None)
     return found
 
 

@@ -13,7 +13,7 @@ from lottery.foundations.names import buffers_of, parameters_of
 from lottery.foundations.tensors_in import arguments
 from lottery.foundations.undisturbed import plain_attention
 from lottery.pruning.graph.bundles import bundle
-from lottery.pruning.graph.labels import FIXED, NOTHING
+from lottery.pruning.graph.labels import Labels
 from lottery.pruning.graph.tracer import GIVEN_BACK, UnitTracer, traced
 
 
@@ -67,19 +67,33 @@ def couple(module: nn.Module, names: Collection[str], example_input: object, *, 
     axes = _axes(tracer, names)
     bundle(tracer)
     found = tracer.labels.components(tied=True)
-    reasons = {int(b): "they are one with what comes from outside" for b in found[[NOTHING, FIXED]]}
-    for fixed, reason in tracer.labels.fixed:
-        for number in found[fixed].unique().tolist():
-            reasons.setdefault(number, reason)
-    stays = {name: Counter(map(reasons.get, found[own[0].long()].flatten().tolist())) for name, own in axes.items()}
-    kept = {name: {why: n for why, n in counts.items() if why is not None} for name, counts in stays.items()}
+    whys, of_label, of_group = _reasons(tracer.labels, found)
+    kept = {}
+    for name, own in axes.items():
+        made = own[0].flatten().long()
+        why = torch.where(of_label[made] >= 0, of_label[made], of_group[found[made]])
+        kept[name] = dict(Counter(whys[i] for i in why.tolist() if i >= 0))
     for name in set(names) & tracer.unfollowed.keys() - kept.keys():
         kept[name] = {f"{tracer.unfollowed[name]} is not followed": len(owned[name])}
-    found[torch.isin(found, torch.tensor(list(reasons)))] = -1
+    found[of_group[found] >= 0] = -1
     labels = {name: tuple(found[t.long()] for t in axes[name]) for name in names if name in axes}
     if not any((t >= 0).any() for own in labels.values() for t in own):
-        raise ValueError(_nothing_goes(module, kept))
+        raise ValueError(_nothing_goes(module, kept, tracer.lines))
     return Coupling(labels, kept)
+
+
+def _reasons(labels: Labels, found: Tensor) -> tuple[list[str], Tensor, Tensor]:
+    """Why units stay, in words, and by label and by group which of these it is; -1 where none does."""
+    whys = ["they are one with what comes from outside"]
+    of_label, of_group = torch.full((2, len(found)), -1)
+    for fixed, reason in labels.fixed:
+        mine = fixed[of_label[fixed] < 0]
+        of_label[mine] = len(whys)
+        groups = found[fixed]
+        of_group[groups] = torch.where(of_group[groups] < 0, len(whys), of_group[groups])
+        whys.append(reason)
+    of_label[:2], of_group[found[:2]] = -1, 0
+    return whys, of_label, of_group
 
 
 def _axes(tracer: UnitTracer, names: Collection[str]) -> dict[str, list[Tensor]]:
@@ -98,12 +112,17 @@ def _axes(tracer: UnitTracer, names: Collection[str]) -> dict[str, list[Tensor]]
     return {name: list(own.values()) for name, own in axes.items() if name in names}
 
 
-def _nothing_goes(module: nn.Module, stays: Mapping[str, Mapping[str, int]]) -> str:
+def _nothing_goes(module: nn.Module, stays: Mapping[str, Mapping[str, int]], lines: Mapping[str, str]) -> str:
     words = dict.fromkeys(why for own in stays.values() for why in own if why != GIVEN_BACK)
+
+    def with_line(why: str) -> str:
+        return f"{why} ({line})" if (line := lines.get(why)) else why
+
     norms = any("needs all of them" in why for why in words)
     return (
         f"no channel of {type(module).__name__} can be removed:"
-        f" {'; '.join(words) or 'each is an input or an output'}. Choose another structure, such as 'element'"
+        f" {'; '.join(map(with_line, words)) or 'each is an input or an output'}. Choose another structure, such as"
+        " 'element'"
         + (", or structure={'name': 'channel', 'norms': 'over survivors'}: such channels go too then, as zeros" * norms)
         + "."
     )

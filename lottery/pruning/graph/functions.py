@@ -14,7 +14,7 @@ CELLS = re.compile(r"(lstm|gru|rnn_tanh|rnn_relu)_cell")
 PRODUCTS = re.compile(r"matmul|b?mm|addmm")  # a layer where the second factor is a weight
 SIZED = re.compile(r"view|reshape|unflatten|expand|broadcast_to|split|split_with_sizes")  # may be given units' sizes
 MOVES = re.compile(
-    r"__getitem__|view|view_as|reshape|flatten|ravel|unflatten|permute|transpose|swapaxes|swapdims|movedim|t|T|mT|data"
+    r"__getitem__|view|view_as|reshape|reshape_as|flatten|ravel|unflatten|permute|transpose|swapaxes|swapdims|movedim|t|T|mT|data"
     r"|squeeze|unsqueeze|cat|concat|concatenate|stack|hstack|chunk|split|tensor_split|unbind|narrow|select|index_select"
     r"|contiguous|clone|detach|expand|expand_as|broadcast_to|repeat|tile|repeat_interleave|roll|flip|unfold|pad"
     r"|pixel_shuffle|pixel_unshuffle|channel_shuffle"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,6 +33,7 @@ class Labelling:
         sized: function whose results depend on how many positions there are, or on other inputs, with the module that
             called it, to the labels of what went in that was not zero; `exact` only.
         unfollowed: name of an owned tensor to the function in which it was lost sight of.
+        lines: reason why units stay to the line of code that it comes from, as "net.py:12"; empty if unknown.
         path: the modules at work, from the outermost on.
         unseen: whether a layer was given no element at all, as an expert that no sample goes to.
     """
@@ -46,12 +49,19 @@ class Labelling:
         self.meets: list[Tensor] = []
         self.sized: dict[str, Tensor] = {}
         self.unfollowed: dict[str, str] = {}
+        self.lines: dict[str, str] = {}
         self.of = WeakTensorKeyDictionary()  # features to labels; None: a constant
-        self.parts = WeakTensorKeyDictionary()  # what is computed from elements alone
+        self.parts = WeakTensorKeyDictionary()  # what is computed from elements alone, to the names of their tensors
         self.turned = WeakTensorKeyDictionary()  # transposes of owned matrices to these
         self.like = WeakTensorKeyDictionary()  # constants to the labels of the features that they have the shape of
         self.path = [name]
         self.unseen = False
+
+    def because(self, reason: str) -> str:
+        """The reason, once the line of code that it comes from is noted."""
+        if reason not in self.lines:
+            self.lines[reason] = _line()
+        return reason
 
     def features(self, x: object) -> bool:
         """Whether these are features, or elements of owned tensors, with labels."""
@@ -92,7 +102,7 @@ class Labelling:
                 if self.of.get(tensor) is None and tensor.is_floating_point():
                     fresh = self.labels.fresh(x.numel()).reshape(base.shape) if tensor is base else self.of[base].mT
                     self.of[tensor] = fresh
-                    self.parts[tensor] = True
+                    self.parts[tensor] = frozenset([self.name_of(x)])
             if self.of.get(base) is not None:
                 self.elements[self.name_of(x)] = self.of[base]
 
@@ -133,6 +143,17 @@ class Labelling:
         """What comes from outside."""
         for x in tensors_in(given):
             self.of[x] = fixed(x)
+
+
+def _line() -> str:
+    """Where the code of a network has called a function of torch."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_name != "run":  # of the tracer
+        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if package not in ("torch", "lottery", "contextlib"):
+            return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+        frame = frame.f_back
+    return ""
 
 
 def fixed(x: Tensor) -> Tensor:

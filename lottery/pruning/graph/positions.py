@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lottery.pruning.graph.attributes import Noted
-from lottery.pruning.graph.labels import Labels, bare, rows_of, varies
+from lottery.pruning.graph.labels import Labels, bare, lean, rows_of, varies
 from lottery.pruning.graph.sizes import Size, share_of
 
 
@@ -233,16 +233,21 @@ class Positions:
             return True
         if torch.equal(size.rows.unique(), bare(moved).unique()):
             return True
-        if size.share != 1 or len(size.rows) != moved.shape[dim]:
-            return False
         rows = rows_of(moved, dim)
-        self.labels.together(size.rows[:, :1], rows)
+        if not varies(moved, dim):
+            self.labels.pin(size.rows, 0, (0, len(size.rows)), self.reason)
+            return True
+        if size.share != 1 or size.rows.shape not in (rows.shape, (len(rows), 1)):
+            return False
+        self.labels.together(size.rows, rows)
         return True
 
 
 def unit_sizes(labels: Tensor) -> list[int]:
     """The shape of features; each size along which there are different units is a `Size`."""
-    return [Size(n, rows=rows_of(labels, dim)) if varies(labels, dim) else n for dim, n in enumerate(labels.shape)]
+    return [
+        Size(n, rows=rows_of(lean(labels), dim)) if varies(labels, dim) else n for dim, n in enumerate(labels.shape)
+    ]
 
 
 def _flat(sizes: Iterable[Any]) -> list[Any]:

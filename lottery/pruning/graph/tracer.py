@@ -141,12 +141,12 @@ class UnitTracer(TorchFunctionMode, Labelling):
             self._lose(use.name, use.given)
             if use.overwrites:
                 self._overwritten(use.target)
-        part = self._is_part(use)
+        part = frozenset().union(*(self.parts[x] for x in use.given if x in self.parts)) if self._is_part(use) else None
         for x in use.outputs:
             if labels and x.is_floating_point():
                 self.of[x] = lean(labels.pop(0).expand(x.shape))
-                if part:
-                    self.parts[x] = True
+                if part is not None:
+                    self.parts[x] = part
             else:
                 self.of[x] = fixed(x) if known else None
 
@@ -188,11 +188,14 @@ class UnitTracer(TorchFunctionMode, Labelling):
     def _lose(self, name: str, given: Sequence[Tensor]) -> None:
         """A function that is not followed took these."""
         place = f"{name} in {self.path[-1]}"
-        self.fix(given, f"{place} {'needs all of them' if MIXING.fullmatch(name) else 'is not followed'}")
+        reason = f"{place} {'needs all of them' if MIXING.fullmatch(name) else 'is not followed'}"
+        self.fix(given, self.because(reason))
         if any((bare(self.of[x]) > FIXED).any() for x in given if self.features(x)):
             self.unknown.add(place)
         for x in self.own(given):
             self.unfollowed[self.name_of(x)] = place
+        for x in given:
+            self.unfollowed |= dict.fromkeys(self.parts.get(x, ()), place)
 
     def _overwritten(self, target: object) -> None:
         """A function that is not followed wrote into this."""

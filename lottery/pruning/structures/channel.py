@@ -26,7 +26,8 @@ class Channel(Grouped):
     """An output unit with everything coupled to it: its row, its columns in the layers that take it, and its partners.
 
     Channels that are added or multiplied together go together, as do a depthwise convolution's with those that it
-    takes, and the same positions of each group of another; a flatten gives a channel many columns. What it has in
+    takes, and the same positions of each group of another; a flatten gives a channel many columns. A hidden unit of a
+    recurrent layer has rows in all gates, and a head of attention goes whole. What it has in
     biases and normalisation layers is cut off with it, as nothing takes it any more. Whatever goes,
     `lottery.deploy.compact` can remove. So the network's inputs and outputs stay, as do the units of layers that are
     not pruned, those that go into a LayerNorm or GroupNorm, whose statistics are of all of them, or into another

@@ -127,7 +127,8 @@ def prune_groups(
         if count > int(candidates.sum()):
             raise ValueError(
                 f"{count} of {surviving} groups of {', '.join(names)} are to go, but only {int(candidates.sum())} can"
-                " without emptying a layer. Prune less, exclude the smallest layers, or set allow_empty=True."
+                " without emptying a layer. Prune less, exclude the smallest layers, or let layers go empty: Pruning's"
+                " collapse='warn', or allow_empty=True here."
             )
         chosen = smallest([worth], count, [candidates])[0]
         gone |= chosen
