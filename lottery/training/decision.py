@@ -14,6 +14,7 @@ from lottery.masks.masks import Masks
 from lottery.pruning import scores
 from lottery.pruning.graph.paths import Connectivity, followed
 from lottery.pruning.scores import Context
+from lottery.pruning.scores.context import fresh
 
 if TYPE_CHECKING:
     from lottery.pruning.pruning import Pruning
@@ -66,7 +67,7 @@ def try_out(pruning: Pruning, fit: Fit, masks: Masks, rounds: int, seed: int) ->
                 context = Context(
                     module,
                     masks,
-                    batches=lambda: [first],
+                    batches=lambda: [fresh(first)],  # which is trained on afterwards
                     loss=fit.scoring.training_loss,
                     example_input=example,
                 )

@@ -38,6 +38,21 @@ def test_wanda_takes_the_norm_of_what_each_weight_meets(conv):
     assert_close(found["2.weight"], expected)
 
 
+def test_wanda_sees_an_input_that_is_given_by_name():
+    x = torch.randn(5, 6).double()
+    net = Wired(lambda x, a, b: b(input=a(input=x).relu()), a=nn.Linear(6, 4), b=nn.Linear(4, 3))
+    found = compute("wanda", context(net, x))
+    a, b = (net.layers[n].weight.detach() for n in "ab")
+    assert_close(found["layers.a.weight"], a.abs() * x.norm(dim=0))
+    assert_close(found["layers.b.weight"], b.abs() * net.layers["a"](x).relu().detach().norm(dim=0))
+
+
+def test_wanda_says_which_layers_no_sample_has_reached():
+    net = Wired(lambda x, a, b: a(x) + b(x[:0]).sum(), a=nn.Linear(6, 3), b=nn.Linear(6, 3))
+    with pytest.raises(ValueError, match=r"no sample.* reached: \['layers.b.weight'\]. Take more batches, or exclude"):
+        compute("wanda", context(net, torch.randn(5, 6).double()))
+
+
 def test_lookahead_of_three_linear_layers_is_its_formula():
     net, x = mlp(0, (4, 5, 6, 3))
     found = compute("lookahead", context(net, x))
@@ -147,6 +162,65 @@ def test_lookahead_in_a_dense_block_is_that_of_all_layers_before():
     into_b = torch.cat([torch.ones(2), rows_a])
     assert_close(found["b"], b.abs() * into_b[:, None, None] * c[:, 5:].flatten(1).norm(dim=0)[:, None, None, None])
     assert_close(found["c"], c.abs() * torch.cat([into_b, rows_b])[:, None, None])
+
+
+def into_slices(x, a, b, c):
+    z = x.new_zeros(len(x), 8)
+    z[:, :4] = a(x)
+    z[:, 4:] = b(x)
+    return c(z)
+
+
+def onto_a_slice(x, a, b, c):
+    z = x.new_zeros(len(x), 8)
+    z[:, :4].add_(a(x))
+    return c(z + b(x).repeat(1, 2))
+
+
+def over_units(x, a, b, c):
+    h = torch.cat([a(x), b(x)], 1)
+    h[:, 0] = 0
+    return c(h)
+
+
+def onto_some_units(x, a, b, c):
+    h = torch.cat([a(x), b(x)], 1)
+    h[:, :4].add_(b(x))
+    return c(h)
+
+
+def beside_a_view(x, a, b, c):
+    h = torch.cat([a(x), b(x)], 1)
+    view = h.view(-1, 8)
+    h.add_(b(x).repeat(1, 2))
+    return c(view)
+
+
+@pytest.mark.parametrize("forward", [into_slices, onto_a_slice, over_units, onto_some_units, beside_a_view])
+def test_lookahead_refuses_by_name_what_is_written_into_what_others_read(forward):
+    net = Wired(forward, a=nn.Linear(6, 4), b=nn.Linear(6, 4), c=nn.Linear(8, 3))
+    with pytest.raises(ValueError, match=r"linear takes what comes from (a view that )?(__setitem__|add_) in Wired"):
+        lookahead(net, torch.ones(1, 6))
+
+
+def in_place(x, a, b, c):
+    x = x.clone()
+    x[:, 0] = 0  # of the input
+    h = torch.cat([a(x), b(x)], 1)
+    h.view(-1, 8).relu_()
+    h.add_(a(x).repeat(1, 2))
+    return c(h)
+
+
+def out_of_place(x, a, b, c):
+    h = torch.cat([a(x), b(x)], 1).relu()
+    return c(h + a(x).repeat(1, 2))
+
+
+def test_lookahead_follows_functions_in_place_that_write_into_all_units_or_the_input():
+    layers = {"a": nn.Linear(6, 4), "b": nn.Linear(6, 4), "c": nn.Linear(8, 3)}
+    found, expected = (lookahead(Wired(forward, **layers), torch.ones(1, 6)) for forward in (in_place, out_of_place))
+    assert all(torch.equal(found[name], expected[name]) for name in layers)
 
 
 def test_lookahead_through_a_permute_follows_each_position():

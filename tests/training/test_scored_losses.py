@@ -107,7 +107,8 @@ class Language(Small):
         return F.cross_entropy(self(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten())
 
 
-LOSSES = [Small, Weighted, Smoothed, Regression, OneLogit, Probabilities, TwoTerms, Contrastive, Language]
+QUICK = [Small, Weighted, Regression, TwoTerms, Language]
+LOSSES = [*QUICK, *(pytest.param(m, marks=pytest.mark.slow) for m in (Smoothed, OneLogit, Probabilities, Contrastive))]
 
 
 class ByHand:
@@ -241,6 +242,44 @@ def test_masks_are_those_of_a_loop_over_the_modules_own_loss(make: Callable[[], 
             assert torch.equal(mask, own), name
 
 
+def leaves_out(module: nn.Module, batch: Any) -> Tensor:
+    return F.cross_entropy(module(batch[0]), batch[1], ignore_index=255)
+
+
+def weighs(module: nn.Module, batch: Any) -> Tensor:
+    return F.cross_entropy(module(batch[0]), batch[1], weight=torch.tensor([0.2, 1.0, 5.0]).double())
+
+
+def shows_late(module: nn.Module, batch: Any) -> Tensor:
+    penalty = module.net[0].weight.square().sum() * (batch[1] == 0).any()  # type: ignore[union-attr, index]
+    return F.cross_entropy(module(batch[0]), batch[1]) + penalty
+
+
+def changes_its_batch(module: nn.Module, batch: Any) -> Tensor:
+    loss = F.cross_entropy(module(batch[0].mul_(0.5)), batch[1], label_smoothing=0.1)
+    batch.pop()
+    return loss
+
+
+@pytest.mark.parametrize("loss", [leaves_out, weighs, shows_late, changes_its_batch])
+def test_grasp_takes_the_loss_itself_whatever_its_batches_show(loss: Callable[..., Tensor]) -> None:
+    torch.manual_seed(0)
+    net, x, y = Small(), torch.randn(9, zoo.INPUTS).double(), torch.arange(9) % 3
+    batches = [[x[y == k], y[y == k]] for k in (1, 2, 0)]  # of one class each, on which weights of classes have no say
+
+    def own(module: nn.Module, batch: Any) -> Tensor:
+        return loss(module, [part.clone() for part in batch])
+
+    masks = Masks.ones(prunable_parameters(net))
+    found, expected = (
+        compute({"name": "grasp", "batches": 3, **settings}, Context(net, masks, batches=lambda: batches, loss=taken))
+        for taken, settings in ((loss, {}), (own, {"temperature": 1}))
+    )
+    assert all(len(batch) == 2 for batch in batches)
+    assert any(score.any() for score in expected.values())
+    torch.testing.assert_close(found, expected)
+
+
 class Checkpointed(Small):
     """Computes its first part once more in the backward pass."""
 
@@ -330,7 +369,7 @@ def test_a_batch_that_the_step_leaves_out_adds_nothing(tmp_path: Path) -> None:
     assert 0 < len(taken) < len(batches)
     compare = Compare(ticket, taken)
     zoo.fit(LeavesOut, ticket, compare, loader=loader(), max_epochs=1, limit_val_batches=0)
-    for name in ("snip", "taylor", "taylor_channel"):
+    for name in ("snip", "grasp", "taylor", "taylor_channel"):
         masks, expected = compare.found[name]
         assert all(torch.equal(mask, own) for mask, own in zip(masks.values(), expected, strict=True)), name
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from lottery.foundations.names import buffers_of, parameters_of
-from lottery.foundations.tensors_in import arguments, with_tensors
+from lottery.foundations.tensors_in import arguments, tensors_in, with_tensors
 from lottery.foundations.undisturbed import plain_attention, undisturbed
 from lottery.pruning.graph.calls import Call, Use
 from lottery.pruning.graph.labels import FIXED, NOTHING, Labels
@@ -169,7 +169,10 @@ class _Tracer(UnitTracer):
     def _label(self, use: Use) -> None:
         self._losing = next((self._lost[x] for x in use.given if x in self._lost), None)
         lost, before = self._losing, len(self.calls)
+        inside = lost or self.own(use.given) or any(self.features(x) and not self.is_outside(x) for x in use.given)
+        written = [(x, self.of.get(x)) for x in tensors_in(use.target)] if use.overwrites and inside else []
         super()._label(use)
+        self._spread(use, written)
         if lost and len(self.calls) > before:
             raise ValueError(f"{use.name} takes what comes from {lost}, which is not followed")
         for x in use.outputs if self._losing else ():
@@ -178,6 +181,23 @@ class _Tracer(UnitTracer):
             self._made[use.outputs[0]] = self.calls[-1].weight
         if use.name == "batch_norm" and use.args[0] in self._made:
             self._note(self._made[use.args[0]], use)
+
+    def _spread(self, use: Use, written: Iterable[tuple[Tensor, Tensor | None]]) -> None:
+        """What a function writes into is lost sight of where it is not followed, and else in other views of it.
+
+        Args:
+            use: the function.
+            written: what it writes into, with the labels from before.
+        """
+        for x, before in written:
+            now = self.of.get(x)
+            if not self._losing and (now is before or now is not None and before is not None and now.equal(before)):
+                continue
+            place = self._losing or f"a view that {use.name} in {self.path[-1]} writes into"
+            others = [other for other in self.of if other.layout is x.layout is torch.strided]
+            for other in others if self._losing else [other for other in others if other is not x]:
+                if other.untyped_storage().data_ptr() == x.untyped_storage().data_ptr():
+                    self._lost[other] = place
 
     def _note(self, name: str, use: Use) -> None:
         eps: Any = use.kwargs.get("eps", use.args[7] if len(use.args) > 7 else 1e-5)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lottery.foundations.names import parameters_of, renamed
+from lottery.foundations.tensors_in import with_tensors
 from lottery.masks.masks import Masks
 
 # the optional fields that a score may be unable to do without
@@ -42,6 +43,11 @@ def supervised_logits(module: nn.Module, batch: object) -> tuple[Tensor, Tensor]
 def cross_entropy(module: nn.Module, batch: object) -> Tensor:
     """Cross entropy of an (input, target) batch, mean over the batch."""
     return F.cross_entropy(*supervised_logits(module, batch))
+
+
+def fresh(batch: Any) -> Any:
+    """A copy of a batch, for a pass of its own: a loss may change what it is given."""
+    return with_tensors(batch, torch.clone)
 
 
 def _one_rank(tensor: Tensor) -> Tensor:

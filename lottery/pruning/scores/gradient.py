@@ -8,14 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from lottery.pruning.scores.context import Context, cross_entropy, supervised_logits
+from lottery.pruning.scores.context import Context, cross_entropy, fresh, supervised_logits
 from lottery.pruning.scores.derivatives import derivatives, differentiable_twice
 from lottery.pruning.scores.registry import register
+
+_IGNORED = -100  # the class that torch.nn.functional.cross_entropy leaves out by itself
 
 
 def gradients(loss: Tensor, context: Context, graph: bool = False) -> dict[str, Tensor]:
@@ -69,8 +73,9 @@ class GraSP:
 
     Args:
         batches: how many batches to take; the paper takes ten samples of each class.
-        temperature: T. Default: 200 where the loss is the cross entropy of logits, as `Context(logits=...)` says or as
-            loss and gradient on the first batch show; 1, the loss itself, where it is another.
+        temperature: T. Default: 200 where the loss is the plain cross entropy of logits, as `Context(logits=...)` says
+            or as loss and gradient on every batch show; 1, the loss itself, where it is another, as with weights of
+            classes or with a class that is left out.
         absolute: |θ ⊙ Hg| in place of θ ⊙ Hg: weights whose removal would change the gradient's norm most stay. What
             only raises the norm is then no longer preferred.
 
@@ -96,7 +101,7 @@ class GraSP:
             return self._scores(list(context.take(self.batches)), context)
 
     def _scores(self, taken: list[object], context: Context) -> dict[str, Tensor]:
-        loss = self._loss(taken[0], context)
+        loss = self._loss(taken, context)
         total = summed((gradients(loss(b), context) for b in taken), context)
         total = {name: g.detach() * context.masks[name].to(g.device) for name, g in total.items()}
 
@@ -112,9 +117,9 @@ class GraSP:
         whole = abs(sum(float(score.double().sum()) for score in scores.values()))
         return {n: (score.abs() if self.absolute else score) / (whole + 1e-10) for n, score in scores.items()}
 
-    def _loss(self, batch: object, context: Context) -> Callable[[object], Tensor]:
+    def _loss(self, taken: list[object], context: Context) -> Callable[[object], Tensor]:
         """The loss of a batch, with the temperature in it where there is one."""
-        logits = _logits(batch, context)
+        logits = _logits(taken, context)
         if logits is None:
             if self.temperature not in (None, 1):
                 raise ValueError(
@@ -122,39 +127,61 @@ class GraSP:
                     f" {type(context.module).__name__} is not the cross entropy of module(x) for batches (x, target)."
                     " Leave temperature out, or set it to 1, to score that loss itself; or give Context(logits=...)."
                 )
-            return lambda b: context.loss(context.module, b)
+            return lambda b: context.loss(context.module, fresh(b))
         temperature = 200.0 if self.temperature is None else self.temperature
 
         def tempered(b: object) -> Tensor:
-            found, target = logits(context.module, b)
+            found, target = logits(context.module, fresh(b))
             return F.cross_entropy(found / temperature, target)
 
         return tempered
 
 
-def _logits(batch: object, context: Context) -> Callable[[nn.Module, object], tuple[Tensor, Tensor]] | None:
+def _logits(taken: list[object], context: Context) -> Callable[[nn.Module, object], tuple[Tensor, Tensor]] | None:
     """Where logits come from; None where the loss is not their cross entropy.
 
-    It is, where loss and gradient of a batch are to rounding those of the cross entropy of module(x).
+    It is, where loss and gradient of every batch, on all ranks, are to rounding those of the cross entropy of
+    module(x).
     """
     if context.logits is not None:
         return context.logits
-    if context.loss is not cross_entropy and not _is_cross_entropy(batch, context):
-        return None
-    return supervised_logits
+    if context.loss is cross_entropy:
+        return supervised_logits
+    others = sum(not _is_cross_entropy(batch, context) for batch in taken)
+    somewhere = context.reduce(next(iter(context.weights.values())).new_tensor(float(others)))
+    return None if somewhere else supervised_logits
+
+
+class _Watch(TorchFunctionMode):
+    """Sees whether a cross entropy has weights of classes or leaves one out, which a batch need not show."""
+
+    plain = True
+
+    def __torch_function__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> object:
+        kwargs = kwargs or {}
+        if func in (F.cross_entropy, F.nll_loss):
+            weight = kwargs.get("weight")
+            self.plain &= weight is None or bool((weight == weight[:1]).all())
+            self.plain &= kwargs.get("ignore_index", _IGNORED) == _IGNORED
+        return func(*args, **kwargs)
 
 
 def _is_cross_entropy(batch: object, context: Context) -> bool:
     entropy, expected = None, {}
     with suppress(Exception):  # whatever module(x) does with such a batch, and where it takes no gradients
-        logits, target = supervised_logits(context.module, batch)
+        logits, target = supervised_logits(context.module, fresh(batch))
         if _classes(logits, target):
             entropy = F.cross_entropy(logits, target)
             expected = gradients(entropy, context)
     if entropy is None or not expected:
         return False
-    loss = context.loss(context.module, batch)
-    if loss.numel() != 1 or not torch.isclose(loss.double().reshape(()), entropy.double(), rtol=1e-5, atol=1e-7):
+    with _Watch() as watch:
+        loss = context.loss(context.module, fresh(batch))
+    if (
+        not watch.plain
+        or loss.numel() != 1
+        or not torch.isclose(loss.double().reshape(()), entropy.double(), rtol=1e-5, atol=1e-7)
+    ):
         return False
     found = gradients(loss, context)
     apart = sum(float((g - expected[n]).double().square().sum()) for n, g in found.items())
@@ -169,8 +196,7 @@ def _classes(logits: object, target: object) -> bool:
         return target.shape == logits.shape
     count = logits.shape[1]
     shape = (len(logits), *logits.shape[2:])
-    ignored = -100  # of torch.nn.functional.cross_entropy
-    known = (target == ignored) | ((target >= 0) & (target < count))
+    known = (target == _IGNORED) | ((target >= 0) & (target < count))
     return target.dtype is torch.int64 and target.shape == shape and bool(known.all())
 
 

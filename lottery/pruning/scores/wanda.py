@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from lottery.pruning.scores.context import Context
 from lottery.pruning.scores.gradient import summed
 from lottery.pruning.scores.registry import register
 
+_REACHED = ""  # no parameter has this name
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
@@ -39,15 +41,25 @@ class Wanda:
         """The score of each weight, in double precision.
 
         Raises:
-            ValueError: a parameter is not the weight of a linear layer or convolution that forward calls as a module.
+            ValueError: a parameter is not the weight of a linear layer or convolution, or no sample reached its layer.
         """
         layers = {name: _layers(context.module, weight) for name, weight in context.parameters.items()}
         squares = summed((_input_squares(layers, b, context) for b in context.take(self.batches)), context)
-        if missing := [name for name in layers if name not in squares]:
-            raise ValueError(
-                "wanda scores the weights of Linear and Conv layers that forward calls, which these are not:"
-                f" {missing}. Exclude them or choose another score."
+        reached = dict(zip(layers, squares.pop(_REACHED).tolist(), strict=True))
+        wrong = []
+        if others := [name for name, found in layers.items() if not found]:
+            wrong.append(
+                f"wanda scores the weights of Linear and Conv layers, which these are not: {others}. Exclude them or"
+                " choose another score."
             )
+        if missing := [name for name, found in layers.items() if found and not reached[name]]:
+            wrong.append(
+                f"wanda needs what comes into a layer, and no sample of batches={self.batches} reached: {missing}. Take"
+                " more batches, or exclude them; where forward takes the weight without calling the layer, choose"
+                " another score."
+            )
+        if wrong:
+            raise ValueError(" ".join(wrong))
         return {n: w.abs() * squares[n].sqrt() for n, w in context.weights.items()}
 
 
@@ -59,19 +71,23 @@ def _layers(module: nn.Module, weight: nn.Parameter) -> list[nn.Module]:
 
 
 def _input_squares(layers: dict[str, list[nn.Module]], batch: object, context: Context) -> dict[str, Tensor]:
-    """Σ x² over all inputs that each weight multiplies in one batch."""
+    """Σ x² over all inputs that each weight multiplies in one batch, and how many numbers came into its layers."""
     calls: list[tuple[str, nn.Module, Tensor]] = []
+
+    def hook(name: str) -> Callable[..., None]:
+        return lambda layer, inputs, named: calls.append((name, layer, (*inputs, *named.values())[0].detach()))
+
     with ExitStack() as stack:  # with gradients, which a training step may ask for
         for name, layer in ((name, layer) for name, tied in layers.items() for layer in tied):
-            handle = layer.register_forward_pre_hook(
-                lambda layer, inputs, name=name: calls.append((name, layer, inputs[0].detach()))
-            )
-            stack.callback(handle.remove)
+            stack.callback(layer.register_forward_pre_hook(hook(name), with_kwargs=True).remove)
         context.loss(context.module, batch)
-    totals: dict[str, Tensor] = {}
+    totals = {name: torch.zeros_like(weight, dtype=torch.double) for name, weight in context.weights.items()}
+    reached = dict.fromkeys(layers, 0)
     for name, layer, x in calls:
-        totals[name] = totals.get(name, 0) + _met(layer, x)
-    return totals
+        totals[name] = totals[name] + _met(layer, x)
+        reached[name] += x.numel()
+    counts = next(iter(totals.values())).new_tensor(list(reached.values()))
+    return {**totals, _REACHED: counts}
 
 
 def _met(layer: nn.Module, x: Tensor) -> Tensor:
