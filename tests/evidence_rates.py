@@ -142,7 +142,7 @@ def judge(dense: Array, control: Array, stages: Sequence[Array] | None = None, m
     winning = primary(matching, list(better), look) <= LEVEL
     return Judged(
         winning,
-        (ordered(matching, look) <= LEVEL) | winning,
+        ordered(matching, look) <= LEVEL,
         secondary(intersection(better), look) <= LEVEL,
         secondary(p(dense, -margin, below=True), look) <= LEVEL,
         secondary(p(dense, 0.0, below=True), look) <= LEVEL,

@@ -11,7 +11,7 @@ import numpy as np
 
 from lottery.foundations.statistics.family import intersection
 from lottery.foundations.statistics.looks import share
-from lottery.foundations.statistics.paired import Array
+from lottery.foundations.statistics.paired import Array, Paired
 from lottery.studies.controls import RulesOut
 from lottery.studies.evidence.collapse import Collapse, collapse_of
 from lottery.studies.evidence.decision import ordered, p_values, primary, secondary
@@ -63,7 +63,7 @@ class Claims(Gains):
     def p_of_stage(self, other: str, bound: Array, stage: np.ndarray) -> Array:
         """P values that the gain is above a bound, by the seeds of one look alone."""
         gains = self.gains[other]
-        return p_values(gains.differences, [stage], bound, gains.rounding)
+        return Paired(np.asarray(gains.differences - bound)[:, stage], gains.rounding).p_above()
 
     # the claim of the headline, and matching
 
@@ -103,13 +103,9 @@ class Claims(Gains):
 
     @cached_property
     def matching(self) -> Claim:
-        """That the ticket is no more than the margin worse than dense; in order, from dense downwards.
-
-        Rounds that are shown to win match too.
-        """
+        """That the ticket is no more than the margin worse than dense; in order, from dense downwards."""
         adjusted = ordered(self._to_dense, self.look)
-        shown = (adjusted <= self.level) | self.ahead.shown
-        return Claim(self._to_dense, adjusted, shown, len(self.rounds))
+        return Claim(self._to_dense, adjusted, adjusted <= self.level, len(self.rounds))
 
     def largest_loss(self, place: int) -> float | None:
         """By how much a round is at most worse than dense, as the test of matching has it; None without a spread.
@@ -124,11 +120,9 @@ class Claims(Gains):
         level = share(self.look) * self.level
         unit = float(self.unit[self.unit > 0].mean())
         far = (abs(gains.mean[place]) + 1e4 * gains.error[place]) / unit
-        row = gains.differences[place]
-        rounding = float(np.broadcast_to(gains.rounding, gains.mean.shape)[place])
 
         def excess(amount: float) -> float:
-            return float(p_values(row, self.stages, -amount * self.unit, rounding)) - level
+            return float(self._p(DENSE, -amount * self.unit)[place]) - level
 
         if excess(far) > 0:
             return None
