@@ -18,7 +18,7 @@ from lottery.studies.driver import ATTEMPTS, Progress, drive, standing
 from lottery.studies.engines.local import LocalEngine
 from lottery.studies.jobs import Engine
 from lottery.studies.plan import TICKET, Cell, Plan
-from lottery.studies.points import point
+from lottery.studies.points import diverged, point
 from lottery.studies.stability import Barrier
 
 if TYPE_CHECKING:
@@ -122,10 +122,11 @@ class Study:
         raise StorageError(f"no round of {self.path} is finished yet")
 
     def points(self) -> pandas.DataFrame:
-        """One row per finished training, as `lottery.studies.evidence.Evidence` takes them.
+        """One row per training that ended, as `lottery.studies.evidence.Evidence` takes them.
 
         Columns: arm ("dense", "ticket" or a control), seed, round, density; value, the metric on test data at the step
-            of best validation, NaN where the training failed: where value or end were not finite; step, that step;
+            of best validation, NaN where the training failed: where value or end were not finite, or it was given up
+            because it diverged; step, that step;
             progress, the steps at which validation was better than ever before, and how good it was; steps, trained in
             all; budget, the Trainer's limit; seconds.
 
@@ -139,7 +140,7 @@ class Study:
             {"arm": arm, "seed": seed, "round": number, **point(run, place, metric)}
             for arm, seed, number, run, place in self._trainings()
         ]
-        return pandas.DataFrame(rows)
+        return pandas.DataFrame([*rows, *diverged(self.progress().failed, self.plan.rounds, rows)])
 
     def _begun(self) -> list[int]:
         """The seeds whose dense network is trained."""

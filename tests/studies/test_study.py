@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import zoo
 from hypothesis import given
@@ -31,6 +32,7 @@ from lottery.studies.driver import Progress, standing
 from lottery.studies.engines.local import LocalEngine
 from lottery.studies.jobs import Ended
 from lottery.studies.plan import RECIPE, TICKET, Cell, Plan, coarse_to_fine
+from lottery.studies.points import diverged
 
 pytestmark = pytest.mark.filterwarnings("ignore:[\\s\\S]*deprecated")
 
@@ -408,6 +410,29 @@ def test_evidence_says_which_training_is_missing(copied: Path) -> None:
     assert list(progress.failed) == [Cell("signs", 1, 2)]
     assert "cannot be written" in progress.failed[Cell("signs", 1, 2)]
     assert study.evidence().missing == ["signs round 2: seed 1"]
+
+
+def test_a_training_that_was_given_up_because_it_diverged_is_a_result(copied: Path) -> None:
+    """One that stopped for another reason is not; and of a ticket that diverged no later round trains."""
+    shutil.rmtree(copied / Cell("signs", 1, 2).key)
+    shutil.rmtree(copied / Cell("order", 0, 2).key)
+    (copied / f"{Cell('signs', 1, 2).key}.failed").write_text(
+        "DivergedError: NaN or infinite are 5 weights of output\n"
+    )
+    (copied / f"{Cell('order', 0, 2).key}.failed").write_text("OSError: no space left\n")
+    evidence = Study(copied).evidence()
+    assert evidence.missing == ["order round 2: seed 0"]
+    assert np.isneginf(evidence.outcomes("signs")[0, 1])
+    assert evidence.collapses["signs"].collapsed == 1
+
+    ticket = {Cell(TICKET, 5): "DivergedError: round 1 diverged: NaN or infinite are ..."}
+    there = [
+        {"arm": "dense", "seed": 0, "round": 0, "density": 1.0},
+        {"arm": TICKET, "seed": 0, "round": 2, "density": 0.6},
+    ]
+    there.append({"arm": "dense", "seed": 5, "round": 0, "density": 1.0})
+    (lost,) = diverged(ticket, [2], there)
+    assert (lost["arm"], lost["seed"], lost["round"], lost["density"]) == (TICKET, 5, 2, 0.6)
 
 
 def test_a_run_that_fails_gives_its_finished_rounds_to_the_controls(

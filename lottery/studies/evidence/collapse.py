@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,12 +56,12 @@ def collapse_of(values: Array, margin: float, level: float = 0.05) -> Collapse |
         return None
     values = values[there.any(-1)]
     there = ~np.isnan(values)
-    middle = np.nanmedian(values, axis=-1, keepdims=True)
-    middle = np.where(np.isfinite(middle), middle, np.inf)  # most of a round failed
-    with np.errstate(invalid="ignore"):
-        away = values - middle
-    apart = np.abs(away[there & np.isfinite(away) & (away != 0)])  # a median is no distance from itself
+    finite = np.where(np.isfinite(values), values, np.nan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # all of a round failed
+        away = finite - np.nanmedian(finite, axis=-1, keepdims=True)
+    apart = np.abs(away[np.isfinite(away) & (away != 0)])  # a median is no distance from itself
     spread = 1.4826 * float(np.median(apart)) if apart.size else 0.0
-    collapsed = there & ((away < -max(SPREADS * spread, MARGINS * margin)) | ~np.isfinite(values))
+    collapsed = there & ((away < -max(SPREADS * spread, MARGINS * margin)) | np.isnan(finite))
     seeds, hit = int(there.any(0).sum()), int(collapsed.any(0).sum())
     return Collapse(int(there.sum()), int(collapsed.sum()), seeds, hit, *share_interval(hit, seeds, level))

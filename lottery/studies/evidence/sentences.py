@@ -69,11 +69,12 @@ def _matching(claims: Claims, outcome: Outcome) -> str:
     """The rounds that match, how much worse they may be, and what is known of where it stops."""
     margin = claims.margin.text(claims.text)
     if not outcome.matching:
-        found = "Matching: shown in no round"
+        found = "Matching, as a claim of its own: shown in no round"
     else:
         last = claims.rounds.index(outcome.matching[-1])
         found = (
-            f"Matching: {where_text(claims, outcome.matching)}. At {_round(claims, last)} it is {_bound(claims, last)}"
+            f"Matching, as a claim of its own: {where_text(claims, outcome.matching)}. At {_round(claims, last)} it is"
+            f" {_bound(claims, last)}"
         )
         if claims.worse.shown[last]:
             found += "; it is worse than dense, within the margin"
