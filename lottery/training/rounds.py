@@ -18,6 +18,7 @@ from lottery.pruning.maskable import check_maskable, check_norms, norms_of
 from lottery.pruning.scores import name_of, resolve
 from lottery.runs.branch import Branch
 from lottery.runs.layout import (
+    FOLDERS,
     GATHERED,
     INITIAL,
     LAST,
@@ -248,7 +249,7 @@ class Rounds:
                 ) from error
             messages.nothing_trained(self.options.rounds, f"the weights of round {self.options.rounds}")
         if fit.is_writer:
-            self.directory.delete([LAST])
+            self.directory.sweep(FOLDERS, loose=True)
         terminal.show(messages.run_table(run))
 
     # the directory
