@@ -664,7 +664,7 @@ def test_a_hidden_unit_that_nothing_writes_stays_as_it_changes_from_step_to_step
         getattr(module.cells, name).data[::5] = 0
     small = compact(module, x)
     assert not small.removed
-    assert "may depend on the size of the input" in small.stayed["cells"]
+    assert "may depend on the input or its size" in small.stayed["cells"]
 
 
 def test_a_constant_that_depends_on_the_position_stays():
@@ -698,6 +698,59 @@ def test_a_table_that_inputs_choose_from_is_no_constant():
     module = rough(Table())
     small = compact(module, torch.tensor([3]))
     assert_same(module, small.module, torch.arange(7))
+
+
+class Picked(nn.Module):
+    """Units times a part of a table, or beside rows of it, that an input picks."""
+
+    def __init__(self, pick, meet, *shape):
+        super().__init__()
+        self.pick, self.meet = pick, meet
+        self.a, self.b, self.c = nn.Linear(3, 6), nn.Linear(6 + 6 * (meet is beside), 4), nn.Linear(4, 2)
+        self.table = nn.Parameter(torch.randn(shape))
+
+    def forward(self, x, n):
+        return self.c(self.b(self.meet(self.a(x), self.pick(self.table, n))).relu())
+
+
+def beside(h, e):
+    return torch.cat([h, e.expand(len(h), 6)], 1)
+
+
+@pytest.mark.parametrize(
+    ("pick", "shape"),
+    [
+        (lambda e, n: e[n].view(-1, 1), (4,)),
+        (lambda e, n: e.exp()[n], (4, 1)),
+        (lambda e, n: e.index_select(0, n).sigmoid(), (4, 1)),
+        (lambda e, n: e.gather(0, n).view(-1, 1), (4,)),
+    ],
+)
+@pytest.mark.parametrize("meet", [torch.mul, torch.add, beside])
+def test_a_constant_that_meets_what_an_input_picks_is_none(pick, meet, shape):
+    module = rough(Picked(pick, meet, *shape))
+    module.a.weight.data[:3] = 0
+    x = torch.randn(2, 3, dtype=torch.float64)
+    small = compact(module, (x, torch.tensor([1, 1])))
+    assert_same(module, small.module, x, torch.tensor([0, 3]))
+    assert_same(module, small.module, x, torch.tensor([2, 1]))
+
+
+def test_a_constant_that_is_the_same_wherever_an_input_picks_goes():
+    class Last(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 6), nn.Linear(6, 2)
+
+        def forward(self, x, n):
+            return self.b(self.a(x)[torch.arange(len(x)), n])
+
+    module = rough(Last())
+    module.a.weight.data[:3] = 0
+    x = torch.randn(2, 5, 3, dtype=torch.float64)
+    small = compact(module, (x, torch.tensor([1, 1])))
+    assert small.removed == {"a": 3}
+    assert_same(module, small.module, x, torch.tensor([4, 0]))
 
 
 def test_a_path_that_is_cut_leaves_a_unit_and_the_same_constant():

@@ -148,7 +148,7 @@ class Removal:
             ):  # fmt: skip
                 grown |= self._keep(takes[which], reason)
             for place, sized in self.units.sized.items():
-                reason = f"constant, not zero, and what {place} makes of that may depend on the size of the input"
+                reason = f"constant, not zero, and what {place} makes of that may depend on the input or its size"
                 grown |= self._keep(takes[going & sized[takes]], reason)
             if call.bias is not None and not grown:
                 mine = self._worth(layer)

@@ -136,6 +136,7 @@ class UnitTracer(TorchFunctionMode, Labelling):
         if self._turns(use):
             return
         labels = follow(self, use)
+        self.note_chosen(use)
         known = self.known(use.given) or bool(self.own(use.given))
         if labels is None and known:
             self._lose(use.name, use.given)
