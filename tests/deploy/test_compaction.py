@@ -991,21 +991,44 @@ def test_units_stay_where_training_cannot_be_followed_and_would_stop():
     small.module.train()(x)
 
 
-def test_layers_that_no_forward_calls_are_named():
-    class Projecting(nn.Sequential):
-        def __init__(self):
-            super().__init__(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
-            self.projector = nn.Linear(8, 4)
+class Projecting(nn.Module):
+    """A network with a projector that `forward` reaches only with targets, if at all."""
 
-        def forward(self, x):
-            return self[2](self[1](self[0](x)))
+    def __init__(self, *, gives_back=False):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(3, 8), nn.Linear(8, 8), nn.Linear(8, 2)
+        self.projector = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 4))
+        self.gives_back = gives_back
 
-    module = rough(Projecting())
-    assert not compact(module, torch.zeros(1, 3)).stayed
-    module[0].weight.data[:3] = 0
-    small = compact(module, torch.zeros(1, 3))
-    assert small.removed == {"0": 3}
-    assert small.stayed == {"projector": "not called by forward: it keeps its size"}
+    def features(self, x):
+        return self.b(self.a(x).relu()).relu()
+
+    def forward(self, x, y=None):
+        h = self.features(x)
+        if y is None:
+            return (self.c(h), h) if self.gives_back else self.c(h)
+        return F.cross_entropy(self.c(h), y) + self.projector(h).square().mean()
+
+
+def test_what_a_layer_that_no_forward_calls_may_read_stays_and_is_named():
+    module, x = Projecting(), torch.randn(2, 3, dtype=torch.float64)
+    module, masks = with_channels(rough(module), x, 0.3, exclude=["projector*", "c*"])
+    assert masks["b.weight"].any(1).all()
+    assert not masks["a.weight"].all()
+    module.b.weight.data[:3] = 0
+    small = compact(module, x)
+    assert set(small.removed) == {"a"}
+    assert "it keeps its size, and so do those that it may read: b" in small.stayed["projector.0"]
+    assert small.stayed["projector.2"] == "not called by forward: it keeps its size"
+    assert "projector.0 may read them" in small.stayed["b"]
+    y = torch.tensor([0, 1])
+    torch.testing.assert_close(small.module(x, y), module(x, y), rtol=0, atol=1e-12)
+
+
+def test_what_the_network_gives_back_is_taken_to_be_what_is_read():
+    module = rough(Projecting(gives_back=True))
+    module.a.weight.data[:3] = 0
+    assert compact(module, torch.randn(2, 3)).removed == {"a": 3}
 
 
 class Caching(nn.Module):

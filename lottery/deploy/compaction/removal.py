@@ -111,6 +111,10 @@ class Removal:
                 words.setdefault(layer_of(name), []).append(reason)
         if self.kept():
             words |= {name: ["not called by forward: it keeps its size"] for name in self.units.uncalled}
+        for name, layers in self.units.awaited.items():
+            words[name] = [
+                f"not called by forward: it keeps its size, and so do those that it may read: {', '.join(layers)}"
+            ]
         return {name: "; ".join(reasons) for name, reasons in words.items()}
 
     def _made(self) -> Iterator[tuple[str, list[Tensor]]]:

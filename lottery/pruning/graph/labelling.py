@@ -101,9 +101,9 @@ class Labelling:
     def note_sized(self, use: Use, zeros: bool = False) -> None:
         """What it makes of constants, that are not zero or of all, may be another thing with other inputs."""
         if self.exact:
-            self._note(use, [self._with_values(x, zeros) for x in use.given if self.features(x)])
+            self._note_labels(use, [self._with_values(x, zeros) for x in use.given if self.features(x)])
 
-    def _note(self, use: Use, found: list[Tensor]) -> None:
+    def _note_labels(self, use: Use, found: list[Tensor]) -> None:
         place = f"{use.name} in {self.path[-1]}"
         self.sized[place] = torch.cat([self.sized.get(place, torch.zeros(0)), *found]).unique().long()
 
@@ -120,7 +120,7 @@ class Labelling:
         elif PICKS.fullmatch(use.name) and self.known(x for x in use.given if not x.is_floating_point()):
             if features and all(x in self.parts for x in features):
                 self.chosen.update(dict.fromkeys(use.outputs, True))
-            self._note(
+            self._note_labels(
                 use, [bare(self.of[x]).flatten() if x in self.parts else _uneven(x, self.of[x]) for x in features]
             )
 
