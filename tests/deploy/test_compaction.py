@@ -664,7 +664,7 @@ def test_a_hidden_unit_that_nothing_writes_stays_as_it_changes_from_step_to_step
         getattr(module.cells, name).data[::5] = 0
     small = compact(module, x)
     assert not small.removed
-    assert "may depend on the size of the input" in small.stayed["cells"]
+    assert "may depend on the input or its size" in small.stayed["cells"]
 
 
 def test_a_constant_that_depends_on_the_position_stays():
@@ -698,6 +698,59 @@ def test_a_table_that_inputs_choose_from_is_no_constant():
     module = rough(Table())
     small = compact(module, torch.tensor([3]))
     assert_same(module, small.module, torch.arange(7))
+
+
+class Picked(nn.Module):
+    """Units times a part of a table, or beside rows of it, that an input picks."""
+
+    def __init__(self, pick, meet, *shape):
+        super().__init__()
+        self.pick, self.meet = pick, meet
+        self.a, self.b, self.c = nn.Linear(3, 6), nn.Linear(6 + 6 * (meet is beside), 4), nn.Linear(4, 2)
+        self.table = nn.Parameter(torch.randn(shape))
+
+    def forward(self, x, n):
+        return self.c(self.b(self.meet(self.a(x), self.pick(self.table, n))).relu())
+
+
+def beside(h, e):
+    return torch.cat([h, e.expand(len(h), 6)], 1)
+
+
+@pytest.mark.parametrize(
+    ("pick", "shape"),
+    [
+        (lambda e, n: e[n].view(-1, 1), (4,)),
+        (lambda e, n: e.exp()[n], (4, 1)),
+        (lambda e, n: e.index_select(0, n).sigmoid(), (4, 1)),
+        (lambda e, n: e.gather(0, n).view(-1, 1), (4,)),
+    ],
+)
+@pytest.mark.parametrize("meet", [torch.mul, torch.add, beside])
+def test_a_constant_that_meets_what_an_input_picks_is_none(pick, meet, shape):
+    module = rough(Picked(pick, meet, *shape))
+    module.a.weight.data[:3] = 0
+    x = torch.randn(2, 3, dtype=torch.float64)
+    small = compact(module, (x, torch.tensor([1, 1])))
+    assert_same(module, small.module, x, torch.tensor([0, 3]))
+    assert_same(module, small.module, x, torch.tensor([2, 1]))
+
+
+def test_a_constant_that_is_the_same_wherever_an_input_picks_goes():
+    class Last(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 6), nn.Linear(6, 2)
+
+        def forward(self, x, n):
+            return self.b(self.a(x)[torch.arange(len(x)), n])
+
+    module = rough(Last())
+    module.a.weight.data[:3] = 0
+    x = torch.randn(2, 5, 3, dtype=torch.float64)
+    small = compact(module, (x, torch.tensor([1, 1])))
+    assert small.removed == {"a": 3}
+    assert_same(module, small.module, x, torch.tensor([4, 0]))
 
 
 def test_a_path_that_is_cut_leaves_a_unit_and_the_same_constant():
@@ -946,22 +999,44 @@ def test_units_stay_where_training_cannot_be_followed_and_would_stop():
     small.module.train()(x)
 
 
-def test_layers_that_no_forward_calls_are_named():
-    class Projecting(nn.Sequential):
-        def __init__(self):
-            super().__init__(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
-            self.projector = nn.Linear(8, 4)
+class Projecting(nn.Module):
+    """A network with a projector that `forward` reaches only with targets, if at all."""
 
-        def forward(self, x):
-            return self[2](self[1](self[0](x)))
+    def __init__(self, *, gives_back=False):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(3, 8), nn.Linear(8, 8), nn.Linear(8, 2)
+        self.projector = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 4))
+        self.gives_back = gives_back
 
-    module = rough(Projecting())
-    assert not compact(module, torch.zeros(1, 3)).stayed
-    module[0].weight.data[:3] = 0
-    small = compact(module, torch.zeros(1, 3))
-    assert small.removed == {"0": 3}
-    assert list(small.stayed) == ["projector"]
-    assert small.stayed["projector"].startswith("not called by forward: it keeps its size. Where training_step calls")
+    def features(self, x):
+        return self.b(self.a(x).relu()).relu()
+
+    def forward(self, x, y=None):
+        h = self.features(x)
+        if y is None:
+            return (self.c(h), h) if self.gives_back else self.c(h)
+        return F.cross_entropy(self.c(h), y) + self.projector(h).square().mean()
+
+
+def test_what_a_layer_that_no_forward_calls_may_read_stays_and_is_named():
+    module, x = Projecting(), torch.randn(2, 3, dtype=torch.float64)
+    module, masks = with_channels(rough(module), x, 0.3, exclude=["projector*", "c*"])
+    assert masks["b.weight"].any(1).all()
+    assert not masks["a.weight"].all()
+    module.b.weight.data[:3] = 0
+    small = compact(module, x)
+    assert set(small.removed) == {"a"}
+    assert "it keeps its size, and so do those that it may read: b" in small.stayed["projector.0"]
+    assert small.stayed["projector.2"] == "not called by forward: it keeps its size"
+    assert "projector.0 may read them" in small.stayed["b"]
+    y = torch.tensor([0, 1])
+    torch.testing.assert_close(small.module(x, y), module(x, y), rtol=0, atol=1e-12)
+
+
+def test_what_the_network_gives_back_is_taken_to_be_what_is_read():
+    module = rough(Projecting(gives_back=True))
+    module.a.weight.data[:3] = 0
+    assert compact(module, torch.randn(2, 3)).removed == {"a": 3}
 
 
 class Caching(nn.Module):

@@ -25,6 +25,7 @@ from lottery.foundations.undisturbed import plain_attention, refreshed, undistur
 from lottery.masks.prunable import matching
 from lottery.pruning.graph.bundles import by_whole_groups
 from lottery.pruning.graph.tracer import UnitTracer, traced
+from lottery.pruning.graph.uncalled import keep_for_uncalled
 
 if TYPE_CHECKING:
     import pandas
@@ -133,8 +134,9 @@ def compact(module: nn.Module, example_input: object, *, keep: Sequence[str] = (
     heads of attention by `scaled_dot_product_attention` or products. Where forward splits units by sizes that follow,
     as `chunk` does, the same positions of each part go; a size that is an attribute of a module, such as
     ``self.heads``, shrinks along; units that it counts in numbers stay. What goes into a layer normalisation,
-    `nn.MultiheadAttention` or any other function that is not followed stays, and so does what `forward` does not use
-    and a layer whose weights are computed from others.
+    `nn.MultiheadAttention` or any other function that is not followed stays, and so does a layer whose weights are
+    computed from others, and what `forward` does not use, with the last units of the width of its inputs, which
+    `training_step` may put into it.
 
     Args:
         module: the module, its pruned weights zero, as `bake` leaves them. It is not changed.
@@ -175,7 +177,9 @@ def compact(module: nn.Module, example_input: object, *, keep: Sequence[str] = (
                 f"{error}. It runs in double precision here: where forward casts, it must cast to the type of a weight,"
                 " as x.to(self.fc.weight.dtype) does, not to a fixed one, as x.float() does"
             ) from error
-        units = Units(follower, owned, _and_in_training(follower, exact, inputs))
+        evaluated = _and_in_training(follower, exact, inputs)
+        awaited = keep_for_uncalled(exact, follower, inputs)
+        units = Units(follower, owned, evaluated, awaited)
         removal = verified(untouched, units, names, inputs)
         kept, added, sizes = removal.kept(), removal.added(), removal.sizes()
     small = refreshed(cut(_copied(plain), kept, added, sizes))

@@ -11,9 +11,7 @@ from lottery.deploy.compaction.units import LayerUnits, Units, layer_of, until_s
 from lottery.pruning.graph.labels import FIXED, NOTHING, ends
 from lottery.pruning.graph.tracer import GIVEN_BACK
 
-UNCALLED = (
-    "not called by forward: it keeps its size. Where training_step calls it, give keep= the layer whose units it reads"
-)
+UNCALLED = "not called by forward: it keeps its size"
 
 
 class Removal:
@@ -115,6 +113,8 @@ class Removal:
                 words.setdefault(layer_of(name), []).append(reason)
         if self.kept():
             words |= {name: [UNCALLED] for name in self.units.uncalled}
+        for name, layers in self.units.awaited.items():
+            words[name] = [f"{UNCALLED}, and so do those that it may read: {', '.join(layers)}"]
         return {name: "; ".join(reasons) for name, reasons in words.items()}
 
     def _made(self) -> Iterator[tuple[str, list[Tensor]]]:
@@ -152,7 +152,7 @@ class Removal:
             ):  # fmt: skip
                 grown |= self._keep(takes[which], reason)
             for place, sized in self.units.sized.items():
-                reason = f"constant, not zero, and what {place} makes of that may depend on the size of the input"
+                reason = f"constant, not zero, and what {place} makes of that may depend on the input or its size"
                 grown |= self._keep(takes[going & sized[takes]], reason)
             if call.bias is not None and not grown:
                 mine = self._worth(layer)

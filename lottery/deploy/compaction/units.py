@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -58,6 +58,7 @@ class Units:
         follower: after its runs, `exact`: in eval mode, and then in training.
         owned: the module's tensors by name, in double precision.
         evaluated: how many of the calls that it saw were in eval mode; default: all.
+        awaited: as of `keep_for_uncalled`.
 
     Attributes:
         layers: in the order of the forward pass; one that is used twice is there twice.
@@ -69,7 +70,14 @@ class Units:
             with values that are not zero, and those that take from them, by label.
     """
 
-    def __init__(self, follower: UnitTracer, owned: Mapping[str, Tensor], evaluated: int | None = None) -> None:
+    def __init__(
+        self,
+        follower: UnitTracer,
+        owned: Mapping[str, Tensor],
+        evaluated: int | None = None,
+        awaited: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        self.awaited = awaited or {}
         self.follower = follower
         self.owned = owned
         self.layers = [LayerUnits.of(c, owned[c.weight]) for c in follower.calls]

@@ -121,6 +121,9 @@ def _trials(module: nn.Module, inputs: Inputs) -> Iterator[Trial]:
     """The inputs, and others that the module takes."""
     yield Trial(inputs, _run(module, inputs), "")
     yield from _taken(module, [_random(inputs)], " for random inputs", 1)
+    if any(_counts(x) for x in tensors_in(inputs)):
+        yield from _taken(module, (_random(inputs, beyond) for beyond in (3, 1, 0)), " for other whole numbers", 1)
+        yield from _taken(module, [_permuted(inputs)], " for other whole numbers", 1)
     samples = next((len(x) for x in tensors_in(inputs) if x.ndim), 1)
     for size in {1, samples + 1} - {samples}:
         yield from _taken(module, [_random(batch_of(inputs, size))], f" at batch size {size}", 1)
@@ -180,17 +183,33 @@ def _repeated(inputs: Inputs, sizes: Sizes) -> Inputs:
     return with_tensors(inputs, sized)
 
 
-def _random(inputs: Inputs) -> Inputs:
-    """Normal numbers; whole numbers between the least and the greatest that are there; truth values stay."""
+def _random(inputs: Inputs, beyond: int | None = None) -> Inputs:
+    """Normal numbers; whole numbers between the least and the greatest that are there; truth values stay.
+
+    Where `beyond` is given, whole numbers from zero on and up to so many more than the greatest.
+    """
 
     def drawn(x: Tensor) -> Tensor:
         if x.is_floating_point():
             return torch.randn_like(x)
-        if x.dtype == torch.bool or x.is_complex() or not x.numel():
+        if not _counts(x):
             return x
-        return torch.randint_like(x, int(x.min()), int(x.max()) + 1)
+        low, high = int(x.min()), int(x.max())
+        if beyond is not None:
+            low, high = min(low, 0), min(high + beyond, torch.iinfo(x.dtype).max - 1)
+        return torch.randint_like(x, low, high + 1)
 
     return with_tensors(inputs, drawn)
+
+
+def _permuted(inputs: Inputs) -> Inputs:
+    """Whole numbers in other places."""
+    return with_tensors(inputs, lambda x: x.flatten()[torch.randperm(x.numel())].reshape(x.shape) if _counts(x) else x)
+
+
+def _counts(x: Tensor) -> bool:
+    """Whether these are whole numbers, as indices are."""
+    return not (x.is_floating_point() or x.is_complex() or x.dtype == torch.bool) and x.numel() > 0
 
 
 def _run(module: nn.Module, inputs: Inputs) -> list[Tensor]:

@@ -110,7 +110,7 @@ def gathered(seen: Labelling, use: Use) -> list[Tensor] | None:
     if not isinstance(dim, int) or seen.writes_into_constants(use):
         return None
     given = [x for x in use.given if seen.features(x)]
-    if any(x in seen.parts or varies(seen.of[x], dim) for x in given):
+    if not given or any(x in seen.parts or varies(seen.of[x], dim) for x in given):
         return None
     seen.note_sized(use)
     joined = nothing(use.outputs[0])

@@ -15,6 +15,7 @@ from lottery.foundations.undisturbed import plain_attention
 from lottery.pruning.graph.bundles import bundle
 from lottery.pruning.graph.labels import Labels
 from lottery.pruning.graph.tracer import GIVEN_BACK, UnitTracer, traced
+from lottery.pruning.graph.uncalled import keep_for_uncalled
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +50,8 @@ def couple(module: nn.Module, names: Collection[str], example_input: object, *, 
 
     A forward pass of one sample runs, and each feature carries a label: a layer gives its output units new ones, sums
     join labels, and what moves features moves labels. What stays is what `lottery.deploy.compact` would keep: units
-    that the network takes or gives back, that a layer outside `names` makes, that the code of forward counts, or that
-    go into a function that mixes them or is not known here.
+    that the network takes or gives back, that a layer outside `names` makes, that the code of forward counts, that go
+    into a function that mixes them or is not known here, or that may go into a layer that forward does not call.
 
     Args:
         module: the module, in eval mode and with gradients enabled.
@@ -64,6 +65,7 @@ def couple(module: nn.Module, names: Collection[str], example_input: object, *, 
     owned: dict[str, Tensor] = {**parameters_of(module), **buffers_of(module)}
     with plain_attention():
         tracer = traced(module, owned, *arguments(example_input), exact=exact)
+        keep_for_uncalled(module, tracer, *arguments(example_input))
     axes = _axes(tracer, names)
     bundle(tracer)
     found = tracer.labels.components(tied=True)

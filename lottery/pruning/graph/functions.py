@@ -31,6 +31,7 @@ FACTORS = re.compile(
 )  # zero stays zero, whatever comes beside it
 CHOICES = re.compile(r"where|masked_fill_?")  # between values, by truth values
 GATHERS = re.compile(r"gather|take_along_dim|index_add_?|index_copy_?|scatter_add_?|scatter_reduce_?|scatter_?")
+PICKS = re.compile(r"__getitem__|index_select|repeat_interleave|gather|take_along_dim")  # places, by an index
 PACKS = re.compile(r"_pack_padded_sequence|_pad_packed_sequence")
 TURNS = re.compile(r"t|T|mT|transpose|swapaxes|swapdims|permute")
 PER_CHANNEL = re.compile(r"batch_norm|instance_norm|group_norm|prelu")  # dimension 1 has its own

@@ -13,7 +13,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from lottery.foundations.tensors_in import tensors_in
 from lottery.pruning.graph.calls import Call, Use
-from lottery.pruning.graph.functions import IN_PLACE
+from lottery.pruning.graph.functions import CHOICES, FACTORS, IN_PLACE, PICKS
 from lottery.pruning.graph.labels import FIXED, NOTHING, Labels, bare
 
 
@@ -35,6 +35,7 @@ class Labelling:
         unfollowed: name of an owned tensor to the function in which it was lost sight of.
         lines: reason why units stay to the line of code that it comes from, as "net.py:12"; empty if unknown.
         path: the modules at work, from the outermost on.
+        chosen: what is computed from elements alone, at places that an input chooses: other inputs choose others.
         unseen: whether a layer was given no element at all, as an expert that no sample goes to.
     """
 
@@ -52,6 +53,7 @@ class Labelling:
         self.lines: dict[str, str] = {}
         self.of = WeakTensorKeyDictionary()  # features to labels; None: a constant
         self.parts = WeakTensorKeyDictionary()  # what is computed from elements alone, to the names of their tensors
+        self.chosen = WeakTensorKeyDictionary()
         self.turned = WeakTensorKeyDictionary()  # transposes of owned matrices to these
         self.like = WeakTensorKeyDictionary()  # constants to the labels of the features that they have the shape of
         self.path = [name]
@@ -109,9 +111,28 @@ class Labelling:
     def note_sized(self, use: Use, zeros: bool = False) -> None:
         """What it makes of constants, that are not zero or of all, may be another thing with other inputs."""
         if self.exact:
-            place = f"{use.name} in {self.path[-1]}"
-            found = [self._with_values(x, zeros) for x in use.given if self.features(x)]
-            self.sized[place] = torch.cat([self.sized.get(place, torch.zeros(0)), *found]).unique().long()
+            self._note_labels(use, [self._with_values(x, zeros) for x in use.given if self.features(x)])
+
+    def _note_labels(self, use: Use, found: list[Tensor]) -> None:
+        place = f"{use.name} in {self.path[-1]}"
+        self.sized[place] = torch.cat([self.sized.get(place, torch.zeros(0)), *found]).unique().long()
+
+    def note_chosen(self, use: Use) -> None:
+        """What is not the same everywhere is no constant at places that an input chooses, nor is what meets it."""
+        if not self.exact:
+            return
+        features = [x for x in use.given if self.features(x)]
+        if any(x in self.chosen for x in features):
+            if all(x in self.parts for x in features):
+                self.chosen.update(dict.fromkeys(use.outputs, True))
+            else:
+                self.note_sized(use, zeros=not FACTORS.fullmatch(use.name) or bool(CHOICES.fullmatch(use.name)))
+        elif PICKS.fullmatch(use.name) and self.known(x for x in use.given if not x.is_floating_point()):
+            if features and all(x in self.parts for x in features):
+                self.chosen.update(dict.fromkeys(use.outputs, True))
+            self._note_labels(
+                use, [bare(self.of[x]).flatten() if x in self.parts else _uneven(x, self.of[x]) for x in features]
+            )
 
     def _with_values(self, x: Tensor, zeros: bool) -> Tensor:
         """The labels of what is not zero, or of all."""
@@ -154,6 +175,17 @@ def _line() -> str:
             return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
         frame = frame.f_back
     return ""
+
+
+def _uneven(x: Tensor, labels: Tensor) -> Tensor:
+    """The labels that stand for different values."""
+    found, places = labels.unique(return_inverse=True)
+    values = x.detach().to("cpu", torch.float64).flatten()
+    low, high = (
+        values.new_zeros(len(found)).scatter_reduce(0, places.flatten(), values, how, include_self=False)
+        for how in ("amin", "amax")
+    )
+    return found[low != high]
 
 
 def fixed(x: Tensor) -> Tensor:

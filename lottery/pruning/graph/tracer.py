@@ -24,7 +24,7 @@ from lottery.pruning.graph.functions import (
     depends_on_size,
 )
 from lottery.pruning.graph.labelling import Labelling, fixed
-from lottery.pruning.graph.labels import FIXED, bare, lean
+from lottery.pruning.graph.labels import FIXED, bare, lean, varies
 from lottery.pruning.graph.positions import unit_sizes
 from lottery.pruning.graph.rules import follow
 from lottery.pruning.graph.sizes import Size
@@ -44,6 +44,7 @@ class UnitTracer(TorchFunctionMode, Labelling):
     Attributes:
         unknown: functions that fixed units, with the module that called them.
         used: names of the owned tensors that functions took.
+        widths: how many units the network gives back.
     """
 
     def __init__(self, module: nn.Module, owned: Mapping[str, Tensor], exact: bool = True) -> None:
@@ -51,6 +52,7 @@ class UnitTracer(TorchFunctionMode, Labelling):
         Labelling.__init__(self, owned, exact, type(module).__name__)
         self.unknown: set[str] = set()
         self.used: set[str] = set()
+        self.widths: set[int] = set()
 
     def run(self, module: nn.Module, inputs: Sequence[object], named: Mapping[str, object] | None = None) -> None:
         """One forward pass; what it takes is fixed, and what it gives.
@@ -73,7 +75,10 @@ class UnitTracer(TorchFunctionMode, Labelling):
                     f"the channels of {type(module).__name__} cannot be followed; in {self.path[-1]} forward stopped"
                     f" with: {error}"
                 ) from error
-        self.fix(outputs_in(output, type(module).__name__), GIVEN_BACK)
+        given_back = outputs_in(output, type(module).__name__)
+        known = [self.of[x] for x in given_back if self.of.get(x) is not None]
+        self.widths |= {n for labels in known for d, n in enumerate(labels.shape) if varies(labels, d)}
+        self.fix(given_back, GIVEN_BACK)
 
     def _enter(self, path: str) -> Callable[..., None]:
         """A hook for the beginning of the forward of the module at `path`."""
@@ -136,6 +141,7 @@ class UnitTracer(TorchFunctionMode, Labelling):
         if self._turns(use):
             return
         labels = follow(self, use)
+        self.note_chosen(use)
         known = self.known(use.given) or bool(self.own(use.given))
         if labels is None and known:
             self._lose(use.name, use.given)
