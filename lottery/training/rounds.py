@@ -77,6 +77,7 @@ class Rounds:
         self.resume: dict[str, Any] | None = None
         self.begun = False
         self.round: Round | None = None
+        self._is_new = False  # whether this fit has begun the run, and nothing of it is learned
         self._stopping = Stopping()
         self._rewind_step = options.rewind.resolve(fit.max_epochs, fit.trainer.max_steps)
         self.tracking = Tracking(fit, options)
@@ -277,6 +278,7 @@ class Rounds:
         messages.not_stored(fit.not_stored())
         if fit.is_writer:
             of, machine = self._environment()
+            self._is_new = True
             write_beginning(self.active, RunInfo(self.active.id, seed, of, now, machine), masks, start)
         fit.barrier()
         if not fit.is_writer:  # its own streams may give another seed
@@ -424,14 +426,23 @@ class Rounds:
     # while a round trains
 
     def before_first_step(self) -> None:
-        """What can be refused once there is a batch is refused before anything is learned from it."""
+        """What can be refused once there is a batch is refused before anything is learned from it.
+
+        A run that this fit has begun is then taken back: with other settings another can begin in its place.
+        """
         if self.round is None or self.round.number > 0:
             return
         options, masks = self.options, self.round.masks
-        self._check_moving(masks)
-        if options.rounds:
-            seed = streams.derive(self.active.seed, "score", 0)
-            messages.units(decision.try_out(options.pruning, self.fit, masks, options.rounds, seed))
+        try:
+            self._check_moving(masks)
+            if options.rounds:
+                seed = streams.derive(self.active.seed, "score", 0)
+                messages.units(decision.try_out(options.pruning, self.fit, masks, options.rounds, seed))
+        except ValueError:
+            if self._is_new and self.fit.is_writer:
+                self.directory.commit({}, drop=[*self.directory.files(), LAST])
+            raise
+        self._is_new = False
 
     def _check_moving(self, masks: Masks) -> None:
         """Make sure that the masks which are going to move leave a path to begin with."""

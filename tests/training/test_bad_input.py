@@ -282,7 +282,20 @@ def test_a_score_that_cannot_be_had_is_refused_in_the_first_step(
 ) -> None:
     with pytest.raises(ValueError, match=f"(?s){message}.*first training step; nothing was trained"):
         zoo.fit(make, LotteryTicket(1, Pruning(score=score), dirpath=tmp_path), max_epochs=1)
-    assert Run(tmp_path).rounds == []
+    assert not (tmp_path / "run.json").exists()
+
+
+def test_with_another_score_a_run_begins_where_one_was_refused_in_its_first_step(tmp_path: Path) -> None:
+    ticket = functools.partial(LotteryTicket, dirpath=tmp_path, save_every="1it")
+    with pytest.raises(ValueError, match="nothing was trained"):
+        zoo.fit(Squared, ticket(1, Pruning(score={"name": "grasp", "temperature": 2.0})), max_epochs=1)
+    with pytest.raises(zoo.Killed):
+        zoo.fit(Squared, ticket(1, Pruning(score="magnitude")), zoo.KillAt("on_train_batch_end", 3), max_epochs=1)
+    with pytest.raises(StorageError, match="holds a run with other settings"):  # there is something to lose
+        zoo.fit(Squared, ticket(1, Pruning(score="random")), max_epochs=1)
+    with pytest.raises(StorageError, match="holds a run with other settings"):
+        zoo.fit(Squared, ticket(1, Pruning(score={"name": "grasp", "temperature": 2.0})), max_epochs=1)
+    assert (tmp_path / "last.ckpt").exists()
 
 
 @pytest.mark.parametrize("name", ["last.ckpt", "rewind.ckpt", "masks/01.safetensors", "run.json"])

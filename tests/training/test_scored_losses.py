@@ -381,6 +381,35 @@ def test_a_head_of_training_mode_alone_scores_zero_and_is_named(name: str, tmp_p
         zoo.fit(Penalised, ticket, loader=loader(), max_epochs=1, limit_val_batches=0, limit_train_batches=1)
 
 
+class Remembers(Small):
+    """Keeps its last outputs, and holds on to the last of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outputs_of: dict[str, list[Tensor]] = {"train": []}
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        out = self(batch[0])
+        near = (out - self.last[:1]).square().mean() if hasattr(self, "last") else 0
+        self.last = out.detach()
+        self.outputs_of["train"].append(self.last)
+        return F.cross_entropy(out, batch[1]) + near + sum(kept.mean() for kept in self.outputs_of["train"])
+
+
+@pytest.mark.parametrize("name", ["fisher", "obs"])
+def test_scores_of_single_samples_leave_nothing_of_their_passes_in_a_module(name: str) -> None:
+    net, (x, y) = Remembers(), zoo.data(8)
+    masks = Masks.ones(prunable_parameters(net))
+    batches = [(x.double(), y)] * 2
+    scored = Context(net, masks, batches=lambda: batches, loss=lambda module, batch: module.training_step(batch, 0))
+    plain = Context(Small(), masks, batches=lambda: batches)
+    plain.module.load_state_dict(net.state_dict())
+    torch.testing.assert_close(compute(name, scored), compute(name, plain))
+    assert not hasattr(net, "last")
+    assert net.outputs_of == {"train": []}
+    net.training_step(batches[0], 0).backward()
+
+
 def test_wanda_goes_through_a_step_that_takes_gradients() -> None:
     net, (x, y) = Penalised(), zoo.data(8)
     masks = Masks.ones({n: p for n, p in prunable_parameters(net).items() if n != "spare.weight"})

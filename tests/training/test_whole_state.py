@@ -634,7 +634,7 @@ def test_what_cannot_be_followed_is_refused_in_the_first_step(tmp_path: Path) ->
     trainer.callbacks = [own]
     with pytest.raises(ValueError, match="nothing was trained"):
         trainer.fit(Tokens())
-    assert trainer.global_step == 0 and Run(tmp_path / "run").rounds == []
+    assert trainer.global_step == 0 and not (tmp_path / "run" / "run.json").exists()
 
 
 class Renormed(Cached):
