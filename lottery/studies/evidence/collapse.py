@@ -38,8 +38,9 @@ def collapse_of(values: Array, margin: float, level: float = 0.05) -> Collapse |
     """The collapsed trainings of an arm; None where nothing was trained.
 
     One has collapsed if it failed, or lies below the median of its arm and round by more than five spreads and five
-    margins. The spread is 1.4826 times the median distance from these medians, in the round or in the whole arm, whichever
-    is larger: a few trainings cannot move it. An interval needs independent trials: these are seeds, not trainings.
+    margins. The spread is 1.4826 times the median distance from these medians, in the round or in the whole arm,
+    whichever is larger: a few trainings cannot move it. An interval needs independent trials: these are seeds, not
+    trainings.
 
     Args:
         values: rounds x seeds, more is better; -inf where a training failed, NaN where there was none.
