@@ -348,6 +348,16 @@ def test_identical_values_are_called_identical():
     assert "+0.00 points (" not in said
 
 
+def test_a_round_in_which_all_differ_widely_has_not_collapsed():
+    """However steady the arm is in its other rounds."""
+    frame = points([0.0] * 4, {"random": [0.02] * 4}, seeds=6)
+    wide = (frame["arm"] == "random") & (frame["round"] == 4)
+    frame.loc[wide, "value"] = [0.5, 0.6, 0.7, 0.8, 0.55, 0.75]
+    assert Evidence(frame, margin=0.01).collapses["random"].collapsed == 0
+    frame.loc[wide & (frame["seed"] == 2), "value"] = -0.5
+    assert Evidence(frame, margin=0.01).collapses["random"].collapsed == 1
+
+
 # one claim, several looks
 
 

@@ -38,8 +38,9 @@ def collapse_of(values: Array, margin: float, level: float = 0.05) -> Collapse |
     """The collapsed trainings of an arm; None where nothing was trained.
 
     One has collapsed if it failed, or lies below the median of its arm and round by more than five spreads and five
-    margins. The spread is that of the whole arm: 1.4826 times the median distance from these medians, which a few
-    trainings cannot move. An interval needs independent trials: these are seeds, not trainings.
+    margins. The spread is 1.4826 times the median distance from these medians, in the round or in the whole arm,
+    whichever is larger: a few trainings cannot move it. An interval needs independent trials: these are seeds, not
+    trainings.
 
     Args:
         values: rounds x seeds, more is better; -inf where a training failed, NaN where there was none.
@@ -60,8 +61,9 @@ def collapse_of(values: Array, margin: float, level: float = 0.05) -> Collapse |
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # all of a round failed
         away = finite - np.nanmedian(finite, axis=-1, keepdims=True)
-    apart = np.abs(away[np.isfinite(away) & (away != 0)])  # a median is no distance from itself
-    spread = 1.4826 * float(np.median(apart)) if apart.size else 0.0
-    collapsed = there & ((away < -max(SPREADS * spread, MARGINS * margin)) | np.isnan(finite))
+        apart = np.where(away == 0, np.nan, np.abs(away))  # a median is no distance from itself
+        of_the_round = np.nanquantile(apart, 0.5, axis=-1, keepdims=True, method="lower")
+        spread = 1.4826 * np.fmax(np.nan_to_num(np.nanmedian(apart)), np.nan_to_num(of_the_round))
+    collapsed = there & ((away < -np.maximum(SPREADS * spread, MARGINS * margin)) | np.isnan(finite))
     seeds, hit = int(there.any(0).sum()), int(collapsed.any(0).sum())
     return Collapse(int(there.sum()), int(collapsed.sum()), seeds, hit, *share_interval(hit, seeds, level))
