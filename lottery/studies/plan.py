@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -164,7 +163,7 @@ class Plan:
             StorageError: there is none, or it is damaged.
         """
         try:
-            plain: dict[str, Any] = json.loads((path / STUDY).read_bytes())
+            plain: dict[str, Any] = storage.decode_json((path / STUDY).read_bytes())
             if plain.pop("format") != FORMAT:
                 raise StorageError(f"{path} is a study of another version of lottery; use that version")
             plain = {k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()}
