@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -232,7 +231,7 @@ class Plan:
             StorageError: there is none, or it is damaged.
         """
         try:
-            plain: dict[str, Any] = json.loads((path / STUDY).read_bytes())
+            plain: dict[str, Any] = storage.decode_json((path / STUDY).read_bytes())
             if plain.pop("format") != FORMAT:
                 raise StorageError(f"{path} is a study of another version of lottery; use that version")
             plain = {k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()}
