@@ -125,7 +125,8 @@ def next_masks(
                 accumulated=accumulated,
                 generator=generator.manual_seed(seed),
             )
-            return scores.compute(pruning.score, context)
+            with fit.scoring.some_loss():
+                return scores.compute(pruning.score, context)
 
         return pruning.next_masks(
             score,

@@ -238,7 +238,7 @@ def test_a_training_step_that_gives_no_loss_is_named(tmp_path: Path) -> None:
             return None
 
     ticket = LotteryTicket(1, Pruning(score="snip"), dirpath=tmp_path)
-    with pytest.raises(ValueError, match="(?s)training_step of Skips gave NoneType.*nothing was trained"):
+    with pytest.raises(ValueError, match="training_step of Skips gave None, and so no loss, for each"):
         zoo.fit(Skips, ticket, max_epochs=1)
 
 

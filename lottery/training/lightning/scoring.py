@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -39,6 +40,19 @@ class Scoring:
         self.first_batch: object = None
         self._example: object = None
         self._watching: Callable[[], object] = lambda: None
+        self._losses: list[bool] = []
+
+    @contextmanager
+    def some_loss(self) -> Iterator[None]:
+        """Raise at the end where `training_step` has left out every batch."""
+        self._losses = []
+        yield
+        if self._losses and not any(self._losses):
+            raise ValueError(
+                f"training_step of {type(self.trainer.lightning_module).__name__} gave None, and so no loss, for each"
+                f" of the {len(self._losses)} batches that the score took. Let it take more (batches=), or use a score"
+                " without data, such as 'magnitude' or 'synflow'."
+            )
 
     def training_batches(self, seed: int) -> Generator[object, None, None]:
         """Fresh batches of the training data, on the module's device, in an order of their own.
@@ -77,6 +91,7 @@ class Scoring:
         """
         self.check_loss()
         found = self._training_step(module, batch)
+        self._losses.append(found is not None)
         if found is None:
             return torch.stack([0 * p.sum() for p in module.parameters() if p.requires_grad]).sum()
         loss = found.get("loss") if isinstance(found, Mapping) else found
