@@ -525,6 +525,8 @@ class AnySize(nn.Module):
         super().__init__()
         self.a, self.b, self.c = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 2, 2), nn.Linear(8, 4)
         self.computes = computes
+        for name in {"b", "c"} - {*computes.__code__.co_names}:
+            delattr(self, name)  # for the sake of a layer that is not called units would stay
 
     def forward(self, x):
         return self.computes(self, x)
@@ -785,6 +787,20 @@ def test_a_forward_that_decides_by_values_is_refused():
 
 
 @pytest.mark.filterwarnings("ignore:.*jit.*:DeprecationWarning")
+def test_vmap_is_refused_and_backward_hooks_are_not():
+    class Mapped(nn.Sequential):
+        def forward(self, x):
+            return torch.vmap(super().forward)(x)
+
+    layers = nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)
+    with pytest.raises(ValueError, match="called inside vmap"):
+        compact(Mapped(*layers), torch.ones(2, 3))
+    hook = layers[0].register_full_backward_hook(lambda *_: None)
+    module, _ = with_channels(nn.Sequential(*layers), torch.ones(2, 3), 0.5)
+    assert hook.id in layers[0]._backward_hooks
+    assert compact(module, torch.ones(2, 3)).removed == {"0": 2}
+
+
 def test_scripted_modules_are_refused_and_compiled_ones_unwrapped():
     module = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
     module[0].weight.data[1] = 0

@@ -310,3 +310,10 @@ def test_the_module_comes_out_as_it_went_in(fails):
     assert module[0].weight.grad is not None
     assert torch.equal(torch.get_rng_state(), random)
     assert not any(p._forward_hooks or p._forward_pre_hooks for p in module.modules())
+
+
+@pytest.mark.parametrize("norm", [torch.nn.utils.parametrizations.weight_norm, torch.nn.utils.weight_norm])
+def test_the_plan_says_that_compact_takes_no_computed_weights(norm):
+    module = nn.Sequential(norm(nn.Linear(3, 4)), nn.ReLU(), nn.Linear(4, 4), nn.Linear(4, 2)).eval()
+    plan = CHANNEL.plan(everything_kept(module), module, torch.ones(2, 3))
+    assert any("0 of 4 units" in words and "compact takes the module only when" in words for words in plan.values())

@@ -77,11 +77,23 @@ def couple(module: nn.Module, names: Collection[str], example_input: object, *, 
     kept = {name: {why: n for why, n in counts.items() if why is not None} for name, counts in stays.items()}
     for name in set(names) & tracer.unfollowed.keys() - kept.keys():
         kept[name] = {f"{tracer.unfollowed[name]} is not followed": len(owned[name])}
+    kept |= {name: {_COMPUTED: len(owned[name])} for name in set(names) - axes.keys() if _computes(module, name)}
     found[torch.isin(found, torch.tensor(list(reasons)))] = -1
     labels = {name: tuple(found[t.long()] for t in axes[name]) for name in names if name in axes}
     if not any((t >= 0).any() for own in labels.values() for t in own):
         raise ValueError(_nothing_goes(module, kept))
     return Coupling(labels, kept)
+
+
+_COMPUTED = (
+    "their weights are computed from them, as by weight norm, and compact takes the module only when these are plain"
+    " (remove_parametrizations, remove_weight_norm)"
+)
+
+
+def _computes(module: nn.Module, name: str) -> bool:
+    """Whether a layer's weight is computed from a parameter."""
+    return ".parametrizations." in f".{name}" or name.endswith(("weight_v", "weight_orig"))
 
 
 def _axes(tracer: UnitTracer, names: Collection[str]) -> dict[str, list[Tensor]]:
