@@ -579,6 +579,22 @@ def test_a_size_that_only_trying_shows_is_named():
 # what stays, and why
 
 
+@pytest.mark.parametrize(("scale", "size"), [(lambda n: 1.0 if n > 12 else 2.0, 8), (lambda n: max(1.0, n / 96), 128)])
+def test_sizes_far_from_the_example_are_tried(scale, size):
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 6), nn.Linear(6, 2)
+
+        def forward(self, x):
+            return self.b(self.a(x) * scale(x.shape[1]))
+
+    module = rough(Scaled())
+    module.a.weight.data[:3] = 0
+    small = compact(module, torch.randn(2, 60 if size == 8 else 20, 3, dtype=torch.float64))
+    assert_same(module, small.module, torch.randn(2, size, 3, dtype=torch.float64))
+
+
 def test_units_under_sigmoid_stay_before_a_convolution_that_pads_with_zeros():
     def build(activation, padding, **mode):
         return rough(nn.Sequential(nn.Conv2d(3, 5, 3), activation, nn.Conv2d(5, 2, 3, padding=padding, **mode)))

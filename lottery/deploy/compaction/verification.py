@@ -21,7 +21,8 @@ from lottery.foundations.undisturbed import refreshed
 
 TOLERANCES = {torch.float64: 1e-12, torch.complex128: 1e-12}  # of the largest entry of an output
 SINGLE = 1e-4  # the same of other precisions
-SIZES = 3  # that a dimension is tried at, beside its own
+SIZES = 5  # that a dimension is tried at, beside its own
+LARGEST = 2**16  # entries of an input that is tried at a much larger size
 
 Sizes = Mapping[tuple[int, int], int]  # number of a tensor and of one of its dimensions to a size
 
@@ -165,9 +166,11 @@ def _dimensions(inputs: Inputs) -> list[Sizes]:
 
 
 def _resized(inputs: Inputs, dims: Sizes) -> Iterator[Inputs]:
-    """Inputs with other sizes along dimensions, near ones, half and twice."""
-    for change in (lambda n: n + 1, lambda n: n + 3, lambda n: max(1, n // 2), lambda n: 2 * n):
+    """Inputs with other sizes along dimensions: near ones, half and twice, and far smaller and larger ones."""
+    larger = (lambda n: 9 * n,) if 9 ** len(dims) * max(x.numel() for x in tensors_in(inputs)) <= LARGEST else ()
+    for change in (lambda n: n + 1, lambda n: n + 3, lambda n: max(1, n // 2), lambda n: max(1, n // 6), *larger):
         yield _repeated(inputs, {place: change(size) for place, size in dims.items()})
+    yield _repeated(inputs, {place: 2 * size for place, size in dims.items()})
 
 
 def _repeated(inputs: Inputs, sizes: Sizes) -> Inputs:
