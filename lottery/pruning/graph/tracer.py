@@ -128,7 +128,7 @@ class UnitTracer(TorchFunctionMode, Labelling):
 
     def _check(self, name: str, given: Sequence[Tensor]) -> None:
         """Refuse what was computed out of sight, and what is decided by values."""
-        if any(is_functorch_wrapped_tensor(x) for x in given):
+        if not torch.compiler.is_compiling() and any(is_functorch_wrapped_tensor(x) for x in given):
             raise ValueError(f"{name} is called inside vmap or another function of torch.func, which hides the batch")
         if any(x.grad_fn is not None and x not in self.of for x in given):
             raise ValueError(
