@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -20,9 +21,11 @@ def undisturbed(module: nn.Module, names: Mapping[str, object]) -> Iterator[None
     """Inside the block the module is in eval mode, has no gradients, and the parameters `names` require them.
 
     Weights, buffers and gradients are set aside and copies take their places, so that after the block, also after an
-    exception, the same tensors come back, with modes, `requires_grad` and the global random streams. What modules keep
-    for as long as they are in eval mode, as LeViT its attention biases, is dropped before and after.
+    exception, the same tensors come back, with modes, `requires_grad` and the global random streams. Other attributes
+    of modules, and the lists, dictionaries and sets in them, hold what they held before. What modules keep for as long
+    as they are in eval mode, as LeViT its attention biases, is dropped before and after.
     """
+    kept = [(vars(part), dict(vars(part)), _contents(_plain(part))) for part in module.modules()]
     modes = _modes(module)
     buffers = [
         (owner, name, buffer, buffer.data)
@@ -48,6 +51,8 @@ def undisturbed(module: nn.Module, names: Mapping[str, object]) -> Iterator[None
             module.eval()
             yield
         finally:
+            for attributes, before, contents in kept:
+                _put_back(attributes, before, contents)
             _enter(module, modes)
             for _, parameter, data, gradient, required in parameters:
                 parameter.data = data
@@ -56,6 +61,49 @@ def undisturbed(module: nn.Module, names: Mapping[str, object]) -> Iterator[None
             for owner, name, buffer, data in buffers:
                 buffer.data = data
                 setattr(owner, name, buffer)
+
+
+Contents = list[tuple[Any, list[Any]]]  # containers with what is in them
+
+_TORCHS_OWN = {"_parameters", "_buffers", "_modules", "training"}
+
+
+def _plain(part: nn.Module) -> dict[str, object]:
+    """The attributes that torch does not keep account of."""
+    return {name: value for name, value in vars(part).items() if name not in _TORCHS_OWN}
+
+
+def _contents(value: object, inside: frozenset[int] = frozenset()) -> Contents:
+    """The lists, dictionaries and sets in a value that may change."""
+    found: Contents = []
+    if isinstance(value, (list, dict, set, deque)) and id(value) not in inside:
+        found.append((value, _items(value)))
+        for inner in value.values() if isinstance(value, dict) else value:
+            found += _contents(inner, inside | {id(value)})
+    return found
+
+
+def _items(value: Any) -> list[Any]:
+    return list(value.items() if isinstance(value, dict) else value)
+
+
+def _put_back(attributes: dict[str, object], before: dict[str, object], contents: Contents) -> None:
+    """Attributes, and what their containers hold, as before."""
+    for name in attributes.keys() - before.keys() - _TORCHS_OWN:
+        del attributes[name]
+    attributes.update((name, value) for name, value in before.items() if name not in _TORCHS_OWN)
+    for value, items in contents[1:]:
+        if not _same(_items(value), items):
+            value.clear()
+            value.extend(items) if isinstance(value, (list, deque)) else value.update(items)
+
+
+def _same(items: list[Any], others: list[Any]) -> bool:
+    """Whether these are the same objects."""
+    return len(items) == len(others) and all(
+        a is b or (type(a) is type(b) is tuple and len(a) == len(b) and all(x is y for x, y in zip(a, b, strict=True)))
+        for a, b in zip(items, others, strict=True)
+    )
 
 
 def refreshed(module: M) -> M:

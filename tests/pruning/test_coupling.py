@@ -148,6 +148,7 @@ class Tokens(nn.Module):
         self.attends = not tied
         if tied:
             self.output.weight = self.embedding.weight
+            del self.attention  # a layer that is not called keeps what it may read
 
     def forward(self, tokens):
         x = self.embedding(tokens)
@@ -169,7 +170,7 @@ def test_what_attention_takes_and_gives_stays_and_hidden_units_go():
 
 def test_a_tied_embedding_is_one_with_the_stream_and_keeps_its_tokens():
     module, tokens = Tokens(tied=True), torch.tensor([[1, 2, 3]])
-    masks = everything_kept(module, exclude=["attention.*"])
+    masks = everything_kept(module)
     ids = resolve({"name": "channel", "norms": "over survivors"}).groups(masks, module, tokens).ids
     columns, rows = ids["embedding.weight"]
     assert columns.tolist() == [list(range(6))]
@@ -309,3 +310,10 @@ def test_the_module_comes_out_as_it_went_in(fails):
     assert module[0].weight.grad is not None
     assert torch.equal(torch.get_rng_state(), random)
     assert not any(p._forward_hooks or p._forward_pre_hooks for p in module.modules())
+
+
+@pytest.mark.parametrize("norm", [torch.nn.utils.parametrizations.weight_norm, torch.nn.utils.weight_norm])
+def test_the_plan_says_that_compact_takes_no_computed_weights(norm):
+    module = nn.Sequential(norm(nn.Linear(3, 4)), nn.ReLU(), nn.Linear(4, 4), nn.Linear(4, 2)).eval()
+    plan = CHANNEL.plan(everything_kept(module), module, torch.ones(2, 3))
+    assert any("0 of 4 units" in words and "compact takes the module only when" in words for words in plan.values())

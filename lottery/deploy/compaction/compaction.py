@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,9 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.parametrize import is_parametrized
 
+from lottery.deploy.compaction.copying import copied
 from lottery.deploy.compaction.optimizing import smaller_state
+from lottery.deploy.compaction.removal import Removal
 from lottery.deploy.compaction.surgery import cut, owned_tensors
 from lottery.deploy.compaction.units import Units
 from lottery.deploy.compaction.verification import verified
@@ -125,8 +126,9 @@ def compact(module: nn.Module, example_input: object, *, keep: Sequence[str] = (
 
     Units that nothing writes are constant; what they add is put into the bias of the layers that read them, where that
     is exact at every size of the input. The forward in training is followed too. The smaller module is then run beside
-    the module, both in double precision, on the example, on random inputs of its shapes and of other sizes, and in
-    training; the units of a layer without which it stops or gives something else stay.
+    the module, both in double precision, or in float32 where forward makes float32 of its own, on the example, on
+    random inputs of its shapes and of other sizes, and in training; the units of a layer without which it stops or
+    gives something else stay.
 
     Removed are units of linear layers, convolutions and embeddings, with what they have in biases, normalisation by
     channels and other tensors that are combined with them; of convolutions in groups the same positions of each group,
@@ -162,27 +164,15 @@ def compact(module: nn.Module, example_input: object, *, keep: Sequence[str] = (
     _check_seen(plain)
     names = _kept_names(plain, keep)
     with _apart():
-        exact = refreshed(_copied(plain).to("cpu").double().eval())
-        untouched = _copied(exact)  # what it keeps of a pass that is followed cannot be copied
-        for parameter in exact.parameters():
-            parameter.requires_grad_(parameter.is_floating_point())
-        inputs = _exact(as_inputs(example_input))
-        owned = owned_tensors(exact)
+        given = as_inputs(example_input)
         try:
-            follower = traced(exact, owned, inputs, exact=True)
-        except ValueError as error:
-            if "dtype" not in str(error):
+            removal = _removal(plain, given, names, torch.float64)
+        except _NotFollowedError:
+            if any(p.dtype == torch.float64 for p in plain.parameters()):
                 raise
-            raise ValueError(
-                f"{error}. It runs in double precision here: where forward casts, it must cast to the type of a weight,"
-                " as x.to(self.fc.weight.dtype) does, not to a fixed one, as x.float() does"
-            ) from error
-        evaluated = _and_in_training(follower, exact, inputs)
-        awaited = keep_for_uncalled(exact, follower, inputs)
-        units = Units(follower, owned, evaluated, awaited)
-        removal = verified(untouched, units, names, inputs)
+            removal = _removal(plain, given, names, torch.float32)  # forward makes float32 of its own
         kept, added, sizes = removal.kept(), removal.added(), removal.sizes()
-    small = refreshed(cut(_copied(plain), kept, added, sizes))
+    small = refreshed(cut(copied(plain), kept, added, sizes))
     done = Compaction(small, plain, removal.removed(), {**removal.stayed(), **_computed(plain)}, kept, sizes)
     if _in_groups(small) != _in_groups(plain):
         # with one group left, or one unit in each, a convolution ties others than before
@@ -190,9 +180,25 @@ def compact(module: nn.Module, example_input: object, *, keep: Sequence[str] = (
     return done
 
 
-def _exact(inputs: Inputs) -> Inputs:
-    """The inputs, on the CPU and in double precision."""
-    return with_tensors(inputs, lambda x: x.detach().to("cpu", torch.float64 if x.is_floating_point() else x.dtype))
+class _NotFollowedError(ValueError):
+    """Forward cannot be followed in some precision."""
+
+
+def _removal(plain: nn.Module, given: Inputs, keep: Collection[str], precision: torch.dtype) -> Removal:
+    """What goes of a module, found and tried in a precision, on the CPU."""
+    exact = refreshed(copied(plain).to("cpu", precision).eval())
+    untouched = copied(exact)  # what it keeps of a pass that is followed cannot be copied
+    for parameter in exact.parameters():
+        parameter.requires_grad_(parameter.is_floating_point())
+    inputs = with_tensors(given, lambda x: x.detach().to("cpu", precision if x.is_floating_point() else x.dtype))
+    owned = owned_tensors(exact)
+    try:
+        follower = traced(exact, owned, inputs, exact=True)
+    except ValueError as error:
+        raise _NotFollowedError(str(error)) from error
+    evaluated = _and_in_training(follower, exact, inputs)
+    units = Units(follower, owned, evaluated, keep_for_uncalled(exact, follower, inputs))
+    return verified(untouched, units, keep, inputs)
 
 
 def _and_in_training(follower: UnitTracer, module: nn.Module, inputs: Inputs) -> int:
@@ -258,15 +264,6 @@ def _kept_names(module: nn.Module, keep: Sequence[str]) -> set[str]:
     parts = [canonical(path) for path, _ in module.named_modules() if path]
     found = {n for pattern in keep for n in matching(pattern, [*parts, *parameters], what="keep")}
     return {p for p in parameters if any(p == n or p.startswith(f"{n}.") for n in found)}
-
-
-def _copied(module: nn.Module) -> nn.Module:
-    attributes = [value for part in module.modules() for value in vars(part).values() if isinstance(value, Tensor)]
-    computed = {id(x): x.detach().clone() for x in attributes if x.grad_fn is not None}  # and computed anew when needed
-    try:
-        return copy.deepcopy(module, computed)
-    except Exception as error:
-        raise ValueError(f"{type(module).__name__} cannot be copied: {error}") from error
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from itertools import count
 import torch
 from torch import Tensor, nn
 
+from lottery.deploy.compaction.copying import copied
 from lottery.deploy.compaction.removal import Removal
 from lottery.deploy.compaction.surgery import cut
 from lottery.deploy.compaction.units import Units
@@ -19,8 +19,10 @@ from lottery.deploy.inputs import Inputs, batch_of
 from lottery.foundations.tensors_in import outputs_in, tensors_in, with_tensors
 from lottery.foundations.undisturbed import refreshed
 
-TOLERANCE = 1e-12  # of the largest entry of an output
-SIZES = 3  # that a dimension is tried at, beside its own
+TOLERANCES = {torch.float64: 1e-12, torch.complex128: 1e-12}  # of the largest entry of an output
+SINGLE = 1e-4  # the same of other precisions
+SIZES = 5  # that a dimension is tried at, beside its own
+LARGEST = 2**16  # entries of an input that is tried at a much larger size
 
 Sizes = Mapping[tuple[int, int], int]  # number of a tensor and of one of its dimensions to a size
 
@@ -33,7 +35,7 @@ def verified(module: nn.Module, units: Units, keep: Collection[str], inputs: Inp
     the units of the layer at fault stay, and all is tried again.
 
     Args:
-        module: in eval mode and double precision.
+        module: in eval mode and double precision, or float32.
         units: of the module.
         keep: names of weights whose units stay.
         inputs: what forward takes.
@@ -80,7 +82,7 @@ class Trial:
 
     def fault(self, small: nn.Module) -> str:
         """What a smaller module does otherwise, in words; nothing where it does the same."""
-        small = copy.deepcopy(small).train() if self.training else small
+        small = copied(small).train() if self.training else small
         names = {part: path or type(small).__name__ for path, part in small.named_modules()}
         inside = [type(small).__name__]
 
@@ -114,7 +116,7 @@ def _first_failed(module: nn.Module, removal: Removal, trials: Collection[Trial]
 
 def _smaller(module: nn.Module, removal: Removal) -> nn.Module:
     """A copy without what goes, and without what the module keeps in eval mode."""
-    return refreshed(cut(copy.deepcopy(module), removal.kept(), removal.added(), removal.sizes()))
+    return refreshed(cut(copied(module), removal.kept(), removal.added(), removal.sizes()))
 
 
 def _trials(module: nn.Module, inputs: Inputs) -> Iterator[Trial]:
@@ -133,7 +135,7 @@ def _trials(module: nn.Module, inputs: Inputs) -> Iterator[Trial]:
 
     with suppress(Exception):  # whatever forward does
         in_training = inputs if samples > 1 else batch_of(inputs, 2)  # some norms take no single sample
-        yield Trial(in_training, _run(copy.deepcopy(module).train(), in_training), " in training", training=True)
+        yield Trial(in_training, _run(copied(module).train(), in_training), " in training", training=True)
 
 
 def _taken(module: nn.Module, candidates: Iterable[Inputs], where: str, most: int) -> Iterator[Trial]:
@@ -164,9 +166,11 @@ def _dimensions(inputs: Inputs) -> list[Sizes]:
 
 
 def _resized(inputs: Inputs, dims: Sizes) -> Iterator[Inputs]:
-    """Inputs with other sizes along dimensions, near ones, half and twice."""
-    for change in (lambda n: n + 1, lambda n: n + 3, lambda n: max(1, n // 2), lambda n: 2 * n):
+    """Inputs with other sizes along dimensions: near ones, half and twice, and far smaller and larger ones."""
+    larger = (lambda n: 9 * n,) if 9 ** len(dims) * max(x.numel() for x in tensors_in(inputs)) <= LARGEST else ()
+    for change in (lambda n: n + 1, lambda n: n + 3, lambda n: max(1, n // 2), lambda n: max(1, n // 6), *larger):
         yield _repeated(inputs, {place: change(size) for place, size in dims.items()})
+    yield _repeated(inputs, {place: 2 * size for place, size in dims.items()})
 
 
 def _repeated(inputs: Inputs, sizes: Sizes) -> Inputs:
@@ -227,4 +231,4 @@ def _same_shape(expected: Tensor, found: Tensor) -> bool:
 def _agree(expected: Tensor, found: Tensor) -> bool:
     apart, scale = distance(expected, found)
     rounds = expected.is_floating_point() or expected.is_complex()
-    return apart <= (TOLERANCE * scale if rounds else 0)
+    return apart <= (TOLERANCES.get(expected.dtype, SINGLE) * scale if rounds else 0)

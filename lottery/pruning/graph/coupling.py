@@ -77,11 +77,20 @@ def couple(module: nn.Module, names: Collection[str], example_input: object, *, 
         kept[name] = dict(Counter(whys[i] for i in why.tolist() if i >= 0))
     for name in set(names) & tracer.unfollowed.keys() - kept.keys():
         kept[name] = {f"{tracer.unfollowed[name]} is not followed": len(owned[name])}
+    kept |= {name: {_COMPUTED: len(owned[name])} for name in set(names) - axes.keys() if _computes(name)}
     found[of_group[found] >= 0] = -1
     labels = {name: tuple(found[t.long()] for t in axes[name]) for name in names if name in axes}
     if not any((t >= 0).any() for own in labels.values() for t in own):
         raise ValueError(_nothing_goes(module, kept, tracer.lines))
     return Coupling(labels, kept)
+
+
+_COMPUTED = "their weights are computed from it, as by weight norm"
+
+
+def _computes(name: str) -> bool:
+    """Whether a layer's weight is computed from this parameter."""
+    return ".parametrizations." in f".{name}" or name.endswith(("weight_v", "weight_orig"))
 
 
 def _reasons(labels: Labels, found: Tensor) -> tuple[list[str], Tensor, Tensor]:

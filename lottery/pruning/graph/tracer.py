@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.overrides import TorchFunctionMode
 
 from lottery.foundations.tensors_in import outputs_in, read, tensors_in, with_tensors
@@ -65,6 +67,7 @@ class UnitTracer(TorchFunctionMode, Labelling):
         with ExitStack() as stack:
             stack.enter_context(noted(module, self.labels.uses))
             for path, part in module.named_modules():
+                stack.enter_context(_without_backward_hooks(part))
                 stack.callback(part.register_forward_pre_hook(self._enter(path)).remove)
                 stack.callback(part.register_forward_hook(self._leave).remove)
             try:
@@ -125,6 +128,8 @@ class UnitTracer(TorchFunctionMode, Labelling):
 
     def _check(self, name: str, given: Sequence[Tensor]) -> None:
         """Refuse what was computed out of sight, and what is decided by values."""
+        if not torch.compiler.is_compiling() and any(is_functorch_wrapped_tensor(x) for x in given):
+            raise ValueError(f"{name} is called inside vmap or another function of torch.func, which hides the batch")
         if any(x.grad_fn is not None and x not in self.of for x in given):
             raise ValueError(
                 f"{name} was given what no function of torch computed in sight, as in compiled or scripted parts"
@@ -240,6 +245,17 @@ def traced(
     tracer = UnitTracer(module, owned, exact)
     tracer.run(module, *with_tensors(given, torch.clone))
     return tracer
+
+
+@contextmanager
+def _without_backward_hooks(part: nn.Module) -> Iterator[None]:
+    """A forward that does not ask for gradients' hooks, which hide what goes through them."""
+    own = part._backward_hooks, part._backward_pre_hooks
+    part._backward_hooks, part._backward_pre_hooks = OrderedDict(), OrderedDict()
+    try:
+        yield
+    finally:
+        part._backward_hooks, part._backward_pre_hooks = own
 
 
 def _name_of(func: Any) -> str:
