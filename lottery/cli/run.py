@@ -44,16 +44,17 @@ def run_recipe(arguments: list[str]) -> int:
         return 0 if arguments and arguments[0] in ("-h", "--help") else 2
     recipe, *overrides = arguments
     from lottery.training.recipes import load, quieten
+    from lottery.training.stopping import Stopped
 
     quieten()
     cli = load(recipe, overrides, usage=USAGE, description=DESCRIPTION, epilog=EPILOG)
     try:
         cli.trainer.fit(cli.model, datamodule=cli.datamodule)
-    except SystemExit:  # Lightning's way to end after Ctrl+C
+    except SystemExit as end:  # a signal, or Lightning's way to end after Ctrl+C
         if not cli.trainer.interrupted:
             raise
         print(f"\nstopped. The same command goes on:\n  {_command(arguments)}")
-        return 130
+        return end.code if isinstance(end, Stopped) and isinstance(end.code, int) else 130
     if not cli.trainer.fast_dev_run:
         _say_what_is_next(cli, recipe, overrides)
     return 0

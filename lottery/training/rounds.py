@@ -79,6 +79,7 @@ class Rounds:
         self.round: Round | None = None
         self._is_new = False  # whether this fit has begun the run, and nothing of it is learned
         self._stopping = Stopping()
+        self._seconds: dict[int, float] = {}
         self._rewind_step = options.rewind.resolve(fit.max_epochs, fit.trainer.max_steps)
         self.tracking = Tracking(fit, options)
 
@@ -312,7 +313,10 @@ class Rounds:
     def _spent(self) -> float:
         """Seconds that the finished rounds took."""
         run = Run(self.directory.path)
-        return sum(run.summary(number).seconds for number in run.rounds)
+        for number in run.rounds:
+            if number not in self._seconds:  # read once: a run may have a thousand rounds
+                self._seconds[number] = run.summary(number).seconds
+        return sum(self._seconds.values())
 
     def _out_of_time(self, number: int) -> bool:
         if self.fit.time_limit() > self._spent():

@@ -148,3 +148,27 @@ def test_a_checkpoint_that_slurm_left_in_the_working_directory_is_no_hindrance(
     monkeypatch.setenv("SLURM_JOB_NAME", "bash")
     fit(tmp_path / "again")
     zoo.assert_equal(zoo.contents(tmp_path / "again"), zoo.contents(tmp_path / "whole"))
+
+
+def command(path: Path) -> None:
+    """`lottery run` of a recipe, which gets SIGTERM in its first epoch."""
+    recipe = path / "tiny.yaml"
+    recipe.write_text(
+        "seed_everything: 1\n"
+        "trainer: {max_epochs: 1, accelerator: cpu, num_sanity_val_steps: 0, enable_checkpointing: false}\n"
+        "model: {class_path: lottery.tasks.MLP, init_args: {inputs: 64, hidden: [4], classes: 10}}\n"
+        "data: {class_path: lottery.tasks.Digits, init_args: {batch_size: 64}}\n"
+        f"lottery: {{rounds: 1, monitor: val_acc, dirpath: {path / 'run'}}}\n"
+    )
+    from lottery.cli import main
+    from lottery.tasks import MLP
+
+    MLP.on_train_batch_start = lambda *_: os.kill(os.getpid(), signal.SIGTERM)
+    raise SystemExit(main(["run", str(recipe)]))
+
+
+def test_a_command_ends_with_the_status_of_its_signal(tmp_path: Path) -> None:
+    process = multiprocessing.get_context("fork").Process(target=command, args=(tmp_path,))
+    process.start()
+    process.join()
+    assert process.exitcode == 143 and (tmp_path / "run" / LAST).exists()
