@@ -180,7 +180,11 @@ def test_compressed_weights_of_a_strangers_checkpoint_are_refused(tmp_path: Path
         read_weights(tmp_path / "a.ckpt")
 
 
-@pytest.mark.parametrize("read", [Ticket.load, load_sparse, read_weights, lambda path: Run(path.parent)], ids=str)
+@pytest.mark.parametrize(
+    "read",
+    [Ticket.load, load_sparse, read_weights, lambda path: Run(path.parent)],
+    ids=["ticket", "sparse", "weights", "run"],
+)
 def test_pipes_and_devices_are_not_waited_for(read: Callable[[Path], Any], tmp_path: Path) -> None:
     os.mkfifo(tmp_path / MANIFEST)
     for device in (tmp_path / MANIFEST, Path("/dev/zero")):
