@@ -15,6 +15,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 # a shell without job control starts background jobs with Ctrl+C ignored, which their children inherit; not ours
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as nohup does to that of a terminal that closes
 
 # machines are shared: no deadline
 settings.register_profile("shared machine", deadline=None, max_examples=60)

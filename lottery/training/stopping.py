@@ -77,7 +77,8 @@ class Stopping:
         said = f"\n{signal.Signals(number).name}: stopping after this batch{again and '; Ctrl+C'}{again}\n"
         with contextlib.suppress(OSError):
             os.write(2, said.encode())  # what prints may have been interrupted by this
-        self._timer = threading.Timer(PATIENCE, signal.raise_signal, (number,))
+        # to the thread that trains, so that a call which waits is interrupted
+        self._timer = threading.Timer(PATIENCE, signal.pthread_kill, (threading.main_thread().ident, number))
         self._timer.daemon = True
         self._timer.start()
         users = self._users.get(number)

@@ -165,11 +165,10 @@ class Broken(zoo.Net):
 def test_nan_weights_stop_the_run_with_the_layers_name(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError,
-        match=r"(?s)NaN or infinite for 1 of the 48 weights of net.4.weight.*"
-        r"end of round 0. What is finished is stored.*new dirpath",
+        match=r"round 0 diverged: NaN or infinite are 1 of the 48 weights of net.4.weight.*lottery retry",
     ):
         zoo.fit(Broken, LotteryTicket(2, dirpath=tmp_path), max_epochs=1)
-    assert Run(tmp_path).rounds == [0]
+    assert Run(tmp_path).rounds == []
 
 
 def test_a_layer_that_would_be_emptied_stops_the_run_with_its_name(tmp_path: Path) -> None:

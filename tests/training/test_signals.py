@@ -88,7 +88,9 @@ class Hang(pl.Callback):
 
 def test_a_run_that_comes_to_no_boundary_ends_in_bounded_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stopping, "PATIENCE", 0.1)
+    begun = time.monotonic()
     assert life(tmp_path, Hang()) == 143
+    assert time.monotonic() - begun < 50  # of the minute that the batch takes
 
 
 def test_handlers_are_as_they_were_after_a_fit(tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ def save_sparse(
 
     Example:
         >>> import tempfile
+        >>> from pathlib import Path
         >>> net = torch.nn.Linear(300, 100)
         >>> masks = Masks({"weight": torch.rand(100, 300) < 0.03})
         >>> with tempfile.TemporaryDirectory() as folder:
