@@ -206,7 +206,7 @@ def added_to(base, x):
         "flip": (lambda x: x.flip(1), 4),
         "the mean of two": (lambda x: x.view(len(x), -1, 2).mean(2).repeat(1, 2), 2),
         "the mean of two of a written number": (lambda x: x.view(-1, 2, 2).mean(2).repeat(1, 2), 0),
-        "added to itself, moved": (lambda x: x + x.roll(1, 1), 1),
+        "added to itself, moved": (lambda x: x + x.roll(1, 1), 0),
         "zeros in place": (lambda x: torch.zeros_like(x).add_(x), 4),
         "padding": (lambda x: F.pad(x[:, :2], (1, 1)), 2),
         "padding of ones": (lambda x: F.pad(x[:, :2], (1, 1), value=1.0), 2),
@@ -319,3 +319,23 @@ def test_the_plan_names_computed_weights(norm):
     assert any(
         "0 of 4 units" in words and "4 stay: their weights are computed from it" in words for words in plan.values()
     )
+
+
+class Gated(nn.Module):
+    """A gate of one value for all channels, with which they hang together."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.gate, self.c = nn.Linear(3, 8), nn.Linear(3, 8), nn.Linear(3, 1), nn.Linear(8, 2)
+
+    def forward(self, x):
+        return self.c(self.a(x) * self.gate(x) + self.b(x).relu().mean(1, keepdim=True))
+
+
+def test_units_that_can_only_go_all_at_once_are_not_offered():
+    module = nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 3), Gated()).eval()
+    plan = CHANNEL.plan(everything_kept(module), module, torch.ones(2, 3))
+    for layer in ("3.a", "3.b"):
+        assert plan[f"{layer}.weight"].startswith("0 of 8 units; 8 stay: all units of ")
+        assert "hang together" in plan[f"{layer}.weight"]
+    assert plan["0.weight"] == "6 of 6 units"

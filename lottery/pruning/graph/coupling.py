@@ -69,6 +69,12 @@ def couple(module: nn.Module, names: Collection[str], example_input: object, *, 
     axes = _axes(tracer, names)
     bundle(tracer)
     found = tracer.labels.components(tied=True)
+    for name, own in axes.items():
+        made = own[0].flatten().long()
+        if (found[made] == found[made[0]]).all():
+            tracer.labels.fix(
+                made, f"all units of {name.rpartition('.')[0] or name} hang together, and none goes alone"
+            )
     whys, of_label, of_group = _reasons(tracer.labels, found)
     kept = {}
     for name, own in axes.items():
