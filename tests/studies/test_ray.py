@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from lottery.runs.layout import LAST
 from lottery.storage.directory import LOCK
 from lottery.studies import Study, run_study
+from lottery.studies.begin import TrainingsFailed
 from lottery.studies.driver import Progress
 from lottery.studies.engines.local import LocalEngine
 from lottery.studies.engines.ray import RayEngine, cells_on
@@ -182,14 +183,15 @@ def test_a_ray_of_this_machine_trains_what_it_can_and_says_what_went_wrong(
         "    def on_train_start(self): raise OSError('no luck today')\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    study = run_study(
-        "recipes/digits.yaml",
-        tmp_path / "study",
-        seeds=1,
-        controls=["random"],
-        overrides=[*SMALL, "--model", "refusing_of_mine.Refuses"],
-        engine=RayEngine(cpus=0.5),
-        attempts=1,
-    )
-    failed = {cell.key: said for cell, said in study.progress().failed.items()}
+    with pytest.raises(TrainingsFailed, match="no luck today"):
+        run_study(
+            "recipes/digits.yaml",
+            tmp_path / "study",
+            seeds=1,
+            controls=["random"],
+            overrides=[*SMALL, "--model", "refusing_of_mine.Refuses"],
+            engine=RayEngine(cpus=0.5),
+            attempts=1,
+        )
+    failed = {cell.key: said for cell, said in Study(tmp_path / "study").progress().failed.items()}
     assert failed["ticket/seed-0"] == "OSError: no luck today"
