@@ -25,13 +25,8 @@ def undisturbed(module: nn.Module, names: Mapping[str, object]) -> Iterator[None
     of modules, and the lists, dictionaries and sets in them, hold what they held before. What modules keep for as long
     as they are in eval mode, as LeViT its attention biases, is dropped before and after.
     """
-    kept = [(vars(part), dict(vars(part)), _contents(_plain(part))) for part in module.modules()]
     modes = _modes(module)
-    buffers = [
-        (owner, name, buffer, buffer.data)
-        for owner in module.modules()
-        for name, buffer in owner.named_buffers(recurse=False, remove_duplicate=False)
-    ]
+    buffers = [(buffer, buffer.data) for buffer in module.buffers()]
     parameters = [(name, p, p.data, p.grad, p.requires_grad) for name, p in parameters_of(module).items()]
     with ExitStack() as stack:
         stack.enter_context(isolated())
@@ -45,32 +40,52 @@ def undisturbed(module: nn.Module, names: Mapping[str, object]) -> Iterator[None
                 parameter.grad = None
                 parameter.data = data.clone()
                 parameter.requires_grad_(required or name in names)
-            for *_, buffer, data in buffers:
+            for buffer, data in buffers:
                 buffer.data = data.clone()
-            module.train()
-            module.eval()
-            yield
+            with attributes_kept(module):
+                module.train()
+                module.eval()
+                yield
         finally:
-            for attributes, before, contents in kept:
-                _put_back(attributes, before, contents)
             _enter(module, modes)
             for _, parameter, data, gradient, required in parameters:
                 parameter.data = data
                 parameter.grad = gradient
                 parameter.requires_grad_(required)
-            for owner, name, buffer, data in buffers:
+            for buffer, data in buffers:
                 buffer.data = data
-                setattr(owner, name, buffer)
+
+
+@contextmanager
+def attributes_kept(module: nn.Module) -> Iterator[None]:
+    """Attributes of modules, and the lists, dictionaries and sets in them, hold after the block what they held before.
+
+    So do buffers, as to which tensors they are; parameters, parts and modes are left alone.
+
+    Example:
+        >>> layer = nn.Linear(2, 1)
+        >>> layer.seen = []
+        >>> with attributes_kept(layer):
+        ...     layer.seen.append(1)
+        ...     layer.last = 2
+        >>> layer.seen, hasattr(layer, "last")
+        ([], False)
+    """
+    kept = [(vars(part), dict(vars(part)), _contents(_plain(part))) for part in module.modules()]
+    try:
+        yield
+    finally:
+        for attributes, before, contents in kept:
+            _put_back(attributes, before, contents)
 
 
 Contents = list[tuple[Any, list[Any]]]  # containers with what is in them
 
-_TORCHS_OWN = {"_parameters", "_buffers", "_modules", "training"}
+_LEFT_ALONE = {"_parameters", "_modules", "training"}
 
 
 def _plain(part: nn.Module) -> dict[str, object]:
-    """The attributes that torch does not keep account of."""
-    return {name: value for name, value in vars(part).items() if name not in _TORCHS_OWN}
+    return {name: value for name, value in vars(part).items() if name not in _LEFT_ALONE}
 
 
 def _contents(value: object, inside: frozenset[int] = frozenset()) -> Contents:
@@ -89,9 +104,9 @@ def _items(value: Any) -> list[Any]:
 
 def _put_back(attributes: dict[str, object], before: dict[str, object], contents: Contents) -> None:
     """Attributes, and what their containers hold, as before."""
-    for name in attributes.keys() - before.keys() - _TORCHS_OWN:
+    for name in attributes.keys() - before.keys() - _LEFT_ALONE:
         del attributes[name]
-    attributes.update((name, value) for name, value in before.items() if name not in _TORCHS_OWN)
+    attributes.update((name, value) for name, value in before.items() if name not in _LEFT_ALONE)
     for value, items in contents[1:]:
         if not _same(_items(value), items):
             value.clear()

@@ -5,26 +5,23 @@ L is the loss, H its Hessian, g_n the gradient of one sample's loss, m the mask.
 
 from __future__ import annotations
 
-from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from lightning_utilities.core.apply_func import apply_to_collection
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import grad, vmap
 
 from lottery.foundations.substitution import substituted
+from lottery.foundations.undisturbed import attributes_kept
 from lottery.pruning.scores.context import Context
 from lottery.pruning.scores.derivatives import differentiable_twice
 from lottery.pruning.scores.gradient import gradients, summed
 from lottery.pruning.scores.registry import register
 
 _CHUNK = 32  # samples, or rows of a Hessian, at once
-_HOLDERS = (list, dict, set, deque, OrderedDict, defaultdict)
 _NUMBERS = 2**27  # that gradients of single samples may take in memory at once
 
 
@@ -175,26 +172,8 @@ def _together(batch: object, indices: Tensor, context: Context) -> dict[str, Ten
         with substituted(context.module, weights):
             return context.loss(context.module, _sample(batch, index))
 
-    with _attributes_kept(context.module):  # a tensor of this pass is of no use after it
+    with attributes_kept(context.module):  # a tensor of this pass is of no use after it
         return vmap(grad(loss), in_dims=(None, 0))(context.weights, indices)
-
-
-@contextmanager
-def _attributes_kept(module: nn.Module) -> Iterator[None]:
-    """Attributes of modules, and lists and the like in them, hold after the block what they held before."""
-    before: dict[int, tuple[Any, Any]] = {}
-    ahead: list[Any] = [part.__dict__ for part in module.modules()]
-    while ahead:
-        holder = ahead.pop()
-        if type(holder) in _HOLDERS and id(holder) not in before:
-            before[id(holder)] = holder, holder.copy()
-            ahead += holder.values() if isinstance(holder, dict) else holder
-    try:
-        yield
-    finally:
-        for holder, content in before.values():
-            holder.clear()
-            (holder.extend if isinstance(holder, (list, deque)) else holder.update)(content)
 
 
 def _one_by_one(batch: object, indices: Tensor, context: Context) -> dict[str, Tensor]:
